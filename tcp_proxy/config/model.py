@@ -1,0 +1,67 @@
+"""The configuration as checked, frozen values: no behaviour but questions.
+
+Both wings import this file, so it imports nothing but dataclasses and sansio. `config.load` makes these values from a
+file; nothing else does. Durations are seconds, as in the file; sizes are bytes.
+"""
+
+from dataclasses import dataclass, field
+
+from tcp_proxy.sansio.address import Address, ListenAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    level: str = "info"  # debug, info, warning, error
+    format: str = "text"  # text, json; the access log's format too
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    connect: float = 5.0  # one attempt; the dial phase ends after twice this
+    idle: float = 3600.0  # no byte in either direction
+    half_closed: float = 60.0  # no byte after one side sent FIN; also the longest wait for acknowledgement before a reset
+    keepalive: float = 60.0  # TCP_KEEPIDLE
+    unacked: float = 30.0  # TCP_USER_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    type: str = "tcp"  # tcp, ping
+    interval: float = 30.0
+    timeout: float = 2.0
+    rise: int = 1
+    fall: int = 1
+    fall_action: str = "down"  # down, drain, ignore
+    port: int | None = None  # None: the target's own
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    name: str  # unique in its app; the address as written, unless given
+    address: Address
+    weight: int = 1  # 0 to 256; 0 takes no new sessions
+    backup: bool = False
+    max_connections: int = 0  # 0: no limit
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    name: str
+    listeners: tuple[ListenAddress, ...]
+    targets: tuple[Target, ...]
+    balance: str = "round_robin"
+    health: tuple[Check, ...] = (Check(),)
+    on_down: str = "keep"  # keep, close
+    retries: int = 3
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    apps: tuple[App, ...]
+    workers: int | None = None  # None: one per usable CPU
+    pid_file: str | None = None
+    shutdown_grace: float = 30.0
+    access_log: str | None = None  # a path, or "-" for stdout
+    log: Log = field(default_factory=Log)

@@ -1,0 +1,205 @@
+"""One thread's event loop: epoll, timers, and the one way into it from other threads.
+
+Both wings use it: a worker's main thread, each relay thread, the supervisor's main thread and each health thread own
+one Loop each. Only the owning thread may call anything but `call_soon` and `stop_soon`, which any thread may call.
+
+Always true:
+- `now` is read from the clock once per poll; nobody else in the program asks the clock (test_house);
+- `call_soon` returns True exactly when the call will be made (after `close` it returns False): nothing is lost in between;
+- one pass over the queue is bounded, so that calls which queue calls cannot starve the sockets;
+- a descriptor given to `close_after_batch` is closed only when no event of the current batch can still name it, so a
+  reused number never receives a stale event (DESIGN 9.3).
+"""
+
+import heapq
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+# One registration per socket for its whole life: edge-triggered, both ways, with the peer's FIN (DESIGN section 3).
+EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+RDHUP = select.EPOLLRDHUP
+FAILED = select.EPOLLERR | select.EPOLLHUP
+
+MAX_EVENTS = 256  # a batch; more would make the first session of a batch wait for the last
+
+
+class Closable(Protocol):
+    def close(self) -> Any: ...
+
+
+class Timer:
+    """One call in the future; `cancel` makes it a no-op that the heap drops when its time comes."""
+
+    __slots__ = ("args", "call", "when")
+
+    def __init__(self, when: float, call: Callable[..., Any] | None, args: tuple[Any, ...]) -> None:
+        self.when = when
+        self.call = call
+        self.args = args
+
+    def __lt__(self, other: "Timer") -> bool:
+        return self.when < other.when
+
+    def __repr__(self) -> str:
+        return f"<Timer {getattr(self.call, '__qualname__', 'cancelled')} at {self.when:.3f}>"
+
+    def cancel(self) -> None:
+        self.call = None
+        self.args = ()
+
+
+class Loop:
+    """A selector made for the byte path. `clock` returns seconds that never go back; tests pass one they can turn."""
+
+    def __init__(self, name: str = "loop", clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self.now = clock()
+        self._clock = clock
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], Any]] = {}
+        self._timers: list[Timer] = []
+        self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._again: list[Callable[[int], Any]] = []
+        self._closing: list[Closable] = []
+        self._running = True
+        self._closed = False
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wake_fd, READ)
+        self._handlers[self._wake_fd] = self._woken
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "running" if self._running else "stopping"
+        return f"<Loop {self.name} {state} watching {len(self._handlers) - 1}, {len(self._timers)} timers>"
+
+    # -- descriptors: the owning thread only ------------------------------------------------------------------------
+
+    def watch(self, fd: int, events: int, handler: Callable[[int], Any]) -> None:
+        """Call `handler(events)` whenever epoll reports `fd`; an error or hang-up is always reported."""
+        self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+
+    def rewatch(self, fd: int, events: int) -> None:
+        """Change what a watched descriptor is asked for."""
+        self._epoll.modify(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget a descriptor; events of it that are still in the current batch are dropped."""
+        del self._handlers[fd]
+        self._epoll.unregister(fd)
+
+    def handle(self, fd: int, handler: Callable[[int], Any]) -> None:
+        """Give a watched descriptor another handler."""
+        assert fd in self._handlers
+        self._handlers[fd] = handler
+
+    def close_after_batch(self, resource: Closable) -> None:
+        """Own `resource` from now on, and close it when the current batch of events is done."""
+        self._closing.append(resource)
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def call_later(self, delay: float, call: Callable[..., Any], *args: Any) -> Timer:
+        """Call once, `delay` seconds after `now`. The owning thread only."""
+        timer = Timer(self.now + delay, call, args)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def call_again(self, handler: Callable[[int], Any]) -> None:
+        """Call `handler(0)` in the next round: for an edge-triggered descriptor that has more, out of fairness."""
+        self._again.append(handler)
+
+    def call_soon(self, call: Callable[..., Any], *args: Any) -> bool:
+        """From any thread: call in the loop's thread, in order. False when the loop is closed and never will."""
+        if self._closed:
+            return False
+        self._calls.append((call, args))
+        try:
+            os.eventfd_write(self._wake_fd, 1)
+        except OSError:
+            if not self._closed:
+                raise
+        return True
+
+    def stop_soon(self) -> None:
+        """From any thread: `run` returns after the calls queued before this one."""
+        self.call_soon(self.stop)
+
+    def stop(self) -> None:
+        """`run` returns at the end of the current round."""
+        self._running = False
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until `stop`. An exception of a handler ends it: a loop in unknown state must not go on."""
+        while self._running:
+            self.run_once()
+
+    def run_once(self, timeout: float | None = None) -> None:
+        """One round: wait at most until the next timer (or `timeout`), then events, calls and timers that are due."""
+        wait = self._wait_time()
+        if timeout is not None and (wait < 0 or wait > timeout):
+            wait = timeout
+        events = self._epoll.poll(wait, MAX_EVENTS)
+        self.now = self._clock()
+        handlers = self._handlers
+        for fd, mask in events:
+            handler = handlers.get(fd)
+            if handler is not None:
+                handler(mask)
+        if self._again:
+            again, self._again = self._again, []
+            for handler in again:
+                handler(0)
+        for _ in range(len(self._calls)):
+            call, args = self._calls.popleft()
+            call(*args)
+        if self._timers and self._timers[0].when <= self.now:
+            self._run_timers()
+        if self._closing:
+            closing, self._closing = self._closing, []
+            for resource in closing:
+                resource.close()
+
+    def close(self) -> None:
+        """Make the calls that are still queued, then release everything the loop owns. Sockets stay their owners'."""
+        self._closed = True
+        while self._calls:
+            call, args = self._calls.popleft()
+            call(*args)
+        for resource in self._closing:
+            resource.close()
+        self._closing.clear()
+        self._timers.clear()
+        self._handlers.clear()
+        self._epoll.close()
+        os.close(self._wake_fd)
+
+    def _wait_time(self) -> float:
+        if self._again or self._calls or self._closing:
+            return 0.0
+        timers = self._timers
+        while timers and timers[0].call is None:
+            heapq.heappop(timers)
+        if not timers:
+            return -1.0
+        # epoll rounds up to a millisecond, so a timer is never polled for in a busy loop just before it is due.
+        return max(0.0, timers[0].when - self._clock())
+
+    def _run_timers(self) -> None:
+        timers, now = self._timers, self.now
+        while timers and timers[0].when <= now:
+            timer = heapq.heappop(timers)
+            if timer.call is not None:
+                call, args = timer.call, timer.args
+                timer.cancel()
+                call(*args)
+
+    def _woken(self, _events: int) -> None:
+        os.eventfd_read(self._wake_fd)
