@@ -1,0 +1,132 @@
+"""One end of the socketpair between the supervisor and a child: messages both ways, descriptors beside them.
+
+Owned by one loop's thread. The channel owns its socket and the descriptors that wait to be sent (its own duplicates).
+Nothing is ever dropped: what the socket does not take waits in memory, in order. Received descriptors reach the message
+that announced them, in order, whatever way the kernel cut the stream (test_any_cut_of_the_stream).
+"""
+
+import array
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tcp_proxy import messages
+from tcp_proxy.loop import READ, WRITE, Loop
+from tcp_proxy.messages import Message
+
+_CHUNK = 65536
+_MAX_FRAME = 64 * 1024 * 1024
+
+
+class Channel:
+    """`received(message, descriptors)` for each message; `ended()` once, when the other end is gone."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        received: Callable[[Message, list[int]], Any],
+        ended: Callable[[], Any],
+    ) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._received = received
+        self._ended = ended
+        self._in = bytearray()
+        self._in_descriptors: deque[int] = deque()
+        self._out: deque[tuple[memoryview, list[int]]] = deque()
+        self._open = True
+        sock.setblocking(False)
+        loop.watch(sock.fileno(), READ, self._ready)
+
+    def __repr__(self) -> str:
+        return f"<Channel fd={self._socket.fileno()} {'open' if self._open else 'ended'} {len(self._out)} waiting>"
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Send now or as soon as the socket takes it. The descriptors are duplicated: the caller keeps its own."""
+        assert getattr(message, "descriptors", 0) == len(descriptors) <= messages.MAX_DESCRIPTORS
+        if not self._open:
+            return
+        self._out.append((memoryview(messages.encode(message)), [os.dup(fd) for fd in descriptors]))
+        if len(self._out) == 1:
+            self._flush()
+
+    def close(self) -> None:
+        """Release the socket and whatever waits. `ended` is not called."""
+        if not self._open:
+            return
+        self._open = False
+        self._loop.unwatch(self._socket.fileno())
+        self._loop.close_after_batch(self._socket)
+        for _, descriptors in self._out:
+            _close_all(descriptors)
+        self._out.clear()
+        _close_all(self._in_descriptors)
+        self._in_descriptors.clear()
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE:
+            self._flush()
+        if self._open and events & ~WRITE:
+            self._read()
+
+    def _flush(self) -> None:
+        while self._out:
+            data, descriptors = self._out[0]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+            try:
+                sent = self._socket.sendmsg([data], rights)
+            except BlockingIOError:
+                self._loop.rewatch(self._socket.fileno(), READ | WRITE)
+                return
+            except OSError:
+                self._end()
+                return
+            _close_all(descriptors)
+            if sent < len(data):
+                self._out[0] = (data[sent:], [])
+            else:
+                self._out.popleft()
+        self._loop.rewatch(self._socket.fileno(), READ)
+
+    def _read(self) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK, messages.MAX_DESCRIPTORS + 53)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, descriptors = b"", []
+        self._in_descriptors.extend(descriptors)
+        if not data:
+            self._end()
+            return
+        self._in += data
+        self._deliver()
+
+    def _deliver(self) -> None:
+        while self._open and len(self._in) >= 4:
+            size = int.from_bytes(self._in[:4], "little")
+            assert size <= _MAX_FRAME, "the channel's stream is out of step"
+            if len(self._in) < 4 + size:
+                return
+            message = messages.decode(bytes(self._in[4 : 4 + size]))
+            del self._in[: 4 + size]
+            count = getattr(message, "descriptors", 0)
+            self._received(message, [self._in_descriptors.popleft() for _ in range(count)])
+
+    def _end(self) -> None:
+        self.close()
+        self._ended()
+
+
+def _close_all(descriptors: Sequence[int] | deque[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
+    if isinstance(descriptors, list):
+        descriptors.clear()

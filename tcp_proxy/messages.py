@@ -1,0 +1,203 @@
+"""What the supervisor and its workers say to each other: frozen values, and their form on the wire.
+
+A frame is a 4-byte little-endian length and that many bytes of JSON: {"v": VERSION, "is": type name, ...fields}. The
+types in `KINDS` are the whole language. Descriptors travel beside the frame (SCM_RIGHTS); a message that carries some
+says how many in its `descriptors`. `encode` and `decode` are inverse for every value (test_every_message_round_trips).
+Both ends are always of one package version (a worker of another one exits at once, see dataplane.worker), so VERSION
+guards against mistakes, not against history.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from tcp_proxy.config.model import Timeouts
+
+VERSION = 1
+MAX_DESCRIPTORS = 200  # in one message; the kernel's limit is 253 (SCM_MAX_FD)
+
+# An address family and what socket.connect() takes for it: (AF_INET, ("127.0.0.1", 80)), (AF_UNIX, "/run/x.sock").
+Endpoint = tuple[int, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetView:
+    """A target as a worker needs it. `slot` is the first of its counters (counters.TARGET_SLOTS of them)."""
+
+    name: str
+    slot: int
+    weight: int
+    backup: bool
+    limited: bool  # max_connections is set: its semaphore comes with a Limits message
+    state: str  # sansio.verdict.State
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AppView:
+    name: str
+    balance: str
+    retries: int
+    timeouts: Timeouts
+    targets: tuple[TargetView, ...]
+
+
+# -- supervisor to worker
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole state, first of all messages. Descriptors: the counters' memory; the record pipe, if `records`."""
+
+    worker: int  # 0 .. workers - 1
+    workers: int
+    incarnation: str  # unique for each worker process; session ids start with it
+    rows: int
+    slots: int
+    first_row: int  # this worker's rows are first_row .. first_row + ROWS_PER_WORKER - 1
+    records: bool
+    log_level: str
+    apps: tuple[AppView, ...]
+    descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """One semaphore for each of these target slots: as many tokens as connections are still allowed."""
+
+    slots: tuple[int, ...]
+    descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Accept on these sockets."""
+
+    ids: tuple[int, ...]
+    apps: tuple[str, ...]
+    addresses: tuple[str, ...]
+    descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisten:
+    """Accept for `drain` seconds more, until the queue is empty; close the copies; answer Unlistened."""
+
+    ids: tuple[int, ...]
+    drain: float
+
+
+@dataclass(frozen=True, slots=True)
+class TargetChanged:
+    app: str
+    target: str
+    state: str
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSessions:
+    """End the sessions of a target, as if it had reset them."""
+
+    app: str
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Exit when the last session has ended, or after `grace` seconds."""
+
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    number: int
+
+
+# -- worker to supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    capacity: int  # sessions that the descriptor limit allows
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unlistened:
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectFailed:
+    app: str
+    target: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The last word of a worker. `cut` sessions had to be reset because the grace ran out."""
+
+    cut: int
+
+
+Message = (
+    Snapshot | Limits | Listen | Unlisten | TargetChanged | CloseSessions | Drain | Ping
+    | Ready | Pong | Unlistened | ConnectFailed | Logged | Drained
+)  # fmt: skip
+KINDS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Message)}
+
+
+def encode(message: Message) -> bytes:
+    """A whole frame."""
+    body = {"v": VERSION, "is": type(message).__name__, **dataclasses.asdict(message)}
+    text = json.dumps(body, separators=(",", ":")).encode()
+    return len(text).to_bytes(4, "little") + text
+
+
+def decode(text: bytes) -> Message:
+    """The value of one frame's body. Raises ValueError for another version or an unknown type."""
+    body = json.loads(text)
+    if body.pop("v", None) != VERSION or (kind := KINDS.get(body.pop("is", ""))) is None:
+        raise ValueError(f"not a message of version {VERSION}: {text[:80]!r}")
+    message: Message = _build(kind, body)
+    return message
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """JSON to the annotated type: dataclasses, tuples and unions with None; anything else is taken as it is."""
+    if dataclasses.is_dataclass(kind):
+        hints = _hints(kind)
+        return kind(**{name: _build(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
+    if kind is Any:
+        return tuple(value) if isinstance(value, list) else value  # a sockaddr
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return tuple(_build(inner[0], item) for item in value)
+        return tuple(_build(part, item) for part, item in zip(inner, value, strict=True))
+    if isinstance(kind, types.UnionType):
+        return None if value is None else _build(typing.get_args(kind)[0], value)
+    return value
+
+
+def _hints(kind: Any, known: dict[Any, dict[str, Any]] = {}) -> dict[str, Any]:  # noqa: B006  a cache for ever
+    if kind not in known:
+        known[kind] = typing.get_type_hints(kind)
+    return known[kind]
