@@ -19,8 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-# One registration per socket for its whole life: edge-triggered, both ways, with the peer's FIN (DESIGN section 3).
-EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+# One registration per socket for its whole life: edge-triggered, both ways, the peer's FIN, urgent data (DESIGN 3, 9.1).
+EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 RDHUP = select.EPOLLRDHUP
@@ -67,6 +67,8 @@ class Loop:
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._again: list[Callable[[int], Any]] = []
         self._closing: list[Closable] = []
+        # A handler raised: this ends the loop; a worker's ends only the session that the handler belongs to.
+        self.on_error: Callable[[Callable[[int], Any], Exception], Any] = _raise
         self._running = True
         self._closed = False
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -92,6 +94,9 @@ class Loop:
         """Forget a descriptor; events of it that are still in the current batch are dropped."""
         del self._handlers[fd]
         self._epoll.unregister(fd)
+
+    def is_watched(self, fd: int) -> bool:
+        return fd in self._handlers
 
     def handle(self, fd: int, handler: Callable[[int], Any]) -> None:
         """Give a watched descriptor another handler."""
@@ -137,7 +142,7 @@ class Loop:
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Serve until `stop`. An exception of a handler ends it: a loop in unknown state must not go on."""
+        """Serve until `stop`. An exception of a timer or a call ends it; one of a handler goes to `on_error`."""
         while self._running:
             self.run_once()
 
@@ -152,11 +157,12 @@ class Loop:
         for fd, mask in events:
             handler = handlers.get(fd)
             if handler is not None:
-                handler(mask)
+                try:
+                    handler(mask)
+                except Exception as error:  # noqa: BLE001  one session's bug must not end the others
+                    self.on_error(handler, error)
         if self._again:
-            again, self._again = self._again, []
-            for handler in again:
-                handler(0)
+            self._run_again()
         for _ in range(len(self._calls)):
             call, args = self._calls.popleft()
             call(*args)
@@ -201,5 +207,17 @@ class Loop:
                 timer.cancel()
                 call(*args)
 
+    def _run_again(self) -> None:
+        again, self._again = self._again, []
+        for handler in again:
+            try:
+                handler(0)
+            except Exception as error:  # noqa: BLE001
+                self.on_error(handler, error)
+
     def _woken(self, _events: int) -> None:
         os.eventfd_read(self._wake_fd)
+
+
+def _raise(_handler: Callable[[int], Any], error: Exception) -> None:
+    raise error

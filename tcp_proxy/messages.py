@@ -60,6 +60,7 @@ class Snapshot:
     first_row: int  # this worker's rows are first_row .. first_row + ROWS_PER_WORKER - 1
     records: bool
     log_level: str
+    grace: float  # seconds for its sessions to end when the supervisor is gone
     apps: tuple[AppView, ...]
     descriptors: int
 

@@ -1,0 +1,177 @@
+"""The apps as a worker sees them: targets, their states, and who gets the next session.
+
+Owned by the worker's loop thread; `LiveTarget.give` is also called by relay threads, each with its own row. What the
+supervisor says (messages) is applied here and nowhere else.
+
+A target takes a session by `take` and gets it back by `give`: the gauge of its sessions and, with max_connections, one
+token of the semaphore that all workers share (an eventfd: see docs/decisions.md) change together, so the supervisor
+can return the tokens of a worker that died by looking at its gauges (test_tokens_of_a_dead_worker_come_back).
+"""
+
+import os
+import random
+from collections.abc import Callable
+from socket import SocketType
+from typing import Any
+
+from tcp_proxy import counters
+from tcp_proxy.counters import Row
+from tcp_proxy.messages import AppView, Endpoint, TargetView
+from tcp_proxy.sansio.balance import make
+from tcp_proxy.sansio.reasons import Reason, errno_name
+from tcp_proxy.sansio.verdict import State
+from tcp_proxy.socket_options import session_options
+
+ASK_EVERY = 1.0  # seconds between two reports of failed connects to one target
+
+
+class LiveTarget:
+    """One target: where it is, whether it may have sessions, how many it has."""
+
+    __slots__ = (
+        "active_slot", "asked_at", "backup", "cut", "cut_reason", "endpoints", "limited", "name", "rotation", "rows",
+        "slot", "state", "tokens", "weight",
+    )  # fmt: skip
+
+    def __init__(self, view: TargetView, rows: list[Row]) -> None:
+        self.name = view.name
+        self.slot = view.slot
+        self.active_slot = view.slot + counters.ACTIVE
+        self.weight = view.weight
+        self.backup = view.backup
+        self.limited = view.limited
+        self.state = State(view.state)
+        self.endpoints = view.endpoints
+        self.rows = rows
+        self.rotation = 0
+        self.tokens = -1  # the semaphore's descriptor, once it has come
+        self.asked_at = float("-inf")
+        self.cut = 0  # how often its sessions were ended from above; a session that moved meanwhile compares
+        self.cut_reason = Reason.TARGET_DOWN
+
+    def __repr__(self) -> str:
+        return f"<LiveTarget {self.name} {self.state} active={self.active}>"
+
+    @property
+    def active(self) -> int:
+        """Sessions now, in all workers."""
+        slot = self.active_slot
+        return sum([row[slot] for row in self.rows])
+
+    @property
+    def is_eligible(self) -> bool:
+        return self.state is State.UP and self.weight > 0 and bool(self.endpoints)
+
+    def take(self, row: Row) -> bool:
+        """Count one session more; False, and nothing changed, when it is at its limit."""
+        row[self.active_slot] += 1
+        if self.limited:
+            try:
+                os.eventfd_read(self.tokens)
+            except BlockingIOError:
+                row[self.active_slot] -= 1
+                return False
+        return True
+
+    def give(self, row: Row) -> None:
+        """One session less; `row` is the calling thread's."""
+        if self.limited:
+            os.eventfd_write(self.tokens, 1)
+        row[self.active_slot] -= 1
+
+    def endpoints_to_try(self) -> tuple[Endpoint, list[Endpoint] | None]:
+        """The first address to try, in rotation, and the others, last first."""
+        endpoints = self.endpoints
+        if len(endpoints) == 1:
+            return endpoints[0], None
+        self.rotation = (self.rotation + 1) % len(endpoints)
+        rotated = endpoints[self.rotation :] + endpoints[: self.rotation]
+        return rotated[0], list(rotated[:0:-1])
+
+
+class LiveApp:
+    """One app: its targets and its policy. `choose` is the only way a session gets a target."""
+
+    def __init__(
+        self, view: AppView, worker: int, rows: list[Row], row: Row, failed: Callable[[str, str, str], Any]
+    ) -> None:
+        """`row`: the loop thread's; `failed(app, target, error)` asks the supervisor for a probe."""
+        self.name = view.name
+        self.retries = view.retries
+        self.timeouts = view.timeouts
+        self.row = row
+        self.targets = {target.name: LiveTarget(target, rows) for target in view.targets}
+        self.needs_key = view.balance == "source_hash"
+        self._failed = failed
+        self._balancer = make(view.balance, worker)
+        # For choices among a part of the targets: their tuples come and go and would disturb the balancer's memory.
+        self._narrow_balancer = make(view.balance, worker)
+        self._options = session_options(view.timeouts.keepalive, view.timeouts.unacked)
+        self._limited = any(target.limited for target in self.targets.values())
+        self.primaries: tuple[LiveTarget, ...] = ()
+        self.backups: tuple[LiveTarget, ...] = ()
+        self._sort()
+
+    def __repr__(self) -> str:
+        return f"<LiveApp {self.name}: {len(self.primaries)} primaries, {len(self.backups)} backups eligible>"
+
+    def choose(self, key: bytes, now: float, excluded: set[LiveTarget] | None) -> LiveTarget | None:
+        """The target for a new session, already taken; None: `why_none` says why."""
+        pool = self.primaries or self.backups
+        if excluded or self._limited:
+            return self._choose_narrowly(key, now, excluded or set())
+        if not pool:
+            return None
+        target = self._balancer.pick(pool, key, now, random.random)
+        target.take(self.row)
+        return target
+
+    def retake(self, target: LiveTarget) -> bool:
+        """The same target once more, for the same session."""
+        return target.is_eligible and target.take(self.row)
+
+    def why_none(self) -> Reason:
+        return Reason.LIMIT if self.primaries or self.backups else Reason.NO_TARGET
+
+    def is_alone(self, target: LiveTarget) -> bool:
+        """Whether no other target could have the session."""
+        return all(other is target for other in self.primaries + self.backups)
+
+    def connect_failed(self, target: LiveTarget, code: int, local: bool, now: float) -> None:
+        """Count a failed connect; unless it is this machine's fault, let the supervisor probe the target now."""
+        self.row[target.slot + (counters.LOCAL if local else counters.FAILED)] += 1
+        if not local and now - target.asked_at >= ASK_EVERY:
+            target.asked_at = now
+            self._failed(self.name, target.name, errno_name(code))
+
+    def set_target_options(self, sock: SocketType) -> None:
+        for level, option, value in self._options:
+            sock.setsockopt(level, option, value)
+
+    def change_target(self, name: str, state: str, endpoints: tuple[Endpoint, ...]) -> None:
+        target = self.targets[name]
+        target.state = State(state)
+        target.endpoints = endpoints
+        self._sort()
+
+    def _choose_narrowly(self, key: bytes, now: float, excluded: set[LiveTarget]) -> LiveTarget | None:
+        """Leave out targets that were tried or are at their limit; the backups come when no primary is left."""
+        for whole in (self.primaries, self.backups):
+            pool = tuple(target for target in whole if target not in excluded)
+            while pool:
+                balancer = self._balancer if len(pool) == len(whole) else self._narrow_balancer
+                target = balancer.pick(whole if len(pool) == len(whole) else pool, key, now, random.random)
+                if target.take(self.row):
+                    return target
+                pool = tuple(other for other in pool if other is not target)
+        return None
+
+    def _sort(self) -> None:
+        eligible = [target for target in self.targets.values() if target.is_eligible]
+        primaries = tuple(target for target in eligible if not target.backup)
+        backups = tuple(target for target in eligible if target.backup)
+        # A balancer may remember by identity: the tuples change only when the sets do.
+        if primaries != self.primaries:
+            self.primaries = primaries
+        if backups != self.backups:
+            self.backups = backups

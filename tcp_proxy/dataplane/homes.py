@@ -1,0 +1,76 @@
+"""A home: the thread that a session lives in, with everything it needs of it.
+
+A worker has one home for its event loop and one for each relay thread. It holds the loop, the sessions that live here,
+the thread's row of counters and the way to the recorder. A session is in exactly one home, or on its way between two
+(a queued call). Only the thread of `loop` may touch a home; `len` alone may be asked by others.
+
+A session has a deadline, not a timer: timers of an hour for 10,000 sessions a second would be 36 million dead timers.
+Instead the home looks at its sessions when the earliest deadline it knows of is due, and not before; sessions that got
+a later deadline meanwhile are simply found not to be due.
+"""
+
+from socket import SocketType
+from typing import Any, Protocol
+
+from tcp_proxy.counters import Row
+from tcp_proxy.dataplane.pump import Owner, Pump
+from tcp_proxy.dataplane.record import Recorder
+from tcp_proxy.loop import Loop, Timer
+from tcp_proxy.sansio.reasons import Reason
+
+GRAIN = 0.1  # seconds between two looks at the least: a deadline is met this late at most
+NEVER = float("inf")
+
+
+class Resident(Protocol):
+    def due(self) -> float: ...  # the loop's time at which `expire` is wanted; NEVER for none
+    def expire(self) -> Any: ...
+
+
+class Home:
+    """The home in a worker's event loop; sessions that become bulk are sent away by `send_away`."""
+
+    promotes = False  # whether bulk sessions move to a better place
+
+    def __init__(self, loop: Loop, row: Row, recorder: Recorder | None) -> None:
+        self.loop = loop
+        self.row = row
+        self.recorder = recorder
+        self.members: set[Any] = set()
+        self.closing: Reason | None = None  # whoever arrives from now on is reset for this reason
+        self.next_look = NEVER
+        self._timer: Timer | None = None
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.loop.name}: {len(self.members)} sessions>"
+
+    def make_pump(self, owner: Owner, source: SocketType, dest: SocketType, tcp: bool) -> Pump:
+        return Pump(self.loop, owner, source, dest, tcp)
+
+    def send_away(self, _session: Any) -> bool:
+        """Hand the session over to where it does better; False when it stays."""
+        return False
+
+    def look_at(self, when: float) -> None:
+        """Some resident's deadline is `when` from now on. Call only if that is before `next_look`."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.next_look = when
+        self._timer = self.loop.call_later(when - self.loop.now, self._look)
+
+    def _look(self) -> None:
+        now = self.loop.now
+        self._timer = None
+        self.next_look = NEVER
+        earliest = NEVER
+        for member in tuple(self.members):
+            due = member.due()
+            if due <= now:
+                member.expire()
+                due = member.due() if member in self.members else NEVER
+            earliest = min(earliest, due)
+        if earliest < self.next_look:  # an expiry may have set an earlier one
+            self.look_at(max(earliest, now + GRAIN))

@@ -1,0 +1,190 @@
+"""One direction of a session: bytes read from one socket and written to the other, by recv and send.
+
+Owned by the thread of its session's loop. A pump knows two sockets and a loop, and tells its owner what happened. It is
+registered as the loop's handler of the descriptor it *reads*; the opposite pump writes that same descriptor, so one
+event serves both (`ready`). Registrations are edge-triggered and made once: every edge is used up or remembered.
+
+    FLOWING ──dest full──> BLOCKED ──drained──> FLOWING          `blocked` is the one bit between them
+       │ end of file          │ (its source is not read: back-pressure)
+       v                      v
+      ENDED (`ended`: the source has no more) ── everything written ──> DONE (`done`, owner.pump_done once)
+    any state ── stop() ──> DONE without a word: the destination cannot take anything any more
+
+The Pump contract (tests/dataplane/test_pump.py runs it on every kind of pump):
+- bytes leave in the order they came, none twice, none lost; an end of file is reported after everything before it;
+- a short read of TCP is the end of file only if EPOLLRDHUP was reported *before* that read, without an error, a hang-up
+  or urgent data; it means "empty for now" only without EPOLLRDHUP; everything else reads on until 0 or an error;
+- errors are told to the owner with the socket they belong to, at the call that met them, before anything else is done
+  with that socket: the kernel reports an error once, and a later recv returns 0, a false end.
+"""
+
+import select
+from socket import MSG_DONTWAIT, MSG_NOSIGNAL, SocketType
+from typing import Any, Protocol, Self
+
+from tcp_proxy.loop import FAILED, READ, WRITE, Loop
+
+CHUNK = 65536  # bytes asked for in one recv; what a pump holds at most
+READS_PER_TURN = 4  # then the other sessions have their turn
+BULK_AFTER = 8  # full reads in a row make a direction bulk: 512 KiB that came as fast as we could read
+
+_READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | FAILED
+_RDHUP = select.EPOLLRDHUP
+_NO_SHORTCUT = select.EPOLLPRI | FAILED
+_SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
+
+assert _READABLE & READ
+assert not _READABLE & WRITE
+
+
+class Owner(Protocol):
+    """Whoever made the two pumps: a session. Any of these calls may stop both pumps."""
+
+    last: float
+
+    def pump_done(self, pump: "Pump") -> Any: ...
+    def read_failed(self, pump: "Pump", code: int) -> Any: ...
+    def write_failed(self, pump: "Pump", code: int) -> Any: ...
+    def bulk(self, pump: "Pump") -> bool: ...
+    def emptied(self, pump: "Pump") -> Any: ...
+
+
+class Pump:
+    """Copies."""
+
+    __slots__ = (
+        "blocked", "dest", "done", "ended", "full", "loop", "moved", "opposite", "owner", "pending", "source", "tcp",
+    )  # fmt: skip
+    is_movable = True  # nothing of this direction is where only this thread can reach it
+    opposite: "Pump"
+
+    def __init__(self, loop: Loop, owner: Owner, source: SocketType, dest: SocketType, tcp: bool) -> None:
+        """`tcp`: whether the source is TCP (UNIX sockets cut reads at control messages, so no shortcut for them)."""
+        self.loop = loop
+        self.owner = owner
+        self.source = source
+        self.dest = dest
+        self.tcp = tcp
+        self.pending: bytes | memoryview = b""
+        self.blocked = False
+        self.ended = False
+        self.done = False
+        self.moved = 0
+        self.full = 0
+
+    def take_over(self, old: "Pump") -> Self:
+        """Go on where `old` stopped, with what it has read and not written yet."""
+        self.pending, self.blocked, self.ended, self.done = old.pending, old.blocked, old.ended, old.done
+        self.moved = old.moved
+        return self
+
+    def __repr__(self) -> str:
+        state = "done" if self.done else "ended" if self.ended else "blocked" if self.blocked else "flowing"
+        return f"<{type(self).__name__} {state} moved={self.moved} pending={len(self.pending)}>"
+
+    def ready(self, events: int) -> None:
+        """What the loop calls for the descriptor of `source`."""
+        owner = self.owner
+        owner.last = self.loop.now
+        if events & WRITE and self.opposite.blocked:
+            self.opposite.flush()
+        if events & _READABLE and not self.blocked and not self.ended:
+            self.fill(events)
+
+    def fill(self, events: int = 0) -> None:
+        """Read and pass on until the source is empty, ended or failed, the destination is full, or the turn is over."""
+        source, dest = self.source, self.dest
+        for _ in range(READS_PER_TURN):
+            try:
+                data = source.recv(CHUNK, MSG_DONTWAIT)
+            except BlockingIOError:
+                self.full = 0
+                return
+            except OSError as error:
+                self.owner.read_failed(self, error.errno or 0)
+                return
+            size = len(data)
+            if not size:
+                self._end()
+                return
+            self.moved += size
+            try:
+                sent = dest.send(data, _SEND_FLAGS)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self.owner.write_failed(self, error.errno or 0)
+                return
+            if sent < size:
+                self.pending = memoryview(data)[sent:]
+                self.blocked = True
+            if size == CHUNK:
+                self.full += 1
+                if self.full >= BULK_AFTER and self.owner.bulk(self):
+                    return  # the session moves to another thread at the end of this turn and goes on there
+            else:
+                self.full = 0
+                if self.tcp and not events & _NO_SHORTCUT:
+                    if events & _RDHUP:
+                        self._end()
+                        return
+                    if events & READ:
+                        return
+            if self.blocked:
+                return
+        self.loop.call_again(self.resume)
+
+    def flush(self) -> None:
+        """Write what waits; when all is written, end or read on."""
+        try:
+            while self.pending:
+                sent = self.dest.send(self.pending, _SEND_FLAGS)
+                self.pending = self.pending[sent:]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.owner.write_failed(self, error.errno or 0)
+            return
+        self.pending = b""
+        self._flushed()
+
+    def resume(self, _events: int = 0) -> None:
+        """Go on after the turn of others, or after a hand-over: the edges seen so far say nothing any more."""
+        if self.done:
+            return
+        if self.blocked:
+            self.flush()
+        elif not self.ended:
+            self.fill()
+
+    def stop(self) -> None:
+        """Nothing more is read or written; what waits is thrown away."""
+        self.ended = self.done = True
+        self.blocked = False
+        self.moved -= len(self.pending)
+        self.pending = b""
+        self.release()
+
+    def release(self) -> None:
+        """Give back what is held beside the sockets: nothing, here."""
+
+    def retire(self) -> None:
+        """Another pump takes this direction over, in another thread; whatever still calls this one must find it done."""
+        self.stop()
+
+    def _end(self) -> None:
+        self.ended = True
+        if not self.blocked:
+            self._finish()
+
+    def _flushed(self) -> None:
+        self.blocked = False
+        if self.ended:
+            self._finish()
+        else:
+            self.fill()
+
+    def _finish(self) -> None:
+        self.done = True
+        self.release()
+        self.owner.pump_done(self)

@@ -1,0 +1,421 @@
+"""One client connection and the target connection made for it.
+
+Runs in a worker. Owned by the loop thread, until `RelayPool.adopt` gives it to a relay thread, for good or until
+`release`. Only the owner (`home.loop`'s thread) touches the sockets, the pumps and the state; others go through
+`home.loop.call_soon`.
+
+    DIALING ──connected──> RELAYING ──both directions done──────────────────────────> DONE
+       │                      │ one side failed: what it sent is delivered first        ^
+       │                      └──────────> LINGERING ──acknowledged, or half_closed────>│
+       └──no target, client gone──── any state: deadline, kill, internal error ────────>│
+
+Always true:
+- a session is in the table of its home from the start until DONE, but for the moment it is being handed over;
+- an end of file is passed on only after everything before it; an error of one side becomes RST on the other, after
+  everything that was read from it was acknowledged (DESIGN 9.2);
+- exactly one record is written, on entering DONE, and there everything is released: `_finish` is the only place;
+- sockets are closed after the batch of events in which they were given up.
+"""
+
+from enum import Enum, auto
+from socket import AF_UNIX, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
+from typing import Any
+
+from tcp_proxy import counters
+from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.dial import Dial
+from tcp_proxy.dataplane.homes import NEVER, Home
+from tcp_proxy.dataplane.pump import Pump
+from tcp_proxy.dataplane.record import Recorder
+from tcp_proxy.loop import EDGE, FAILED, WRITE
+from tcp_proxy.records import SessionRecord
+from tcp_proxy.sansio.reasons import Reason, Side, client_end, errno_name
+from tcp_proxy.socket_options import reset_on_close, unacknowledged
+
+# How often an ending session asks whether everything was acknowledged: at once, then ever more rarely.
+LINGER_FIRST = 0.001
+LINGER_MOST = 0.25
+
+# A session in a relay thread that moved less than this in a while goes back to the event loop.
+CALM_AFTER = 1.0  # seconds
+CALM_BYTES = 1 << 20
+
+
+class State(Enum):
+    DIALING = auto()
+    RELAYING = auto()
+    LINGERING = auto()
+    DONE = auto()
+
+
+STEPS = {
+    State.DIALING: (State.RELAYING, State.DONE),
+    State.RELAYING: (State.LINGERING, State.DONE),
+    State.LINGERING: (State.DONE,),
+    State.DONE: (),
+}
+
+
+class Session:
+    """`number` is unique in this worker; `listener` and `address` are text and sockaddr, for the record."""
+
+    __slots__ = (
+        "address", "app", "broken", "calm_mark", "calm_since", "client", "connected_at", "cut", "deadline", "dial",
+        "down", "early", "first_end", "half_closed", "home", "last", "listener", "moving", "number", "started", "state",
+        "target", "tried", "up", "upstream",
+    )  # fmt: skip
+
+    def __init__(self, number: int, home: Home, app: LiveApp, listener: str, client: SocketType, address: Any) -> None:
+        self.number = number
+        self.home = home
+        self.app = app
+        self.listener = listener
+        self.client = client
+        self.address = address
+        self.state = State.DIALING
+        self.started = self.last = home.loop.now
+        self.deadline = NEVER
+        self.connected_at = -1.0
+        self.early = 0  # what epoll said of the client while we were dialing
+        self.target: LiveTarget | None = None
+        self.upstream: SocketType | None = None
+        self.up: Pump | None = None
+        self.down: Pump | None = None
+        self.dial: Dial | None = None
+        self.tried: list[tuple[str, str]] = []
+        self.broken: tuple[Side, int] | None = None  # the first side that failed, and its errno
+        self.first_end: Side | None = None
+        self.half_closed = False
+        self.moving = False
+        self.cut = 0
+        self.calm_since = 0.0
+        self.calm_mark = 0
+
+    def __repr__(self) -> str:
+        target = self.target.name if self.target else None
+        return f"<Session {self.number} {self.app.name} {self.state.name} client={self.address} target={target}>"
+
+    def start(self) -> None:
+        home = self.home
+        home.members.add(self)
+        home.row[counters.SESSIONS] += 1
+        home.row[counters.ACCEPTED] += 1
+        home.loop.watch(self.client.fileno(), EDGE, self._client_early)
+        key = ip_of(self.address).encode() if self.app.needs_key else b""
+        self.dial = Dial(home.loop, self, self.app, key)
+        self.dial.start()
+
+    # -- DIALING -----------------------------------------------------------------------------------------------------
+
+    def _client_early(self, events: int) -> None:
+        self.early |= events
+        if events & FAILED:
+            code = self.client.getsockopt(SOL_SOCKET, SO_ERROR)
+            self._finish(Reason.CLIENT_GONE, Side.CLIENT, code, reset=True)
+
+    def deadline_set(self, when: float) -> None:
+        self.deadline = when
+        if when < self.home.next_look:
+            self.home.look_at(when)
+
+    def dial_failed(self, reason: Reason, code: int) -> None:
+        self._finish(reason, Side.PROXY if reason is not Reason.CONNECT_FAILED else Side.TARGET, code, reset=True)
+
+    def connected(self, sock: SocketType, events: int) -> None:
+        """The dial is over; `events` came with the connection, and the target may have spoken already."""
+        home, dial = self.home, self.dial
+        assert dial is not None
+        self.dial = None
+        self.target = target = dial.target
+        assert target is not None
+        self.tried = dial.tried
+        self.upstream = sock
+        self.cut = target.cut
+        loop, client = home.loop, self.client
+        self.last = self.connected_at = loop.now
+        home.row[target.slot + counters.SERVED] += 1
+        self._enter(State.RELAYING)
+        up = self.up = Pump(loop, self, client, sock, True)
+        down = self.down = Pump(loop, self, sock, client, sock.family != AF_UNIX)
+        up.opposite, down.opposite = down, up
+        loop.handle(client.fileno(), up.ready)
+        loop.handle(sock.fileno(), down.ready)
+        due = loop.now + self.app.timeouts.idle
+        if due < home.next_look:
+            home.look_at(due)
+        if self.early:
+            up.ready(self.early)
+        if events & ~WRITE and self.state is State.RELAYING:
+            down.ready(events)
+
+    # -- RELAYING: what the pumps say ----------------------------------------------------------------------------------
+
+    def pump_done(self, pump: Pump) -> None:
+        """Everything of this direction was written, and its source has no more."""
+        if self.broken is not None:
+            self._linger()
+            return
+        if self.first_end is None:
+            self.first_end = Side.CLIENT if pump is self.up else Side.TARGET
+        if pump.opposite.done:
+            self._finish(Reason.DONE, self.first_end, 0, reset=False)
+            return
+        try:
+            pump.dest.shutdown(SHUT_WR)
+        except OSError as error:
+            self.write_failed(pump, error.errno or 0)
+            return
+        self._half_close()
+
+    def read_failed(self, pump: Pump, code: int) -> None:
+        """The source has failed and holds no more bytes; everything read from it was written, or waits in `pump`."""
+        self._break(Side.CLIENT if pump is self.up else Side.TARGET, code)
+        pump.opposite.stop()
+        self._linger()
+
+    def write_failed(self, pump: Pump, code: int) -> None:
+        """The destination has failed: nothing can be given to it, but what it sent before is still to be read."""
+        side = Side.TARGET if pump is self.up else Side.CLIENT
+        first = self.broken is None or self.broken[0] is side
+        self._break(side, code)
+        pump.stop()
+        reader = pump.opposite
+        if reader.done or not first:
+            self._linger()
+        else:
+            reader.resume()  # until its end: pump_done or read_failed
+
+    def bulk(self, _pump: Pump) -> bool:
+        if not self.home.promotes:
+            return False
+        if not self.moving:
+            self.moving = True
+            self.home.loop.call_again(self._move)  # not now: this pump and its opposite may be in the middle of a turn
+        return True
+
+    def emptied(self, _pump: Pump) -> None:
+        """In a relay thread: a source has nothing for now. Whether this is still a bulk session?"""
+        up, down = self.up, self.down
+        assert up is not None
+        assert down is not None
+        now, moved = self.home.loop.now, up.moved + down.moved
+        if now - self.calm_since < CALM_AFTER:
+            return
+        calm = moved - self.calm_mark < CALM_BYTES
+        self.calm_since, self.calm_mark = now, moved
+        if calm and not self.moving:
+            self.moving = True
+            self.home.loop.call_again(self._move)
+
+    # -- hand-over between threads --------------------------------------------------------------------------------------
+
+    def _move(self, _events: int) -> None:
+        """Leave this thread, unless the session has ended meanwhile or bytes in a pipe hold it here."""
+        self.moving = False
+        up, down = self.up, self.down
+        if self.state is not State.RELAYING or up is None or down is None:
+            return
+        if not (up.is_movable and down.is_movable and self.home.send_away(self)):
+            up.resume()
+            if self.state is State.RELAYING:
+                down.resume()
+
+    def leave(self) -> None:
+        """The old owner's last touch: nothing of this thread refers to the session afterwards."""
+        home, upstream, up, down = self.home, self.upstream, self.up, self.down
+        assert upstream is not None
+        assert up is not None
+        assert down is not None
+        up.release()
+        down.release()
+        home.loop.unwatch(self.client.fileno())
+        home.loop.unwatch(upstream.fileno())
+        home.members.discard(self)
+        self.client.setblocking(False)  # a splice waits for a socket that is not non-blocking itself (DESIGN 9.3)
+
+    def arrive(self, home: Home) -> None:
+        """The new owner's first touch. Whatever can be read or written now comes as a first edge of its epoll."""
+        self.home = home
+        loop, upstream = home.loop, self.upstream
+        assert upstream is not None
+        up, down = self._replace_pumps(home)
+        home.members.add(self)
+        loop.watch(self.client.fileno(), EDGE, up.ready)
+        loop.watch(upstream.fileno(), EDGE, down.ready)
+        self.calm_since, self.calm_mark = loop.now, up.moved + down.moved
+        if home.closing is not None:
+            self.kill(home.closing, Side.PROXY)
+        elif self.target is not None and self.target.cut != self.cut:
+            self.cut_off()
+        elif self.due() < home.next_look:
+            home.look_at(self.due())
+
+    def _replace_pumps(self, home: Home) -> tuple[Pump, Pump]:
+        old_up, old_down = self.up, self.down
+        assert old_up is not None
+        assert old_down is not None
+        self.up = up = home.make_pump(self, old_up.source, old_up.dest, old_up.tcp).take_over(old_up)
+        self.down = down = home.make_pump(self, old_down.source, old_down.dest, old_down.tcp).take_over(old_down)
+        up.opposite, down.opposite = down, up
+        old_up.retire()
+        old_down.retire()
+        return up, down
+
+    # -- ends ------------------------------------------------------------------------------------------------------------
+
+    def due(self) -> float:
+        """When `expire` is to be called, as things are now."""
+        if self.state is State.RELAYING:
+            timeouts = self.app.timeouts
+            return self.last + (timeouts.half_closed if self.half_closed else timeouts.idle)
+        return self.deadline
+
+    def expire(self) -> None:
+        if self.state is State.DIALING:
+            assert self.dial is not None
+            self.deadline = NEVER
+            self.dial.timed_out()
+        elif self.broken is not None:
+            self._finish_broken()
+        else:
+            reason = Reason.HALF_CLOSED_TIMEOUT if self.half_closed else Reason.IDLE_TIMEOUT
+            self._finish(reason, Side.PROXY, 0, reset=True)
+
+    def kill(self, reason: Reason, side: Side) -> None:
+        """Reset both sides now."""
+        if self.state is not State.DONE:
+            self._finish(reason, side, 0, reset=True)
+
+    def cut_off(self) -> None:
+        """The target is lost: what was read from it is delivered, then the client is reset."""
+        up, down = self.up, self.down
+        if self.state is not State.RELAYING or up is None or down is None:
+            return
+        self._break(Side.PROXY, 0)
+        up.stop()
+        down.ended = True  # reads no more; its last flush ends in pump_done
+        if not down.blocked:
+            self._linger()
+
+    def _break(self, side: Side, code: int) -> None:
+        """Remember the first failure; from now on the rest may take `half_closed` seconds without a byte."""
+        if self.broken is None:
+            self.broken = (side, code)
+            self._half_close()
+
+    def _half_close(self) -> None:
+        self.half_closed = True
+        due = self.home.loop.now + self.app.timeouts.half_closed
+        if due < self.home.next_look:
+            self.home.look_at(due)
+
+    def _linger(self) -> None:
+        """One side has failed and everything it sent was written: reset the other when it has acknowledged that."""
+        up, down = self.up, self.down
+        assert up is not None
+        assert down is not None
+        up.stop()
+        down.stop()
+        if self.state is State.LINGERING:
+            self._finish_broken()
+            return
+        self._enter(State.LINGERING)
+        self.deadline_set(self.home.loop.now + self.app.timeouts.half_closed)
+        self._ask_acknowledged(LINGER_FIRST)
+
+    def _survivor(self) -> SocketType:
+        assert self.broken is not None
+        assert self.upstream is not None
+        return self.upstream if self.broken[0] is Side.CLIENT else self.client
+
+    def _ask_acknowledged(self, wait: float) -> None:
+        if self.state is not State.LINGERING:
+            return
+        survivor = self._survivor()
+        if survivor.family == AF_UNIX or unacknowledged(survivor) == 0:
+            self._finish_broken()
+        else:
+            self.home.loop.call_later(wait, self._ask_acknowledged, min(wait * 2, LINGER_MOST))
+
+    def _finish_broken(self) -> None:
+        assert self.broken is not None
+        side, code = self.broken
+        if side is Side.PROXY:
+            assert self.target is not None
+            self._finish(self.target.cut_reason, side, code, reset=True)
+            return
+        reason = client_end(code) if side is Side.CLIENT else Reason.TARGET_RESET
+        self._finish(reason, side, code, reset=True)
+
+    def _enter(self, state: State) -> None:
+        assert state in STEPS[self.state], f"{self!r} cannot become {state.name}"
+        self.state = state
+
+    def _finish(self, reason: Reason, side: Side, code: int, reset: bool) -> None:
+        """The one way to DONE: release everything, count, write the record."""
+        self._enter(State.DONE)
+        home, upstream, up, down = self.home, self.upstream, self.up, self.down
+        if self.dial is not None:
+            self.tried = self.dial.tried
+            self.dial.cancel()
+            self.dial = None
+        bytes_up = bytes_down = 0
+        if up is not None and down is not None:
+            if reset:
+                up.stop()
+                down.stop()
+            bytes_up, bytes_down = up.moved, down.moved
+            del up.opposite, down.opposite  # no cycle is left for the collector
+            self.up = self.down = None
+        self._give_up(self.client, reset)
+        if upstream is not None:
+            self._give_up(upstream, reset)
+        home.members.discard(self)
+        row, target = home.row, self.target
+        row[counters.SESSIONS] -= 1
+        if target is not None:
+            row[target.slot + counters.BYTES_UP] += bytes_up
+            row[target.slot + counters.BYTES_DOWN] += bytes_down
+            target.give(row)
+        if home.recorder is not None:
+            home.recorder.add(self._record(home.recorder, reason, side, code, bytes_up, bytes_down))
+
+    def _give_up(self, sock: SocketType, reset: bool) -> None:
+        loop = self.home.loop
+        if loop.is_watched(sock.fileno()):
+            loop.unwatch(sock.fileno())
+        if reset and sock.family != AF_UNIX:
+            reset_on_close(sock)
+        loop.close_after_batch(sock)
+
+    def _record(
+        self, recorder: Recorder, reason: Reason, side: Side, code: int, bytes_up: int, bytes_down: int
+    ) -> SessionRecord:
+        now, started = self.home.loop.now, self.started
+        return (
+            f"{recorder.incarnation}-{self.number}",
+            self.app.name,
+            self.listener,
+            client_text(self.address),
+            self.target.name if self.target else "",
+            tuple(self.tried),
+            self.connected_at - started if self.connected_at >= 0 else -1.0,
+            now - started,
+            bytes_up,
+            bytes_down,
+            side.value,
+            reason.value,
+            errno_name(code),
+            now + recorder.wall,
+        )
+
+
+def ip_of(address: Any) -> str:
+    """The client's address; an IPv4 one that came through a dual-stack socket is shown and keyed as IPv4."""
+    ip: str = address[0]
+    return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip
+
+
+def client_text(address: Any) -> str:
+    ip = ip_of(address)
+    return f"[{ip}]:{address[1]}" if ":" in ip else f"{ip}:{address[1]}"

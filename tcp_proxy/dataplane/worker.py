@@ -1,0 +1,228 @@
+"""A worker process: `python -P -m tcp_proxy.dataplane.worker FD VERSION`, started by control.workers only.
+
+Its main thread is the event loop. FD is its end of the channel to the supervisor: everything it knows comes from there
+and it obeys nothing else. The signals that reach a whole process group are blocked by the supervisor before the exec
+and ignored here before the first import, so they end no session (DESIGN 9.7).
+
+    STARTING ──Snapshot──> SERVING ──Drain, or the channel ended──> DRAINING ──no session left, or the grace is over──> exit
+
+When the supervisor is gone the worker itself closes its listeners (within 100 ms), drains for `shutdown_grace`, exits.
+"""
+
+import signal
+
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+if __name__ == "__main__":
+    for _number in _IGNORED:
+        signal.signal(_number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
+
+import faulthandler  # noqa: E402
+import gc  # noqa: E402
+import logging  # noqa: E402
+import os  # noqa: E402
+import socket  # noqa: E402
+import sys  # noqa: E402
+import traceback  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
+from typing import Any  # noqa: E402
+
+from tcp_proxy import __version__, counters  # noqa: E402
+from tcp_proxy.channel import Channel  # noqa: E402
+from tcp_proxy.counters import Counters  # noqa: E402
+from tcp_proxy.dataplane.apps import LiveApp  # noqa: E402
+from tcp_proxy.dataplane.homes import Home  # noqa: E402
+from tcp_proxy.dataplane.record import Recorder  # noqa: E402
+from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome  # noqa: E402
+from tcp_proxy.dataplane.server import PAUSE_AT, Server  # noqa: E402
+from tcp_proxy.dataplane.session import Session  # noqa: E402
+from tcp_proxy.loop import Loop  # noqa: E402
+from tcp_proxy.messages import (  # noqa: E402
+    CloseSessions,
+    ConnectFailed,
+    Drain,
+    Drained,
+    Limits,
+    Listen,
+    Logged,
+    Message,
+    Ping,
+    Pong,
+    Ready,
+    Snapshot,
+    TargetChanged,
+    Unlisten,
+    Unlistened,
+)
+from tcp_proxy.sansio.reasons import Reason, Side  # noqa: E402
+from tcp_proxy.socket_options import refuse_new_connections  # noqa: E402
+
+WRONG_VERSION = 78  # the exit status that says so; EX_CONFIG of sysexits
+CLOSE_WITHIN = 0.05  # seconds: how long a worker without supervisor accepts what is on its way
+LOOK_DRAINED = 0.02  # seconds between two looks whether the last session has ended
+LAST_RECORDS = 2.0  # seconds
+
+
+class Worker:
+    """Everything of the process; one method for each message."""
+
+    def __init__(self, loop: Loop, sock: socket.socket) -> None:
+        self._loop = loop
+        self._channel = Channel(loop, sock, self._received, self._supervisor_gone)
+        self._apps: dict[str, LiveApp] = {}
+        self._grace = 0.0
+        self._cut = 0
+        self._draining = False
+        self._handlers: dict[type, Callable[..., Any]] = {
+            Snapshot: self._snapshot,
+            Limits: self._limits,
+            Listen: self._listen,
+            Unlisten: self._unlisten,
+            TargetChanged: self._target_changed,
+            CloseSessions: self._close_sessions,
+            Drain: self._drain,
+            Ping: self._ping,
+        }
+        loop.on_error = self._handler_failed
+
+    def _received(self, message: Message, descriptors: list[int]) -> None:
+        self._handlers[type(message)](message, descriptors)
+
+    # -- what the supervisor says
+
+    def _snapshot(self, message: Snapshot, descriptors: list[int]) -> None:
+        memory_fd, *rest = descriptors
+        memory = Counters(memory_fd, message.rows, message.slots)
+        os.close(memory_fd)
+        self._grace = message.grace
+        first = message.first_row
+        row, *relay_rows = memory.rows[first : first + counters.ROWS_PER_WORKER]
+        self._row = row
+        recorder = Recorder(self._loop, rest[0], message.incarnation, self._warn) if message.records else None
+        self._recorder = recorder
+        self._home = home = WorkerHome(self._loop, row, recorder)
+        self._relays = home.relays = RelayPool(home, relay_rows, recorder, self._handler_failed, self._may_open_pipe)
+        self._server = Server(home, memory, first, message.workers, lambda: self._relays.pipes, self._warn)
+        for view in message.apps:
+            self._apps[view.name] = LiveApp(view, message.worker, memory.rows, row, self._connect_failed)
+        self._server.count_descriptors()
+        gc.collect()
+        gc.freeze()  # what is here now stays; the collector need not look at it again
+        self._channel.send(Ready(self._server.capacity))
+
+    def _limits(self, message: Limits, descriptors: list[int]) -> None:
+        by_slot = {target.slot: target for app in self._apps.values() for target in app.targets.values()}
+        for slot, fd in zip(message.slots, descriptors, strict=True):
+            by_slot[slot].tokens = fd
+
+    def _listen(self, message: Listen, descriptors: list[int]) -> None:
+        for number, app, address, fd in zip(message.ids, message.apps, message.addresses, descriptors, strict=True):
+            self._server.listen(number, self._apps[app], address, fd)
+        self._server.count_descriptors()
+        self._row[counters.ACCEPTING] = 1
+
+    def _unlisten(self, message: Unlisten, _descriptors: list[int]) -> None:
+        self._server.unlisten(message.ids, message.drain, lambda ids: self._channel.send(Unlistened(ids)))
+
+    def _target_changed(self, message: TargetChanged, _descriptors: list[int]) -> None:
+        self._apps[message.app].change_target(message.target, message.state, message.endpoints)
+
+    def _close_sessions(self, message: CloseSessions, _descriptors: list[int]) -> None:
+        target = self._apps[message.app].targets[message.target]
+        target.cut_reason = Reason(message.reason)
+        target.cut += 1
+        self._in_all_homes(partial(_cut_off, target))
+
+    def _drain(self, message: Drain, _descriptors: list[int]) -> None:
+        if not self._draining:
+            self._draining = True
+            self._row[counters.ACCEPTING] = 0
+            self._loop.call_later(message.grace, self._grace_over)
+            self._look_drained()
+
+    def _ping(self, message: Ping, _descriptors: list[int]) -> None:
+        self._channel.send(Pong(message.number))
+
+    # -- what the worker says
+
+    def _connect_failed(self, app: str, target: str, error: str) -> None:
+        self._channel.send(ConnectFailed(app, target, error))
+
+    def _warn(self, text: str) -> None:
+        self._channel.send(Logged(logging.WARNING, text))
+
+    def _may_open_pipe(self) -> bool:
+        return self._server.free_descriptors >= PAUSE_AT + 2
+
+    def _handler_failed(self, handler: Callable[[int], Any], error: Exception) -> None:
+        """A bug met in one session, in whatever thread owns it: that session ends, the others go on."""
+        text = "".join(traceback.format_exception(error))
+        self._loop.call_soon(self._channel.send, Logged(logging.ERROR, f"internal error, please report it: {text}"))
+        owner = getattr(handler, "__self__", None)
+        session = owner if isinstance(owner, Session) else getattr(owner, "owner", None)
+        if not isinstance(session, Session):
+            raise error
+        session.kill(Reason.INTERNAL_ERROR, Side.PROXY)
+
+    # -- the end
+
+    def _supervisor_gone(self) -> None:
+        """Nobody will ever give an order again: what `Unlisten` and `Drain` would do."""
+        if not hasattr(self, "_server"):
+            self._loop.stop()
+            return
+        for sock in self._server.listeners:
+            refuse_new_connections(sock)
+        numbers = self._server.numbers()
+        self._server.unlisten(numbers, CLOSE_WITHIN, lambda _ids: self._drain(Drain(self._grace), []))
+
+    def _look_drained(self) -> None:
+        if self._server.sessions > 0:
+            self._loop.call_later(LOOK_DRAINED, self._look_drained)
+        else:
+            self._exit()
+
+    def _grace_over(self) -> None:
+        self._cut = self._server.sessions
+        self._in_all_homes(_close_home)
+
+    def _in_all_homes(self, call: Callable[[Home], Any]) -> None:
+        call(self._home)
+        self._relays.call_in_all(call)
+
+    def _exit(self) -> None:
+        self._relays.stop()
+        if self._recorder is not None:
+            self._recorder.close(LAST_RECORDS)
+        self._channel.send(Drained(self._cut))
+        self._loop.stop()
+
+
+def _cut_off(target: Any, home: Home) -> None:
+    for session in tuple(home.members):
+        if session.target is target:
+            session.cut_off()
+
+
+def _close_home(home: Home) -> None:
+    """The grace is over: whoever is here, or comes from now on, is reset."""
+    home.closing = Reason.SHUTDOWN
+    for session in tuple(home.members):
+        session.kill(Reason.SHUTDOWN, Side.PROXY)
+
+
+def main(argv: list[str]) -> int:
+    faulthandler.enable()  # SIGABRT: a supervisor that finds us silent wants to see our stacks
+    fd, version = int(argv[1]), argv[2]
+    if version != __version__:
+        return WRONG_VERSION
+    loop = Loop("loop")
+    Worker(loop, socket.socket(fileno=fd))
+    loop.run()
+    loop.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,64 @@
+"""The options that every TCP socket of a session has, on both sides (DESIGN 9.1, 9.13).
+
+Both wings need them: the supervisor sets them on listening sockets, from which accepted ones inherit them; a worker sets
+them on the sockets it connects. Also what the kernel is asked with numbers that Python has no names for.
+"""
+
+import array
+import fcntl
+import socket
+import struct
+from socket import SocketType
+
+KEEPALIVE_INTERVAL = 10  # seconds between probes, after timeouts.keepalive of silence
+KEEPALIVE_PROBES = 3  # unanswered ones until the peer counts as gone
+
+_SIOCOUTQ = 0x5411  # termios.TIOCOUTQ: bytes sent and not yet acknowledged
+_SO_ATTACH_FILTER = 26
+_TCP_CLOSE = 7
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+# Classic BPF on a TCP socket sees the TCP header: let everything pass but a SYN without ACK.
+_NO_NEW_CONNECTIONS = (
+    (0x30, 0, 0, 13),  # A = byte 13, the flags
+    (0x54, 0, 0, 0x12),  # A &= SYN | ACK
+    (0x15, 0, 1, 0x02),  # only SYN: next; else: skip one
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # pass
+)
+
+Option = tuple[int, int, int]
+
+
+def session_options(keepalive: float, unacked: float) -> tuple[Option, ...]:
+    """`timeouts.keepalive` and `timeouts.unacked`, in seconds, with everything that is the same for all."""
+    tcp = socket.IPPROTO_TCP
+    return (
+        (tcp, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (tcp, socket.TCP_KEEPIDLE, max(1, round(keepalive))),
+        (tcp, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
+        (tcp, socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
+        (tcp, socket.TCP_USER_TIMEOUT, max(1, round(unacked * 1000))),
+    )
+
+
+def reset_on_close(sock: SocketType) -> None:
+    """A close of this TCP socket sends RST and throws away what is not acknowledged."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+def unacknowledged(sock: SocketType) -> int:
+    """Bytes of a TCP socket that its peer has not acknowledged; 0 when the connection is no more."""
+    if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
+        return 0
+    answer = fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0\0\0\0")
+    return int.from_bytes(answer, "little")
+
+
+def refuse_new_connections(sock: SocketType) -> None:
+    """A listening TCP socket answers no SYN any more; handshakes under way are finished (DESIGN 9.5)."""
+    code = array.array("B", b"".join(struct.pack("HBBI", *step) for step in _NO_NEW_CONNECTIONS))
+    program = struct.pack("HxxxxxxP", len(_NO_NEW_CONNECTIONS), code.buffer_info()[0])
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
