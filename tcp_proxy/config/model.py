@@ -19,7 +19,7 @@ class Log:
 class Timeouts:
     connect: float = 5.0  # one attempt; the dial phase ends after twice this
     idle: float = 3600.0  # no byte in either direction
-    half_closed: float = 60.0  # no byte after one side sent FIN; also the longest wait for acknowledgement before a reset
+    half_closed: float = 60.0  # no byte after one side sent FIN; also the longest wait for an acknowledgement
     keepalive: float = 60.0  # TCP_KEEPIDLE
     unacked: float = 30.0  # TCP_USER_TIMEOUT
 

@@ -1,9 +1,23 @@
 """Addresses as people write them: "host:port", "[v6]:port", "unix:/path"; listeners; port ranges.
 
-Values in, values out; every function that can refuse raises ValueError with a sentence for the user.
+Values in, values out; every function that can refuse raises ValueError with a sentence for the user. IP literals are
+kept in their shortest spelling, and an IPv4 address written as IPv6 (::ffff:192.0.2.1) as the IPv4 address it is, so
+that equal addresses are equal values.
 """
 
+import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+ANY = "*"  # both IPv4 and IPv6, in one dual-stack socket
+MAX_RANGE = 10_000  # ports in one range; each is a descriptor in every process
+MAX_UNIX_PATH = 107  # bytes; sun_path has 108 and the kernel wants a zero at the end
+
+LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+# A name cannot end in one of these: resolvers take it for an odd spelling of an IPv4 address.
+NUMERIC_LABEL = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^/?#]*)")
+DIGITS = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +43,157 @@ class ListenAddress:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+# -- targets
+
+
+def parse_target(text: str) -> Address:
+    """Where a target is, from "host:port", "[v6]:port" or "unix:/path"."""
+    if not text:
+        raise ValueError('an empty address; wanted "host:port"')
+    if text[:5].lower() == "unix:":
+        return Address(path=_unix_path(text[5:]))
+    _refuse_space(text)
+    url = SCHEME.match(text)
+    if url is not None:
+        wanted = url["rest"] or "host:80"
+        raise ValueError(f'a URL ("{url["scheme"]}://"); wanted "host:port" alone, such as "{wanted}"')
+    if text.startswith("["):
+        return _bracketed(text)
+    host, colon, port = text.rpartition(":")
+    if _ip(text) is not None and ":" in text:
+        raise ValueError(_brackets_wanted(text, host, port))
+    if not colon:
+        raise ValueError(f'no port; wanted "host:port", such as "{text}:80"')
+    if not host:
+        raise ValueError(f'no host before ":{port}"; wanted "host:port"')
+    if ":" in host:
+        if _ip(host) is not None:
+            raise ValueError(f'an IPv6 address needs brackets: "[{host}]:{port or 80}"')
+        raise ValueError('more than one colon; wanted "host:port", or "[address]:port" for IPv6')
+    return Address(_host(host), parse_port(port))
+
+
+def _unix_path(path: str) -> str:
+    if not path.isprintable():
+        raise ValueError("a control character in a path")
+    if not path.startswith("/") or path.startswith("//"):
+        wanted = "/" + path.lstrip("/")
+        raise ValueError(f'a UNIX socket is written with its absolute path, such as "unix:{wanted}"')
+    size = len(path.encode())
+    if size > MAX_UNIX_PATH:
+        raise ValueError(f"the path of a UNIX socket has at most {MAX_UNIX_PATH} bytes; this one has {size}")
+    return path
+
+
+def _bracketed(text: str) -> Address:
+    inside, bracket, rest = text[1:].partition("]")
+    if not bracket:
+        raise ValueError('"[" without "]"; wanted "[address]:port"')
+    address = _ip(inside)
+    if address is None or ":" not in inside:
+        raise ValueError(f'"{inside}" in brackets is not an IPv6 address')
+    if not rest:
+        raise ValueError(f'no port; wanted "[address]:port", such as "{text}:80"')
+    if not rest.startswith(":"):
+        raise ValueError('wanted ":" and a port after "]"')
+    return Address(address, parse_port(rest[1:]))
+
+
+def _brackets_wanted(text: str, host: str, port: str) -> str:
+    """What to write for ::1:80, which may be meant with a port or without: both, for nobody can know."""
+    if _ip(host) is not None and DIGITS.fullmatch(port):
+        return f'an IPv6 address needs brackets: "[{host}]:{port}", or "[{text}]:port" if that is all of it'
+    return f'an IPv6 address needs brackets and a port: "[{text}]:80"'
+
+
+def _host(host: str) -> str:
+    address = _ip(host)
+    if address is not None:
+        return address
+    if not host.isascii():
+        raise ValueError(f'"{host}" has letters that names in the DNS do not have; write its ASCII form (xn--...)')
+    labels = host.removesuffix(".").split(".")
+    if NUMERIC_LABEL.fullmatch(labels[-1]):
+        raise ValueError(f'"{host}" is not an IPv4 address (four numbers from 0 to 255, without leading zeros)')
+    if len(host) > 253 or not all(LABEL.fullmatch(label) for label in labels):
+        raise ValueError(f'"{host}" is not a host name')
+    return host
+
+
+# -- ports and listeners
+
+
+def parse_port(text: str) -> int:
+    """A port of a target, as text."""
+    if not text:
+        raise ValueError("no port after the colon; wanted a number from 1 to 65535")
+    if not DIGITS.fullmatch(text) or not 1 <= int(text) <= 65535:
+        raise ValueError(f'"{text}" is not a port; wanted a number from 1 to 65535')
+    return int(text)
+
+
+def parse_ports(entry: int | str) -> range:
+    """The ports of one entry of `ports`: 5001, or "8000-8009"."""
+    if isinstance(entry, int):
+        if not 1 <= entry <= 65535:
+            raise ValueError(f"{entry} is not a port; wanted a number from 1 to 65535")
+        return range(entry, entry + 1)
+    parts = [part.strip() for part in entry.split("-")]
+    if len(parts) == 1 and DIGITS.fullmatch(parts[0]):
+        raise ValueError(f"a single port is written without quotes: {int(parts[0])}")
+    if len(parts) != 2 or not all(DIGITS.fullmatch(part) for part in parts):
+        raise ValueError('wanted a range such as "8000-8009", or a number')
+    first, last = (parse_port(part) for part in parts)
+    if first > last:
+        raise ValueError(f'the range runs backwards; wanted "{last}-{first}"')
+    if last - first >= MAX_RANGE:
+        raise ValueError(f"a range of {last - first + 1} ports; one range has at most {MAX_RANGE}")
+    return range(first, last + 1)
+
+
+def parse_listen_host(text: str) -> str:
+    """An address to listen on: an IP literal in its shortest spelling, or "*"."""
+    if text == ANY:
+        return ANY
+    _refuse_space(text)
+    address = _ip(text)
+    if address is not None:
+        return address
+    wanted = 'wanted an IPv4 or IPv6 address, or "*" for all'
+    if text.lower() == "localhost":
+        raise ValueError('a name; wanted an address: "127.0.0.1" or "::1"')
+    inside = text.removeprefix("[").partition("]")
+    if text.startswith("[") and _ip(inside[0]) is not None:
+        port = "; the port belongs in ports" if inside[2] else ""
+        raise ValueError(f'wanted the address without brackets: "{inside[0]}"{port}')
+    host, colon, _ = text.rpartition(":")
+    if colon and (host == ANY or _ip(host) is not None):
+        raise ValueError(f'the port belongs in ports; wanted "{host}"')
+    raise ValueError(f"not an IP address; {wanted}")
+
+
+def hosts_overlap(one: str, other: str) -> bool:
+    """Whether two listeners on one port would meet. An IPv6 socket takes no IPv4, so "::" and "0.0.0.0" do not."""
+    if one == other or ANY in (one, other):
+        return True
+    if (":" in one) != (":" in other):
+        return False
+    return one in ("::", "0.0.0.0") or other in ("::", "0.0.0.0")
+
+
+def _refuse_space(text: str) -> None:
+    if " " in text or not text.isprintable():
+        raise ValueError("white space or a control character in an address")
+
+
+def _ip(text: str) -> str | None:
+    """An IP literal in its shortest spelling; None for anything else."""
+    try:
+        address: IPv4Address | IPv6Address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)

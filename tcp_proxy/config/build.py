@@ -1,0 +1,244 @@
+"""Values that fit the schema become a Config, unless they contradict each other.
+
+Pure; the supervisor's process only. The schema judges one value at a time; here is what takes two: names used twice,
+listeners that meet, a timeout above its interval; and what needs a parser: addresses and ranges.
+
+None stands for a value that is already reported as wrong: whatever depends on it is not judged. Defaults come from
+config.model and from nowhere else: a key that is left out is not passed on.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tcp_proxy.config.model import App, Check, Config, Log, Target, Timeouts
+from tcp_proxy.config.positions import Path, shown
+from tcp_proxy.config.report import Report
+from tcp_proxy.sansio.address import Address, ListenAddress, hosts_overlap, parse_listen_host, parse_ports, parse_target
+
+Plain = Mapping[str, Any]
+LOOPBACK = "127.0.0.1"
+CHECK = Check()  # for its defaults
+
+
+def build(plain: Plain, report: Report) -> Config:
+    """The configuration; worth something only if the report has stayed empty."""
+    listeners = Listeners(report)
+    names: dict[str, Path] = {}
+    apps = []
+    for i, app in enumerate(plain.get("apps") or ()):
+        if app is not None:
+            path: Path = ("apps", i)
+            _claim_name(names, app.get("name"), (*path, "name"), "app", report)
+            apps.append(_app(app, path, listeners, report))
+    for key in ("pid_file", "access_log"):
+        if "\0" in (plain.get(key) or ""):
+            report.value((key,), "a zero character in a path")
+    workers = plain.get("workers")
+    return Config(
+        apps=tuple(apps),
+        workers=None if workers in (None, "auto") else int(workers),
+        log=Log(**_given(Log, plain.get("log"))),
+        **_given(Config, {key: plain.get(key) for key in ("pid_file", "shutdown_grace", "access_log")}),
+    )
+
+
+def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> App:
+    name = plain.get("name")
+    targets = _targets(plain.get("targets") or (), (*path, "targets"), report)
+    given: dict[str, Any] = _given(App, {key: plain.get(key) for key in ("balance", "on_down", "retries")})
+    if "health" in plain:
+        given["health"] = _health(plain["health"], (*path, "health"), targets, report)
+    return App(
+        name=name or "",
+        listeners=listeners.of_app(plain, path),
+        targets=tuple(targets.values()),
+        timeouts=Timeouts(**_given(Timeouts, plain.get("timeouts"))),
+        **given,
+    )
+
+
+def _given(kind: Any, plain: Plain | None) -> dict[str, Any]:
+    """The keys that have a value, as the types of the dataclass. 5.0 is a whole number in JSON Schema, and so here."""
+    types = {field.name: field.type for field in dataclasses.fields(kind)}
+    given = {key: value for key, value in (plain or {}).items() if value is not None and key in types}
+    for key, value in given.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            given[key] = float(value) if types[key] is float else int(value)
+    return given
+
+
+def _claim_name(names: dict[str, Path], name: str | None, path: Path, kind: str, report: Report) -> None:
+    """Report a name that is taken, or that a log line could not show."""
+    if name is None:
+        return
+    if not name.isprintable() or name != name.strip():
+        report.value(path, f"found {shown(name)}; wanted a name without control characters and without space around it")
+    elif name in names:
+        report.value(path, f"two {kind}s are named {shown(name)}; the first is at {report.where(names[name])}")
+    else:
+        names[name] = path
+
+
+# -- targets
+
+
+def _targets(entries: Sequence[Any], path: Path, report: Report) -> dict[Path, Target]:
+    """The targets by where they stand."""
+    targets: dict[Path, Target] = {}
+    names: dict[str, Path] = {}
+    unnamed: dict[Address, Path] = {}
+    for i, entry in enumerate(entries):
+        here = (*path, i)
+        plain: Plain = {"address": entry} if isinstance(entry, str) else entry or {}
+        text, name = plain.get("address"), plain.get("name")
+        address_path = here if isinstance(entry, str) else (*here, "address")
+        _claim_name(names, name, (*here, "name"), "target", report)
+        if text is None:
+            continue
+        try:
+            address = parse_target(text)
+        except ValueError as error:
+            report.value(address_path, f"found {shown(text)}: {error}")
+            continue
+        if name is None:
+            twice = unnamed.setdefault(address, address_path)
+            if twice != address_path:
+                report.value(
+                    address_path,
+                    f"{shown(text)} is a target twice; the first is at {report.where(twice)} "
+                    '(give one a "name" if that is meant, or more "weight" for a bigger share)',
+                )
+                continue
+            _claim_name(names, text, address_path, "target", report)
+        targets[here] = Target(name=name or text, address=address, **_given_rest(plain))
+    if targets and len(targets) == len(entries) and all(target.weight == 0 for target in targets.values()):
+        report.value(path, "every target has the weight 0, so none would get a session; wanted at least one above 0")
+    return targets
+
+
+def _given_rest(plain: Plain) -> dict[str, Any]:
+    return _given(Target, {key: value for key, value in plain.items() if key not in ("address", "name")})
+
+
+# -- health checks
+
+
+def _health(plain: Any, path: Path, targets: Mapping[Path, Target], report: Report) -> tuple[Check, ...]:
+    if not isinstance(plain, list):
+        return () if plain is None else (_check(plain, path, targets, report),)
+    return tuple(_check(check, (*path, i), targets, report) for i, check in enumerate(plain) if check is not None)
+
+
+def _check(plain: Plain, path: Path, targets: Mapping[Path, Target], report: Report) -> Check:
+    given = _given(Check, plain)
+    kind, port = plain.get("type", "tcp"), plain.get("port")
+    interval, timeout = plain.get("interval", CHECK.interval), plain.get("timeout", CHECK.timeout)
+    if "timeout" not in plain and interval is not None:
+        given["timeout"] = min(CHECK.timeout, float(interval))
+    elif interval is not None and timeout is not None and timeout > interval:
+        place = f"at {report.where((*path, 'interval'))}" if "interval" in plain else "which is the default"
+        report.value(
+            (*path, "timeout"),
+            f"a timeout of {timeout} seconds is above the interval of {interval} seconds, {place}; wanted at most that",
+        )
+    if kind == "ping" and port is not None:
+        report.value((*path, "port"), 'a ping has no port; wanted no "port", or the type "tcp"')
+    unix = next((place for place, target in targets.items() if target.address.path), None)
+    if unix is not None and kind == "ping":
+        report.value((*path, "type"), f"a UNIX socket cannot be pinged, and the target at {report.where(unix)} is one")
+    elif unix is not None and port is not None:
+        report.value((*path, "port"), f"a UNIX socket has no port, and the target at {report.where(unix)} is one")
+    return Check(**given)
+
+
+# -- listeners
+
+
+class Claim(NamedTuple):
+    """A listener of one port: its host, the entry of `ports` it comes from, and its app's name."""
+
+    host: str
+    entry: Path
+    app: str
+
+
+class Meeting(NamedTuple):
+    port: int
+    one: Claim
+    other: Claim
+
+
+class Listeners:
+    """All listeners of the file, by port, so that two that meet are found."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._taken: dict[int, list[Claim]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Listeners on {len(self._taken)} ports>"
+
+    def of_app(self, plain: Plain, path: Path) -> tuple[ListenAddress, ...]:
+        """The listeners of one app; what meets an earlier one is reported."""
+        hosts = self._hosts(plain.get("bind", LOOPBACK), (*path, "bind"))
+        ranges = self._ranges(plain.get("ports") or (), (*path, "ports"))
+        name = plain.get("name") or ""
+        for ports, entry in ranges:
+            meetings: dict[Path, list[Meeting]] = {}
+            for port in ports:
+                for meeting in self._claim(port, [Claim(host, entry, name) for host in hosts]):
+                    meetings.setdefault(meeting.other.entry, []).append(meeting)
+            for met in meetings.values():
+                self._overlap(met)
+        return tuple(ListenAddress(host, port) for ports, _ in ranges for port in ports for host in hosts)
+
+    def _claim(self, port: int, claims: list["Claim"]) -> list["Meeting"]:
+        """Take a port for listeners that do not meet each other; which earlier ones do they meet?"""
+        taken = self._taken.setdefault(port, [])
+        meetings = [
+            Meeting(port, one, other) for one in claims for other in taken if hosts_overlap(one.host, other.host)
+        ]
+        taken.extend(claims)
+        return meetings
+
+    def _hosts(self, bind: Any, path: Path) -> list[str]:
+        """The addresses to listen on; those that meet an earlier one are reported and left out."""
+        entries = [(bind, path)] if not isinstance(bind, list) else [(text, (*path, i)) for i, text in enumerate(bind)]
+        hosts: dict[str, Path] = {}
+        for text, here in entries:
+            if text is None:
+                continue
+            try:
+                host = parse_listen_host(text)
+            except ValueError as error:
+                self._report.value(here, f"found {shown(text)}: {error}")
+                continue
+            first = next((other for other in hosts if hosts_overlap(host, other)), None)
+            if first is None:
+                hosts[host] = here
+            else:
+                place = self._report.where(hosts[first])
+                self._report.value(here, f"{shown(text)} and {shown(first)} at {place} overlap; wanted one of them")
+        return list(hosts)
+
+    def _ranges(self, entries: Sequence[Any], path: Path) -> list[tuple[range, Path]]:
+        ranges = []
+        for i, entry in enumerate(entries):
+            if entry is None:
+                continue
+            try:
+                ranges.append((parse_ports(entry if isinstance(entry, str) else int(entry)), (*path, i)))
+            except ValueError as error:
+                self._report.value((*path, i), f"found {shown(entry)}: {error}")
+        return ranges
+
+    def _overlap(self, meetings: list["Meeting"]) -> None:
+        """Report one entry that meets another, on one port or many."""
+        one, other = meetings[0].one, meetings[0].other
+        ports = sorted({meeting.port for meeting in meetings})
+        what = f"port {ports[0]}" if len(ports) == 1 else f"{len(ports)} ports from {ports[0]} to {ports[-1]}"
+        owner = "of this app" if other.entry[:2] == one.entry[:2] else f"of app {shown(other.app)}"
+        on = f"on {one.host}" if one.host == other.host else f"on {one.host} (there on {other.host})"
+        verb = "overlaps" if len(ports) == 1 else "overlap"
+        self._report.value(one.entry, f"{what} {on} {verb} a listener {owner} at {self._report.where(other.entry)}")
