@@ -57,6 +57,11 @@ class Channel:
         if len(self._out) == 1:
             self._flush()
 
+    def drain(self) -> None:
+        """The other end's process is gone: take what it had said."""
+        while self._open and self._read():
+            pass
+
     def close(self) -> None:
         """Release the socket and whatever waits. `ended` is not called."""
         if not self._open:
@@ -95,19 +100,21 @@ class Channel:
                 self._out.popleft()
         self._loop.rewatch(self._socket.fileno(), READ)
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Whether something came."""
         try:
             data, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK, messages.MAX_DESCRIPTORS + 53)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data, descriptors = b"", []
         self._in_descriptors.extend(descriptors)
         if not data:
             self._end()
-            return
+            return False
         self._in += data
         self._deliver()
+        return True
 
     def _deliver(self) -> None:
         while self._open and len(self._in) >= 4:

@@ -185,7 +185,8 @@ class Dial:
     def _once_more(self) -> None:
         """The lone target, a second time; it stays in `excluded`, which makes this attempt its last."""
         self.timer = None
-        (target,) = self.excluded or ()
+        assert self.excluded is not None
+        (target,) = self.excluded
         if not self.app.retake(target):
             self._nothing_left()
             return

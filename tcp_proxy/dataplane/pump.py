@@ -26,7 +26,8 @@ from tcp_proxy.loop import FAILED, READ, WRITE, Loop
 
 CHUNK = 65536  # bytes asked for in one recv; what a pump holds at most
 READS_PER_TURN = 4  # then the other sessions have their turn
-BULK_AFTER = 8  # full reads in a row make a direction bulk: 512 KiB that came as fast as we could read
+BIG = CHUNK // 2  # a read of at least this many bytes counts as one that filled the buffer
+BULK_AFTER = 16  # big reads in a row make a direction bulk: 0.5 to 1 MiB that came as fast as we could read
 
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | FAILED
 _RDHUP = select.EPOLLRDHUP
@@ -98,7 +99,6 @@ class Pump:
             try:
                 data = source.recv(CHUNK, MSG_DONTWAIT)
             except BlockingIOError:
-                self.full = 0
                 return
             except OSError as error:
                 self.owner.read_failed(self, error.errno or 0)
@@ -118,18 +118,16 @@ class Pump:
             if sent < size:
                 self.pending = memoryview(data)[sent:]
                 self.blocked = True
-            if size == CHUNK:
-                self.full += 1
-                if self.full >= BULK_AFTER and self.owner.bulk(self):
-                    return  # the session moves to another thread at the end of this turn and goes on there
-            else:
-                self.full = 0
-                if self.tcp and not events & _NO_SHORTCUT:
-                    if events & _RDHUP:
-                        self._end()
-                        return
-                    if events & READ:
-                        return
+            if size < CHUNK and self.tcp and not events & _NO_SHORTCUT:
+                if events & _RDHUP:
+                    self._end()
+                    return
+                if events & READ:
+                    self.full = self.full + 1 if size >= BIG else 0
+                    return
+            self.full = self.full + 1 if size >= BIG else 0
+            if self.full >= BULK_AFTER and self.owner.bulk(self):
+                return  # the session moves to another thread at the end of this turn and goes on there
             if self.blocked:
                 return
         self.loop.call_again(self.resume)

@@ -37,7 +37,7 @@ GIVE_WAY = 0.005  # seconds the listeners are left to the other workers
 class Listener:
     """One listening socket of one app."""
 
-    __slots__ = ("address", "app", "fd", "id", "server", "sock")
+    __slots__ = ("_accept", "address", "app", "fd", "id", "server", "sock")
 
     def __init__(self, server: "Server", number: int, app: LiveApp, address: str, fd: int) -> None:
         self.server = server
@@ -46,18 +46,20 @@ class Listener:
         self.address = address
         self.sock = socket.socket(fileno=fd)
         self.sock.setblocking(False)
+        # What socket.accept() is made of; it gives a descriptor without asking the kernel for its name once more.
+        self._accept: Callable[[], tuple[int, Any]] = self.sock._accept  # type: ignore[attr-defined]
         self.fd = fd
 
     def __repr__(self) -> str:
         return f"<Listener {self.address} of {self.app.name}>"
 
     def ready(self, _events: int) -> None:
-        server, sock = self.server, self.sock
+        server, accept, family = self.server, self._accept, self.sock.family
         if not server.may_accept():
             return
         for _ in range(ACCEPTS):
             try:
-                fd, address = sock._accept()  # accept() asks for the address of each socket once more
+                fd, address = accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -65,7 +67,7 @@ class Listener:
                     server.pause(error.errno)
                     return
                 continue  # that client is gone already (ECONNABORTED, a network error of its own)
-            client = SocketType(sock.family, socket.SOCK_STREAM, 0, fd)
+            client = SocketType(family, socket.SOCK_STREAM, 0, fd)
             server.begin(self, client, address)
 
 

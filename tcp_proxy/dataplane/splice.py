@@ -9,11 +9,14 @@ Always true:
   EAGAIN from the draining side "the destination is full" (test_drains_before_it_fills);
 - a pipe goes back to the pool only when it is empty and none of its splices failed: otherwise one customer's bytes
   would reach another (test_a_dirty_pipe_is_closed);
+- a splice stops at urgent data and then says "empty" or even "ended": a source that ever had some is copied from then
+  on, and an end is believed only when recv says so too (test_urgent_data_stays_in_line);
 - a pool belongs to one thread and is the only place that opens and closes pipes.
 """
 
 import fcntl
 import os
+import select
 from collections.abc import Callable
 from socket import SocketType
 from typing import Self
@@ -27,6 +30,7 @@ SIZES = (1 << 20, 1 << 18, 1 << 16)  # tried in this order: an ordinary user has
 STEPS_PER_TURN = 8  # splices into the pipe before other sessions of this thread have their turn
 KEPT = 8  # empty pipes a pool keeps for the next direction
 
+_URGENT = select.EPOLLPRI
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if HAS_SPLICE else 0
 
 
@@ -106,21 +110,27 @@ class PipePool:
 class SplicePump(Pump):
     """A Pump whose bytes stay in the kernel. `blocked` with an empty `pending` means that the pipe holds bytes."""
 
-    __slots__ = ("pipe", "pool")
+    __slots__ = ("pipe", "pool", "urgent")
     pipe: Pipe | None
 
     def __init__(self, loop: Loop, owner: Owner, source: SocketType, dest: SocketType, tcp: bool, pool: PipePool) -> None:
         super().__init__(loop, owner, source, dest, tcp)
         self.pool = pool
         self.pipe = None
+        self.urgent = False
+
+    def ready(self, events: int) -> None:
+        if events & _URGENT:
+            self.urgent = True
+        super().ready(events)
 
     def fill(self, events: int = 0) -> None:
         pipe = self.pipe
-        if pipe is None:
+        if pipe is None and not self.urgent:
             pipe = self.pipe = self.pool.take()
-            if pipe is None:
-                super().fill(events)
-                return
+        if pipe is None:
+            super().fill(events)
+            return
         for _ in range(STEPS_PER_TURN):
             try:
                 size = os.splice(self.source.fileno(), pipe.write_fd, pipe.size, flags=_FLAGS)
@@ -134,7 +144,8 @@ class SplicePump(Pump):
                 self.owner.read_failed(self, error.errno or 0)
                 return
             if not size:
-                self._end()
+                self.release()
+                super().fill()
                 return
             self.moved += size
             pipe.count = size

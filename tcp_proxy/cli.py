@@ -1,0 +1,123 @@
+"""The command line: a configuration file becomes a running supervisor, or one clear line and an exit status.
+
+    0 a clean end · 1 cannot start · 2 usage or configuration, a missing file included · 130, 143 a second signal
+
+The first worker is started before anything else is imported, so that it imports while the configuration is checked.
+This is the only file that knows both wings, the data plane's by the name of its module.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tcp_proxy import __version__
+
+if TYPE_CHECKING:
+    from tcp_proxy.config.model import Config
+    from tcp_proxy.control.workers import Spawned
+
+logger = logging.getLogger(__name__)
+
+CANNOT_START, WRONG_CONFIG, INTERRUPTED = 1, 2, 130
+
+
+class CannotStart(Exception):
+    """One line for the user."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status."""
+    args = _parser().parse_args(argv)
+    if args.check:
+        return _check(args.config)
+    from tcp_proxy.control.workers import Spawned, raise_descriptor_limit  # noqa: PLC0415  before the slow imports
+
+    raise_descriptor_limit()
+    spawned = Spawned()
+    try:
+        config = _load(args.config)
+        if config is None:
+            return _discarded(spawned, WRONG_CONFIG)
+        return _serve(config, spawned)
+    except CannotStart as error:
+        _complain(str(error))
+        return _discarded(spawned, CANNOT_START)
+    except KeyboardInterrupt:  # before the supervisor has taken the signals over
+        return _discarded(spawned, INTERRUPTED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tcp-proxy", description="A TCP load balancer and failover proxy that says why each connection ended."
+    )
+    parser.add_argument("config", nargs="?", default="config.json", help="the configuration file (default: %(default)s)")
+    parser.add_argument("--check", action="store_true", help="check the configuration and exit with 0 or 2")
+    parser.add_argument("--version", action="version", version=f"tcp_proxy {__version__}")
+    return parser
+
+
+def _check(path: str) -> int:
+    config = _load(path)
+    if config is None:
+        return WRONG_CONFIG
+    listeners = sum(len(app.listeners) for app in config.apps)
+    sys.stdout.write(f"{path}: right, {len(config.apps)} apps on {listeners} listeners\n")
+    return 0
+
+
+def _load(path: str) -> "Config | None":
+    """The checked configuration; None, and all its errors on stderr."""
+    from tcp_proxy.config.load import ConfigErrors, load_file  # noqa: PLC0415
+
+    try:
+        return load_file(path)
+    except ConfigErrors as errors:
+        _complain(str(errors))
+        return None
+
+
+def _serve(config: "Config", spawned: "Spawned") -> int:
+    from tcp_proxy import log  # noqa: PLC0415
+    from tcp_proxy.control.access_log import AccessLog  # noqa: PLC0415
+    from tcp_proxy.control.pid_file import PidFile, PidFileError  # noqa: PLC0415
+    from tcp_proxy.control.sockets import CannotListen, bind_all  # noqa: PLC0415
+    from tcp_proxy.control.supervisor import Supervisor  # noqa: PLC0415
+
+    log.setup(config.log)
+    _require_ping(config)
+    pid_file = PidFile(config.pid_file) if config.pid_file else None
+    try:
+        if pid_file is not None:
+            pid_file.acquire()
+        listening = bind_all(config.apps)
+        access_log = AccessLog(config.access_log, config.log.format) if config.access_log else None
+        if access_log is not None:
+            access_log.start()
+        return Supervisor(config, listening, access_log, spawned).run()
+    except (PidFileError, CannotListen) as error:
+        raise CannotStart(str(error)) from None
+    except OSError as error:
+        raise CannotStart(f"cannot start: {error}") from error
+    finally:
+        if pid_file is not None:
+            pid_file.release()
+
+
+def _require_ping(config: "Config") -> None:
+    if any(check.type == "ping" for app in config.apps for check in app.health):
+        from tcp_proxy.control.health.ping import permission_error  # noqa: PLC0415
+
+        error = permission_error()
+        if error:
+            raise CannotStart(error)
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write("".join(f"{line}\n" for line in text.splitlines()))
+
+
+def _discarded(spawned: "Spawned", status: int) -> int:
+    spawned.discard()
+    return status

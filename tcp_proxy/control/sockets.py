@@ -1,0 +1,102 @@
+"""The listening sockets: bound once, in the supervisor, and lent to every worker.
+
+Main thread only. The supervisor owns the originals: a worker that dies takes no waiting client with it. Explicit IPv6
+sockets are V6ONLY; "*" is one dual-stack socket; the backlog is the kernel's limit (DESIGN 9.5).
+"""
+
+import errno
+import os
+import select
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tcp_proxy.config.model import App
+from tcp_proxy.sansio.address import ListenAddress
+from tcp_proxy.socket_options import refuse_new_connections, session_options
+
+IN_USE_TRIES = 20  # a supervisor that was killed leaves workers that close their copies within 100 ms
+IN_USE_WAIT = 50  # milliseconds between two tries
+
+
+class CannotListen(Exception):
+    """One line for the user: which address, of which app, why, and what to do."""
+
+
+@dataclass(slots=True)
+class Listening:
+    """One bound socket; `number` names it to the workers."""
+
+    number: int
+    app: str
+    address: ListenAddress
+    sock: socket.socket
+
+    def refuse_new(self) -> None:
+        refuse_new_connections(self.sock)
+
+
+def bind_all(apps: Iterable[App]) -> list[Listening]:
+    """Bind and listen on everything, or raise CannotListen with nothing left open."""
+    bound: list[Listening] = []
+    try:
+        for app in apps:
+            for address in app.listeners:
+                bound.append(Listening(len(bound), app.name, address, _bind_patiently(app, address)))
+    except CannotListen:
+        for listening in bound:
+            listening.sock.close()
+        raise
+    return bound
+
+
+def _bind_patiently(app: App, address: ListenAddress) -> socket.socket:
+    for tries_left in reversed(range(IN_USE_TRIES)):
+        try:
+            return _bind(app, address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not tries_left:
+                raise CannotListen(_explain(app, address, error)) from None
+        select.poll().poll(IN_USE_WAIT)
+    raise AssertionError("unreachable")
+
+
+def _bind(app: App, address: ListenAddress) -> socket.socket:
+    dual = address.host == "*"
+    if dual and not socket.has_dualstack_ipv6():
+        host, family, dual = "0.0.0.0", socket.AF_INET, False  # noqa: S104  the user wrote "*"
+    else:
+        host = "::" if dual else address.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
+        for level, option, value in session_options(app.timeouts.keepalive, app.timeouts.unacked):
+            sock.setsockopt(level, option, value)  # inherited by what it accepts
+        sock.bind((host, address.port))
+        sock.listen(_somaxconn())
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _somaxconn() -> int:
+    try:
+        with open("/proc/sys/net/core/somaxconn") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return socket.SOMAXCONN
+
+
+def _explain(app: App, address: ListenAddress, error: OSError) -> str:
+    hints = {
+        errno.EADDRINUSE: f"something else listens there (see: ss -ltnp 'sport = :{address.port}')",
+        errno.EADDRNOTAVAIL: "this machine has no such address (see: ip address)",
+        errno.EACCES: "ports below 1024 need the capability CAP_NET_BIND_SERVICE, or root",
+    }
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    hint = hints.get(error.errno or 0)
+    return f"cannot listen on {address} for app {app.name!r}: {reason}" + (f"; {hint}" if hint else "")

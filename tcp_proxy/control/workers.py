@@ -1,0 +1,153 @@
+"""One worker process, as the supervisor sees it: started, listened to, watched, ended, explained.
+
+Main thread only. The only place that starts processes of ours: spawned, never forked, with the signals of a process
+group blocked, so that a Ctrl-C in the first millisecond of a child's life ends no session (DESIGN 9.7).
+
+    STARTING ──Ready──> SERVING ──drain()──> DRAINING ──> ENDED
+        │ any state: the process ends; silent for SILENT seconds: SIGABRT (it prints its stacks), then SIGKILL ──^
+
+A Worker owns the process, its pidfd and its end of the channel, and releases all three in `_ended`, once.
+"""
+
+import contextlib
+import logging
+import os
+import resource
+import signal
+import site
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tcp_proxy
+from tcp_proxy.channel import Channel
+from tcp_proxy.loop import READ, Loop, Timer
+from tcp_proxy.messages import Message, Ping
+
+logger = logging.getLogger(__name__)
+
+MODULE = "tcp_proxy.dataplane.worker"
+WRONG_VERSION = 78  # what a worker of another version exits with
+PING_EVERY = 3.0  # seconds
+SILENT = 10.0  # seconds without a word: it hangs
+KILL_AFTER = 1.0  # seconds between SIGABRT and SIGKILL
+BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def raise_descriptor_limit() -> None:
+    """The soft limit becomes the hard one; workers inherit it, so this comes before the first of them (DESIGN 9.8)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Spawned:
+    """A process that has been started and knows nothing yet."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        argv = [sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), tcp_proxy.__version__]
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+        try:
+            self.process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=_environment())
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            theirs.close()
+        self.sock = ours
+
+    def discard(self) -> None:
+        """It is not needed after all."""
+        self.sock.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class Worker:
+    """`received(worker, message)` for each message; `ended(worker, explanation)` once, when the process is gone."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        index: int,
+        spawned: Spawned,
+        received: Callable[["Worker", Message], Any],
+        ended: Callable[["Worker", str], Any],
+    ) -> None:
+        self.index = index
+        self.is_ready = False
+        self.is_draining = False
+        self.cut = 0
+        self.started = loop.now
+        self.open_listeners: set[int] = set()
+        self._loop = loop
+        self._process = spawned.process
+        self._received = received
+        self._on_end = ended
+        self._heard = loop.now
+        self._pings = 0
+        self._timer: Timer = loop.call_later(PING_EVERY, self._beat)
+        self._pidfd = os.pidfd_open(spawned.process.pid)
+        self._channel = Channel(loop, spawned.sock, self._hear, lambda: None)
+        loop.watch(self._pidfd, READ, self._ended)
+
+    def __repr__(self) -> str:
+        state = "draining" if self.is_draining else "serving" if self.is_ready else "starting"
+        return f"<Worker {self.index} pid={self.pid} {state}>"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def has_wrong_version(self) -> bool:
+        return self._process.returncode == WRONG_VERSION
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        self._channel.send(message, descriptors)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def _hear(self, message: Message, _descriptors: list[int]) -> None:
+        self._heard = self._loop.now
+        self._received(self, message)
+
+    def _beat(self) -> None:
+        silence = self._loop.now - self._heard
+        if silence < SILENT:
+            self._pings += 1
+            self.send(Ping(self._pings))
+            self._timer = self._loop.call_later(PING_EVERY, self._beat)
+            return
+        logger.error("worker %d (pid %d) has been silent for %.0f s: it is ended; its stacks follow", self.index, self.pid, silence)
+        self._process.send_signal(signal.SIGABRT)
+        self._timer = self._loop.call_later(KILL_AFTER, self.kill)
+
+    def _ended(self, _events: int) -> None:
+        status = self._process.wait()
+        self._timer.cancel()
+        self._loop.unwatch(self._pidfd)
+        os.close(self._pidfd)
+        self._channel.drain()
+        self._channel.close()
+        self._on_end(self, _explain(status))
+
+
+def _explain(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    name = str(-status)
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(-status).name
+    return name + (" (perhaps the system was out of memory: see the kernel's log)" if -status == signal.SIGKILL else "")
+
+
+def _environment() -> dict[str, str]:
+    """Children run with -P, so a tcp_proxy that is not installed (a source tree) must be named to them."""
+    home = os.path.dirname(os.path.dirname(os.path.abspath(tcp_proxy.__file__)))
+    if home in site.getsitepackages() or home == site.getusersitepackages():
+        return dict(os.environ)
+    path = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home}
