@@ -117,7 +117,7 @@ class Scanner:
             return Node(at, BROKEN if SURROGATE.search(string) else string), end
         if char == "{" or char == "[":
             if len(self.path) >= MAX_DEPTH:
-                raise self._malformed(at, f"nested more than {MAX_DEPTH} levels deep")
+                raise Malformed(at, tuple(self.path[:2]), f"nested more than {MAX_DEPTH} levels deep")
             return self._object(at) if char == "{" else self._array(at)
         number = NUMBER.match(text, at)
         if number is not None:
@@ -163,6 +163,8 @@ class Scanner:
         while True:
             if items and self.text[at : at + 1] == "]":
                 raise self._malformed(at, 'found "]" after a comma; wanted another value, or no comma before it')
+            if at == len(self.text):
+                raise self._truncated(start)
             self.path.append(len(items))
             node, end = self._value(at)
             self.path.pop()
@@ -206,7 +208,7 @@ class Scanner:
             return Node(at, BROKEN), at + len(word)
         if word in OTHER_SPELLINGS:
             raise self._malformed(at, f"found {word}; JSON writes it {OTHER_SPELLINGS[word]}")
-        raise self._malformed(at, f"found {shown(word)} without quotes; wanted a value")
+        raise self._malformed(at, f"found {shown(word)} without quotes; wanted a value (text is written in quotes)")
 
     # -- between values
 

@@ -16,14 +16,16 @@ from typing import Any
 from tcp_proxy.config.positions import BROKEN, NUMBER, Node, Path, shown
 from tcp_proxy.config.report import Report
 
+KEY, VALUE, CONTENT = "key", "value", "content"  # what is wrong: a key, a value, or what a value lacks
 SCHEMA = pathlib.Path(__file__).with_name("schema.json")
 
 Schema = dict[str, Any]
-Violation = Any  # jsonschema's ValidationError, whose typing allows for schemas that ours is not
+Violation = Any  # of jsonschema; its own type allows for schemas that ours is not
+ANYTHING: Schema = {}
 
 
 def load_schema() -> Schema:
-    """The published schema, with each reference replaced by what it refers to: nothing is looked up while validating."""
+    """The published schema with each reference replaced by what it refers to: validating looks nothing up."""
     schema: Schema = json.loads(SCHEMA.read_bytes())
     whole: Schema = _inlined(schema, schema.pop("$defs"))
     return whole
@@ -63,14 +65,15 @@ class Folder:
     def _object(self, members: dict[str, Any], known: dict[str, tuple[str, Schema]], path: Path) -> dict[str, Any]:
         plain: dict[str, Any] = {}
         spelt: dict[str, str] = {}
-        for key, (offset, node) in members.items():
-            name, schema = known.get(key.lower(), (key, {}))
+        for key, (offset, node) in list(members.items()):
+            name, schema = known.get(key.lower(), (key, ANYTHING))
             if name in plain:
                 first = self._report.where_offset(members[spelt[name]].offset)
                 message = (
                     f"{shown(key)} is the same key as {shown(spelt[name])} at {first}; letter case does not matter"
                 )
                 self._report.at(offset, (*path, key), message)
+                del members[key]  # so that a later search for the name finds the first of the two
                 continue
             spelt[name] = key
             plain[name] = self.fold(node, schema, (*path, key))
@@ -81,7 +84,7 @@ class Folder:
         shape = self._shapes.get(id(schema))
         if shape is None:
             known: dict[str, tuple[str, Schema]] = {}
-            items: Schema = {}
+            items = ANYTHING
             for branch in (schema, *schema.get("anyOf", ())):
                 known.update((name.lower(), (name, sub)) for name, sub in branch.get("properties", {}).items())
                 items = branch.get("items", items)
@@ -93,16 +96,17 @@ class Folder:
 
 
 def validate(plain: Any, schema: Schema, report: Report) -> None:
-    """Report every violation, and put None in the place of each wrong value."""
+    """Report every violation, and put None in the place of each wrong value (an object that lacks a key is kept)."""
     from jsonschema.validators import Draft202012Validator
 
     wrong: list[Path] = []
     for error in Draft202012Validator(schema).iter_errors(plain):
-        for path, is_key, message in _complaints(error):
-            if is_key:
+        for path, kind, message in _complaints(error):
+            if kind == KEY:
                 report.key(path, message)
             else:
                 report.value(path, message)
+            if kind == VALUE:
                 wrong.append(path)
     for path in wrong:
         _blank(plain, path)
@@ -118,21 +122,21 @@ def _blank(plain: Any, path: Path) -> None:
     plain[path[-1]] = None
 
 
-def _complaints(error: Violation) -> Iterator[tuple[Path, bool, str]]:
-    """What to say about one violation: path, whether it is the key that is wrong, sentence."""
+def _complaints(error: Violation) -> Iterator[tuple[Path, str, str]]:
+    """What to say about one violation: path, what is wrong there, sentence."""
     path: Path = tuple(error.absolute_path)
     if error.validator == "additionalProperties":
         for key in error.instance:
             if key not in error.schema["properties"]:
-                yield (*path, key), True, _unknown_key(key, error.schema)
+                yield (*path, key), KEY, _unknown_key(key, error.schema)
     elif error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
-        yield path, False, f"missing {'key' if len(missing) == 1 else 'keys'} {', '.join(map(shown, missing))}"
+        yield path, CONTENT, f"missing {'key' if len(missing) == 1 else 'keys'} {', '.join(map(shown, missing))}"
     elif error.validator == "anyOf" and (closest := _closest(error)):
         for inner in closest:
             yield from _complaints(inner)
     else:
-        yield path, False, _wrong_value(error.instance, error.schema)
+        yield path, VALUE, _wrong_value(error.instance, error.schema)
 
 
 def _closest(error: Violation) -> list[Violation]:

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 ANY = "*"  # both IPv4 and IPv6, in one dual-stack socket
 MAX_RANGE = 10_000  # ports in one range; each is a descriptor in every process
+MAX_NAME = 253  # characters of a host name (RFC 1035)
 MAX_UNIX_PATH = 107  # bytes; sun_path has 108 and the kernel wants a zero at the end
 
 LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -55,6 +56,8 @@ def parse_target(text: str) -> Address:
     if text[:5].lower() == "unix:":
         return Address(path=_unix_path(text[5:]))
     _refuse_space(text)
+    if len(text) > MAX_NAME + len("[]:65535"):
+        raise ValueError(f"an address of {len(text)} characters; a host name has at most {MAX_NAME}")
     url = SCHEME.match(text)
     if url is not None:
         wanted = url["rest"] or "host:80"
@@ -78,12 +81,12 @@ def parse_target(text: str) -> Address:
 def _unix_path(path: str) -> str:
     if not path.isprintable():
         raise ValueError("a control character in a path")
-    if not path.startswith("/") or path.startswith("//"):
-        wanted = "/" + path.lstrip("/")
-        raise ValueError(f'a UNIX socket is written with its absolute path, such as "unix:{wanted}"')
     size = len(path.encode())
     if size > MAX_UNIX_PATH:
         raise ValueError(f"the path of a UNIX socket has at most {MAX_UNIX_PATH} bytes; this one has {size}")
+    if not path.startswith("/") or path.startswith("//"):
+        wanted = "/" + path.lstrip("/")
+        raise ValueError(f'a UNIX socket is written with its absolute path, such as "unix:{wanted}"')
     return path
 
 
@@ -117,7 +120,7 @@ def _host(host: str) -> str:
     labels = host.removesuffix(".").split(".")
     if NUMERIC_LABEL.fullmatch(labels[-1]):
         raise ValueError(f'"{host}" is not an IPv4 address (four numbers from 0 to 255, without leading zeros)')
-    if len(host) > 253 or not all(LABEL.fullmatch(label) for label in labels):
+    if len(host) > MAX_NAME or not all(LABEL.fullmatch(label) for label in labels):
         raise ValueError(f'"{host}" is not a host name')
     return host
 

@@ -1,0 +1,223 @@
+"""Addresses: what is taken, what is refused, and whether the refusal says what to write instead."""
+
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcp_proxy.sansio.address import (
+    Address,
+    ListenAddress,
+    hosts_overlap,
+    parse_listen_host,
+    parse_port,
+    parse_ports,
+    parse_target,
+)
+
+LONG_LABEL = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("example.com:80", Address("example.com", 80)),
+        ("example.com.:80", Address("example.com.", 80)),
+        ("db_1:5432", Address("db_1", 5432)),
+        ("a:1", Address("a", 1)),
+        ("xn--bcher-kva.example:65535", Address("xn--bcher-kva.example", 65535)),
+        ("127.0.0.1:9001", Address("127.0.0.1", 9001)),
+        ("[::1]:80", Address("::1", 80)),
+        ("[2001:DB8:0:0:0:0:0:1]:80", Address("2001:db8::1", 80)),
+        ("[::ffff:192.0.2.1]:80", Address("192.0.2.1", 80)),
+        ("[fe80::1%eth0]:80", Address("fe80::1%eth0", 80)),
+        ("unix:/run/x.sock", Address(path="/run/x.sock")),
+        ("UNIX:/run/with space", Address(path="/run/with space")),
+        ("unix:/" + "a" * 106, Address(path="/" + "a" * 106)),
+    ],
+)
+def test_a_target_address_is_understood(text, address):
+    assert parse_target(text) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "empty"),
+        ("example.com", '"example.com:80"'),
+        ("example.com:", "no port after the colon"),
+        ("example.com:http", '"http" is not a port'),
+        ("example.com:0", '"0" is not a port'),
+        ("example.com:70000", "from 1 to 65535"),
+        ("example.com:-1", "not a port"),
+        ("example.com:٣", "not a port"),
+        ("example.com:" + "9" * 300, "of 312 characters"),
+        (":80", "no host before"),
+        (" a:80", "white space"),
+        ("a: 80", "white space"),
+        ("a:80\n", "white space or a control character"),
+        ("a\u00a0b:80", "white space"),
+        ("a\ud800:80", "control character"),
+        ("http://example.com:80/path", 'such as "example.com:80"'),
+        ("tcp://", '"host:80"'),
+        ("a:b:80", "more than one colon"),
+        ("::1", '"[::1]:80"'),
+        ("2001:db8::1", '"[2001:db8::1]:80"'),
+        ("::1:5001", '"[::1]:5001"'),
+        ("2001:db8:0:0:0:0:0:1:80", '"[2001:db8:0:0:0:0:0:1]:80"'),
+        ("2001:db8:0:0:0:0:0:1:x", '"[2001:db8:0:0:0:0:0:1]:x"'),
+        ("[::1", '"[" without "]"'),
+        ("[::1]", '"[::1]:80"'),
+        ("[::1]80", 'wanted ":"'),
+        ("[::1]:", "no port"),
+        ("[127.0.0.1]:80", "not an IPv6 address"),
+        ("[example.com]:80", "not an IPv6 address"),
+        ("256.1.1.1:80", "not an IPv4 address"),
+        ("127.1:80", "not an IPv4 address"),
+        ("127.0.0.01:80", "leading zeros"),
+        ("0x7f000001:80", "not an IPv4 address"),
+        ("bücher.example:80", "xn--"),
+        ("*:80", "not a host name"),
+        ("-a:80", "not a host name"),
+        ("a..b:80", "not a host name"),
+        ("user@host:80", "not a host name"),
+        (f"{LONG_LABEL}:80", "not a host name"),
+        ("unix:", '"unix:/"'),
+        ("unix:run/x.sock", '"unix:/run/x.sock"'),
+        ("unix:///run/x.sock", '"unix:/run/x.sock"'),
+        ("unix:/a\0b", "control character"),
+        ("unix:/" + "a" * 107, "this one has 108"),
+        ("unix:/" + "ä" * 54, "this one has 109"),
+    ],
+)
+def test_a_wrong_target_address_is_refused_with_what_to_write(text, sentence):
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011  the sentence is compared below
+        parse_target(text)
+    assert sentence in str(refusal.value)
+    assert str(refusal.value).isprintable()
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(max_size=80))
+def test_any_text_is_a_target_that_reads_the_same_again_or_a_value_error(text):
+    try:
+        address = parse_target(text)
+    except ValueError as error:
+        assert str(error)  # noqa: PT017  an answer either way is the property
+    else:
+        assert parse_target(str(address)) == address
+        assert bool(address.path) != bool(address.host and address.port)
+
+
+@pytest.mark.parametrize("port", [1, 80, 65535])
+def test_a_port_is_a_number_from_1_to_65535(port):
+    assert parse_port(str(port)) == port
+    assert parse_ports(port) == range(port, port + 1)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, 10**400])
+def test_a_number_that_is_no_port_is_refused(port):
+    with pytest.raises(ValueError, match="is not a port"):
+        parse_ports(port)
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [("8000-8009", range(8000, 8010)), ("1-1", range(1, 2)), ("8000 - 8001", range(8000, 8002))],
+)
+def test_a_range_of_ports_includes_both_ends(text, ports):
+    assert parse_ports(text) == ports
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("5001", "without quotes: 5001"),
+        ("", "a range such as"),
+        ("a-b", "a range such as"),
+        ("1-2-3", "a range such as"),
+        ("-5", "a range such as"),
+        ("0-5", '"0" is not a port'),
+        ("1-65536", '"65536" is not a port'),
+        ("9-1", 'wanted "1-9"'),
+        ("1-10001", "at most 10000"),
+    ],
+)
+def test_a_wrong_range_is_refused_with_what_to_write(text, sentence):
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011  the sentence is compared below
+        parse_ports(text)
+    assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("*", "*"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("::", "::"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_equal_addresses_to_listen_on_are_equal_values(text, host):
+    assert parse_listen_host(text) == host
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("localhost", '"127.0.0.1" or "::1"'),
+        ("LOCALHOST", '"127.0.0.1" or "::1"'),
+        ("example.com", "not an IP address"),
+        ("", "not an IP address"),
+        ("[::1]", 'without brackets: "::1"'),
+        ("[::1]:80", "the port belongs in ports"),
+        ("127.0.0.1:80", 'the port belongs in ports; wanted "127.0.0.1"'),
+        ("*:80", 'wanted "*"'),
+        ("127.0.0.1 ", "white space"),
+        ("fe80::1%e\n", "control character"),
+        ("127.0.0.256", "not an IP address"),
+    ],
+)
+def test_a_wrong_address_to_listen_on_is_refused_with_what_to_write(text, sentence):
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011  the sentence is compared below
+        parse_listen_host(text)
+    assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("127.0.0.1", "0.0.0.0", True),
+        ("::1", "::", True),
+        ("::1", "::2", False),
+        ("::", "0.0.0.0", False),
+        ("::", "127.0.0.1", False),
+        ("::1", "0.0.0.0", False),
+        ("*", "127.0.0.1", True),
+        ("*", "::1", True),
+        ("*", "::", True),
+        ("*", "0.0.0.0", True),
+        ("*", "*", True),
+    ],
+)
+def test_hosts_overlap_when_the_kernel_would_refuse_the_second(one, other, overlap):
+    assert hosts_overlap(one, other) is overlap
+    assert hosts_overlap(other, one) is overlap
+
+
+def test_addresses_are_shown_as_they_are_written():
+    shown = [str(Address("::1", 80)), str(Address("a", 80)), str(Address(path="/x"))]
+    assert shown == ["[::1]:80", "a:80", "unix:/x"]
+    assert str(ListenAddress("::", 80)) == "[::]:80"
+    assert str(ListenAddress("*", 80)) == "*:80"
+
+
+def test_an_absurdly_long_number_of_a_port_is_refused_like_any_other():
+    with pytest.raises(ValueError, match="range such as"):
+        parse_ports("1" * (sys.get_int_max_str_digits() + 1) + "-2")
