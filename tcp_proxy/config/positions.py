@@ -12,7 +12,6 @@ Always true:
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]  # C, and public in all but name
 from typing import Any, NamedTuple
 
@@ -46,12 +45,17 @@ class Member(NamedTuple):
     node: "Node"
 
 
-@dataclass(slots=True)
 class Node:
-    """A value. `value` is a scalar, a list of nodes, a dict of members by key as written, or BROKEN."""
+    """A value: a scalar, a list of nodes, a dict of members by key as written, or BROKEN."""
 
-    offset: int
-    value: Any
+    __slots__ = ("offset", "value")
+
+    def __init__(self, offset: int, value: Any) -> None:
+        self.offset = offset
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"<Node {shown(self.value)} at {self.offset}>"
 
 
 class Fault(NamedTuple):
@@ -90,14 +94,17 @@ def path_text(path: Path) -> str:
     )
 
 
-@dataclass(slots=True)
 class Scanner:
     """Reads one document. `faults` are the things that did not stop it."""
 
-    text: str
-    lines: Lines
-    faults: list[Fault] = field(default_factory=list)
-    path: list[str | int] = field(default_factory=list)
+    def __init__(self, text: str, lines: Lines) -> None:
+        self.text = text
+        self.lines = lines
+        self.faults: list[Fault] = []
+        self.path: list[str | int] = []  # to the value that is being read
+
+    def __repr__(self) -> str:
+        return f"<Scanner in {path_text(tuple(self.path))}, {len(self.faults)} faults>"
 
     def document(self) -> Node:
         """The whole text as one node. Raises Malformed."""
