@@ -75,12 +75,20 @@ def _bind(app: App, address: ListenAddress) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
         for level, option, value in session_options(app.timeouts.keepalive, app.timeouts.unacked):
             sock.setsockopt(level, option, value)  # inherited by what it accepts
-        sock.bind((host, address.port))
+        sock.bind(_sockaddr(family, host, address.port))
         sock.listen(_somaxconn())
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _sockaddr(family: int, host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """What bind() takes. A link-local IPv6 address names its interface: fe80::1%eth0."""
+    if family == socket.AF_INET:
+        return host, port
+    ip, _, zone = host.partition("%")
+    return ip, port, 0, socket.if_nametoindex(zone) if zone else 0
 
 
 def _somaxconn() -> int:
