@@ -31,6 +31,7 @@ BULK_AFTER = 16  # big reads in a row make a direction bulk: 0.5 to 1 MiB that c
 
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | FAILED
 _RDHUP = select.EPOLLRDHUP
+_ERROR = select.EPOLLERR
 _NO_SHORTCUT = select.EPOLLPRI | FAILED
 _SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
 
@@ -46,6 +47,7 @@ class Owner(Protocol):
     def pump_done(self, pump: "Pump") -> Any: ...
     def read_failed(self, pump: "Pump", code: int) -> Any: ...
     def write_failed(self, pump: "Pump", code: int) -> Any: ...
+    def source_failed(self, pump: "Pump") -> Any: ...
     def bulk(self, pump: "Pump") -> bool: ...
     def emptied(self, pump: "Pump") -> Any: ...
 
@@ -89,8 +91,11 @@ class Pump:
         owner.last = self.loop.now
         if events & WRITE and self.opposite.blocked:
             self.opposite.flush()
-        if events & _READABLE and not self.blocked and not self.ended:
-            self.fill(events)
+        if events & _READABLE:
+            if not self.blocked and not self.ended:
+                self.fill(events)
+            elif events & _ERROR:  # nobody is about to read, so nobody would hear of it
+                owner.source_failed(self)
 
     def fill(self, events: int = 0) -> None:
         """Read and pass on until the source is empty, ended or failed, the destination is full, or the turn is over."""

@@ -185,6 +185,16 @@ class Session:
         else:
             reader.resume()  # until its end: pump_done or read_failed
 
+    def source_failed(self, pump: Pump) -> None:
+        """epoll reports an error while nobody reads there: the pump waits for its destination, or had its end of file."""
+        code = pump.source.getsockopt(SOL_SOCKET, SO_ERROR)
+        if not code or self.state is not State.RELAYING:
+            return
+        self._break(Side.CLIENT if pump is self.up else Side.TARGET, code)
+        pump.opposite.stop()
+        if pump.done:
+            self._linger()
+
     def bulk(self, _pump: Pump) -> bool:
         if not self.home.promotes:
             return False

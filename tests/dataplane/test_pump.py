@@ -38,6 +38,9 @@ class Owner:
         self.said.append(f"write failed {os.strerror(code)}")
         pump.stop()
 
+    def source_failed(self, pump):
+        self.said.append("source failed")
+
     def bulk(self, _pump):
         self.said.append("bulk")
         return self.promotes

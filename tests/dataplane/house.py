@@ -1,0 +1,187 @@
+"""A worker's event loop without its process: a turnable clock, real sockets, records and counters to look at."""
+
+import os
+import socket
+import struct
+from contextlib import ExitStack
+
+from tcp_proxy import counters
+from tcp_proxy.config.model import Timeouts
+from tcp_proxy.counters import Counters
+from tcp_proxy.dataplane.apps import LiveApp
+from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome
+from tcp_proxy.dataplane.session import Session
+from tcp_proxy.loop import Loop
+from tcp_proxy.messages import AppView, TargetView
+
+FIELDS = (
+    "id app listener client target tried connect_seconds seconds bytes_up bytes_down ended_by reason errno ended_at"
+).split()
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Records:
+    """Takes the records where a worker's recorder would."""
+
+    incarnation = "test"
+    wall = 0.0
+
+    def __init__(self):
+        self.all = []
+
+    def add(self, record):
+        self.all.append(dict(zip(FIELDS, record, strict=True)))
+
+
+class House:
+    """One app, any number of targets, each a listening socket of this process."""
+
+    def __init__(self, targets=1, relays=False, timeouts=None, balance="round_robin", retries=3, limits=(), family="tcp"):
+        self.stack = ExitStack()
+        self.clock = Clock()
+        self.loop = Loop("test", self.clock)
+        self.records = Records()
+        self.asked = []
+        self.servers = [self.listen(family) for _ in range(targets)]
+        self.memory, fd = Counters.create(1 + counters.ROWS_PER_WORKER, counters.PROCESS_SLOTS + 6 * targets)
+        self.stack.callback(os.close, fd)
+        rows = self.memory.rows
+        self.row = rows[1]
+        self.home = WorkerHome(self.loop, rows[1], self.records)
+        views = tuple(
+            TargetView(f"t{n}", counters.PROCESS_SLOTS + 6 * n, 1, False, n < len(limits), "up", (self.endpoint(server),))
+            for n, server in enumerate(self.servers)
+        )
+        view = AppView("web", balance, retries, timeouts or Timeouts(), views)
+        self.app = LiveApp(view, 0, rows, rows[1], lambda *what: self.asked.append(what))
+        self.relays = None
+        if relays:
+            self.relays = RelayPool(self.home, rows[2:], self.records, self.bug, lambda: True)
+            self.home.relays = self.relays
+        self.front = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.sessions = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        for session in self.sessions:
+            session.home.loop.call_soon(_end, session)
+        self.turn(2)
+        if self.relays is not None:
+            self.relays.stop()
+        self.turn(2)
+        self.loop.close()
+        self.stack.close()
+        if kind is None:
+            slots = [counters.SESSIONS, *(target.active_slot for target in self.app.targets.values())]
+            assert [self.memory.total(slot) for slot in slots] == [0] * len(slots), "gauges return to 0"
+            ids = [record["id"] for record in self.records.all]
+            assert sorted(ids) == sorted({f"test-{s.number}" for s in self.sessions}), "one record per session"
+        del self.app, self.home, self.row
+        self.memory.close()
+
+    def bug(self, _handler, error):
+        raise error
+
+    def listen(self, family):
+        if family == "tcp":
+            return self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        server = self.stack.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(b"\0" + f"tcp_proxy test {id(self)} {id(server)}".encode())
+        server.listen()
+        return server
+
+    def endpoint(self, server):
+        return int(server.family), server.getsockname()
+
+    def client(self):
+        """A client, and its session, which is dialing or relaying already."""
+        client = self.stack.enter_context(socket.create_connection(self.front.getsockname()))
+        client.settimeout(5)
+        inner, address = self.front.accept()
+        for level, option, value in self.app._options:
+            inner.setsockopt(level, option, value)
+        raw = socket.SocketType(inner.family, socket.SOCK_STREAM, 0, inner.detach())
+        session = Session(len(self.sessions) + 1, self.home, self.app, "127.0.0.1:1", raw, address)
+        self.sessions.append(session)
+        session.start()
+        self.turn(2)
+        return client, session
+
+    def pair(self, target=0):
+        """A client and the server's end of its session."""
+        client, session = self.client()
+        self.servers[target].settimeout(5)
+        server = self.stack.enter_context(self.servers[target].accept()[0])
+        server.settimeout(5)
+        self.turn(2)
+        return client, server, session
+
+    def turn(self, rounds=1, wait=0.0):
+        for _ in range(rounds):
+            self.loop.run_once(wait)
+
+    def until(self, condition):
+        for _ in range(5000):
+            if condition():
+                return
+            self.loop.run_once(0.002)
+        raise AssertionError("it did not happen")
+
+    def pass_time(self, seconds):
+        self.clock.now += seconds
+        self.turn(3)
+
+    def record(self, count=1):
+        self.until(lambda: len(self.records.all) >= count)
+        return self.records.all[count - 1]
+
+    def receive(self, sock, size=1 << 20):
+        """What `sock` gets until its end of file (or `size` bytes), while the loop turns."""
+        sock.setblocking(False)
+        got = bytearray()
+        for _ in range(200_000):
+            self.loop.run_once(0)
+            try:
+                data = sock.recv(1 << 20)
+            except BlockingIOError:
+                continue
+            got += data
+            if not data or len(got) >= size:
+                return bytes(got)
+        raise AssertionError(f"only {len(got)} of {size} bytes came")
+
+
+def reset(sock):
+    """Close with RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def blackhole(stack):
+    """An address whose backlog is full: a connect to it neither succeeds nor fails."""
+    server = stack.enter_context(socket.socket())
+    server.bind(("127.0.0.1", 0))
+    server.listen(0)
+    for _ in range(4):
+        filler = stack.enter_context(socket.socket())
+        filler.setblocking(False)
+        filler.connect_ex(server.getsockname())
+    return server.getsockname()
+
+
+def _end(session):
+    if session.state.name != "DONE":
+        from tcp_proxy.sansio.reasons import Reason, Side
+
+        session.kill(Reason.SHUTDOWN, Side.PROXY)
