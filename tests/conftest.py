@@ -1,0 +1,124 @@
+"""What every test gets: the program, targets for it, free ports, and a look for what the test left behind."""
+
+import contextlib
+import gc
+import itertools
+import os
+import pathlib
+import resource
+import sys
+import threading
+
+import pytest
+
+TESTS = pathlib.Path(__file__).resolve().parent
+if str(TESTS) not in sys.path:  # `kit` is imported by name, whatever import mode pytest runs in
+    sys.path.insert(0, str(TESTS))
+
+pytest.register_assert_rewrite("kit.peer", "kit.proxy", "kit.load")
+
+from kit import ports, procfs  # noqa: E402  needs the path above
+from kit.peer import Target  # noqa: E402
+from kit.proxy import Proxy  # noqa: E402
+from kit.servers import Service  # noqa: E402
+from kit.waiting import wait_until  # noqa: E402
+
+
+def pytest_sessionstart():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # thousands of connections, both ends in this process
+    ports.take_first_block()
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request):
+    """A test gives back every descriptor, thread and child that it took."""
+    before = _mine()
+    yield
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: not _left_behind(before), "everything given back", 2.0)
+    left = _left_behind(before)
+    assert not left, f"{request.node.nodeid} left behind: {left}"
+
+
+@pytest.fixture
+def free_port():
+    """Call it for a port that nobody else takes."""
+    return ports.free_port
+
+
+@pytest.fixture
+def target(tmp_path):
+    """target(): a scripted server. target(host="::1"), target(path=...), target(receive_buffer=...) …"""
+    with contextlib.ExitStack() as stack:
+        yield lambda **how: stack.enter_context(Target(**how))
+
+
+@pytest.fixture
+def service():
+    """service(): a server that echoes by itself, for many connections. service(greeting=b"s1\\n", hang_up=True) …"""
+    with contextlib.ExitStack() as stack:
+        yield lambda **how: stack.enter_context(Service(**how))
+
+
+@pytest.fixture
+def proxy(tmp_path, target, service):
+    """proxy(config): the program, serving. Checked by kit.proxy.Proxy.check and stopped when the test is over.
+
+    proxy(targets=[...], **app) makes the configuration of one app on one free port. Left out, `workers` is 1, health
+    checks are off (a scripted target would meet the probes), and the records go to access.log as JSON.
+    """
+    running = []
+    numbers = itertools.count()
+
+    def start(config=None, *, ready=True, descriptors=0, top=(), **app):
+        if config is None:
+            app = {"name": "app", "ports": [ports.free_port()], "health": [], **app}
+            app["targets"] = [getattr(item, "address", item) for item in app["targets"]]
+            config = {"apps": [app]}
+        number = next(numbers)
+        log = f"access{number or ''}.log"
+        defaults = {"workers": 1, "access_log": log, "log": {"format": "json"}, "shutdown_grace": 5}
+        config = {**defaults, **config, **dict(top)}
+        running.append(program := Proxy(config, tmp_path, descriptors=descriptors))
+        return program.wait_ready() if ready else program
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: [program.kill() for program in running])
+        yield start
+        for program in running:
+            end_well(program)
+
+
+def end_well(program):
+    """The oracles, then SIGTERM: with nobody connected any more it ends at once, cleanly, and leaves no process."""
+    program.check()
+    if program.is_running:
+        family = program.family()
+        assert program.stop() == 0, program.log
+        wait_until(lambda: not any(procfs.is_running(pid) for pid in family), "the end of all its processes")
+        program.check()
+
+
+def _mine():
+    return {
+        "descriptors": _descriptors(),
+        "threads": {thread.ident for thread in threading.enumerate()},
+        "children": set(procfs.children(os.getpid())),
+    }
+
+
+def _left_behind(before):
+    """What is there now and was not there before, in words."""
+    gc.collect()
+    now = _mine()
+    left = [f"descriptor {link}" for link in now["descriptors"] if link not in before["descriptors"]]
+    left += [f"thread {t.name}" for t in threading.enumerate() if t.ident in now["threads"] - before["threads"]]
+    left += [f"child process {pid}" for pid in now["children"] - before["children"]]
+    return left
+
+
+def _descriptors():
+    """Those of this process, by what they are; the locks of the ports stay for the whole session."""
+    links = procfs.descriptors(os.getpid()).items()
+    return {f"{number} -> {link}" for number, link in links if "/proc/" not in link and str(ports.LOCKS) not in link}

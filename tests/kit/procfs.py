@@ -1,0 +1,109 @@
+"""What /proc says of a process: its descriptors, sockets by state, children, memory and CPU time."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import struct
+import termios
+from collections import Counter
+
+TICKS = os.sysconf("SC_CLK_TCK")
+TCP_STATES = {
+    "01": "ESTABLISHED", "02": "SYN_SENT", "03": "SYN_RECV", "04": "FIN_WAIT1", "05": "FIN_WAIT2", "06": "TIME_WAIT",
+    "07": "CLOSE", "08": "CLOSE_WAIT", "09": "LAST_ACK", "0A": "LISTEN", "0B": "CLOSING",
+}  # fmt: skip
+
+
+def descriptors(pid):
+    """{descriptor: what it is}, e.g. {3: "socket:[12345]"}; empty when the process is gone."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+    return found
+
+
+def kinds(pid):
+    """How many descriptors of each kind: "socket", "pipe", "anon_inode", or "file"."""
+    count = Counter({"socket": 0, "pipe": 0, "anon_inode": 0, "file": 0})
+    for link in descriptors(pid).values():
+        kind = link.split(":")[0]
+        count["file" if kind.startswith("/") or kind not in count else kind] += 1
+    return count
+
+
+def tcp_sockets(pid):
+    """The TCP sockets of a process, counted by state."""
+    inodes = {link[8:-1] for link in descriptors(pid).values() if link.startswith("socket:[")}
+    states = Counter()
+    for table in ("tcp", "tcp6"):
+        path = pathlib.Path(f"/proc/{pid}/net/{table}")
+        for line in path.read_text().splitlines()[1:] if path.exists() else []:
+            fields = line.split()
+            if fields[9] in inodes:
+                states[TCP_STATES[fields[3]]] += 1
+    return states
+
+
+def waiting_in_pipes(pid):
+    """Bytes that lie in the pipes of a process, read by nobody yet."""
+    total = 0
+    for number, link in descriptors(pid).items():
+        if link.startswith("pipe:["):
+            with contextlib.suppress(OSError):
+                fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    total += struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0]
+                finally:
+                    os.close(fd)
+    return total
+
+
+def children(pid):
+    """The processes that it started and that are not reaped yet: {pid: command line}, b"" for a dead one."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if _stat(entry)[1] == str(pid):
+                    found[int(entry)] = pathlib.Path(f"/proc/{entry}/cmdline").read_bytes()
+    return found
+
+
+def is_running(pid):
+    """Whether it exists and is no zombie."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return _stat(pid)[0] not in "ZX"
+    return False
+
+
+def cpu_seconds(pid):
+    """User and system time of all its threads so far."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def threads(pid):
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def resident(pid):
+    """Bytes of memory it has to itself or shares."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def blocks_signal(pid, number):
+    """Whether a signal would do nothing to it: ignored or blocked."""
+    status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+    masks = int(status["SigIgn"], 16) | int(status["SigBlk"], 16)
+    return bool(masks >> (number - 1) & 1)
+
+
+def _stat(pid):
+    """The fields of /proc/<pid>/stat from the state on: a name may hold spaces and brackets."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

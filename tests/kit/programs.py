@@ -1,0 +1,150 @@
+"""Real servers on loopback with configurations of their own: nginx, Redis, PostgreSQL, HAProxy; and any other program.
+
+A program that is not installed fails the test where the environment says CI, and skips it on a developer's machine.
+Each server lives in its own folder and process and is ended by its process id.
+"""
+
+import contextlib
+import glob
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from kit.peer import connect
+from kit.ports import free_port
+from kit.waiting import wait_until
+
+ELSEWHERE = ("/usr/sbin", "/usr/local/sbin", *sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True))
+
+NGINX = """
+daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_rlimit_nofile 8192;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off; keepalive_requests 1000000;
+    client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
+    uwsgi_temp_path {folder}; scgi_temp_path {folder};
+    server {{
+        listen 127.0.0.1:{port} backlog=4096 reuseport;
+        root {folder}/html;
+        location = /hello {{ return 200 "hello from nginx\\n"; }}
+        location /upload {{ client_max_body_size 0; return 200 "got $content_length\\n"; }}
+    }}
+}}
+"""
+
+
+def need(name):
+    """The path of a program."""
+    path = shutil.which(name, path=os.pathsep.join([*ELSEWHERE, os.environ.get("PATH", "")]))
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name} is not installed")
+    return path
+
+
+def run(name, *args, seconds=30.0, status=0, **options):
+    """A client program, to its end: what it wrote to stdout; its exit status must be the one wanted."""
+    argv = [need(name), *map(str, args)]
+    done = subprocess.run(
+        argv, capture_output=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL, text=True, **options
+    )
+    assert done.returncode == status, f"{argv} ended with {done.returncode}: {done.stderr}{done.stdout}"
+    return done.stdout
+
+
+class Program:
+    """A server process; `address` is where it answers."""
+
+    def __init__(self, argv, port, folder, end=signal.SIGTERM, **who):
+        self.port, self.folder, self._end = port, pathlib.Path(folder), end
+        self.log = self.folder / "output.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [str(word) for word in argv], cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, **who,
+            )  # fmt: skip
+
+    def __repr__(self):
+        return f"<Program {self.process.args[0]} on {self.port}>"
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def wait_listening(self, seconds=20.0):
+        wait_until(self._answers, lambda: f"{self!r} listens:\n{self.log.read_text()}", seconds)
+        return self
+
+    def _answers(self):
+        assert self.process.poll() is None, f"{self!r} ended: {self.log.read_text()}"
+        with contextlib.suppress(OSError), connect(self.port):
+            return True
+        return False
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.send_signal(self._end)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+
+
+def nginx(folder):
+    """An HTTP server: /hello, /upload, and files of `folder`/html."""
+    folder = _folder(folder, "nginx")
+    (folder / "html").mkdir()
+    port = free_port()
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, port=port))
+    user = "user root;" if os.geteuid() == 0 else ""
+    return Program([need("nginx"), "-p", folder, "-e", folder / "error.log", "-g", user, "-c", config], port, folder)
+
+
+def redis(folder):
+    folder, port = _folder(folder, "redis"), free_port()
+    flags = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
+    return Program([need("redis-server"), *flags], port, folder)
+
+
+def haproxy(folder, text):
+    """`text` is the configuration but for the port of its listener, {port}."""
+    folder, port = _folder(folder, "haproxy"), free_port()
+    config = folder / "haproxy.cfg"
+    config.write_text(text.format(port=port))
+    return Program([need("haproxy"), "-db", "-f", config], port, folder)
+
+
+def postgres(folder):
+    """A fresh database cluster; user and database postgres, no password. Root may not run it: user postgres does."""
+    initdb, server = need("initdb"), need("postgres")
+    folder, port = _folder(folder, "postgres"), free_port()
+    who = {}
+    if os.geteuid() == 0:
+        entry = pwd.getpwnam("postgres")
+        who = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
+        os.chown(folder, entry.pw_uid, entry.pw_gid)
+        _open_the_way_to(folder)
+    flags = ["-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"]
+    run(initdb, "-D", folder / "data", *flags, cwd=folder, seconds=60, **who)
+    options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "fsync": "off"}
+    flags = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
+    return Program([server, "-D", folder / "data", *flags], port, folder, end=signal.SIGINT, **who)
+
+
+def _folder(folder, name):
+    made = pathlib.Path(folder) / name
+    made.mkdir()
+    return made
+
+
+def _open_the_way_to(folder):
+    """Another user walks through the test's folders, which only their owner may read."""
+    for parent in folder.parents:
+        if parent.owner() == pwd.getpwuid(os.geteuid()).pw_name and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o001)

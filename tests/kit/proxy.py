@@ -1,0 +1,292 @@
+"""The real program, started from its command line, and what must be true of it after every test.
+
+    proxy = Proxy(config, folder).wait_ready()     normally by the fixture `proxy` of conftest.py
+    client = proxy.connect()                       a scripted client (kit.peer) on its first port
+    proxy.wait_log("target .* is down")            blocks on the program's own words
+    record = proxy.record()                        the one session record there is
+
+`check` holds the oracles that every suite of the peers shares: no traceback, no internal error, descriptors back to
+their number after the start, no socket in CLOSE_WAIT, nothing left in a pipe, one record for each session, the bytes of
+each record equal to the bytes its client moved, memory bounded.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+from kit import procfs
+from kit.peer import connect
+from kit.waiting import PATIENCE, Deadline, wait_until
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = (sys.executable, "-m", "tcp_proxy")
+WORKER = b"tcp_proxy.dataplane.worker"
+GROWTH = 64 << 20  # bytes of memory that any one process may gain over a test
+
+
+class Proxy:
+    """One run of the program. Signals and kills go to its own process id or group, never wider."""
+
+    def __init__(self, config, folder, *, program=PROGRAM, args=(), descriptors=0, cwd=None):
+        """`config` is a dict (written to a file) or a path; `descriptors`: its hard limit of open files."""
+        self.folder = pathlib.Path(folder)
+        self.config = config
+        self.clients = []
+        self.uncounted = 0  # sessions that the test made without `connect`; None when it cannot know
+        self.lines = []
+        self.baseline = {}
+        self._heard = threading.Condition()
+        self._access_log = config.get("access_log") if isinstance(config, dict) else None
+        argv = [*program, *args, *([str(self._write(config))] if config is not None else ())]
+        if descriptors:
+            argv = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *argv]
+        self.process = subprocess.Popen(
+            argv, cwd=cwd or self.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        self.pid = self.process.pid
+        self.output = bytearray()
+        self._seen_workers = set()
+        self._readers = [
+            threading.Thread(target=self._read_log, name=f"log-of-{self.pid}", daemon=True),
+            threading.Thread(target=self._read_output, name=f"output-of-{self.pid}", daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def __repr__(self):
+        return f"<Proxy pid={self.pid} {'running' if self.is_running else self.process.returncode}>"
+
+    # -- what it says
+
+    @property
+    def log(self):
+        """All it has written to stderr."""
+        return "\n".join(self.lines)
+
+    def wait_log(self, pattern, seconds=PATIENCE, since=0):
+        """The first line, from line number `since` on, in which the pattern is found; waits for it."""
+        deadline, at = Deadline(seconds), since
+        with self._heard:
+            while True:
+                for line in self.lines[at:]:
+                    if re.search(pattern, line):
+                        return line
+                at = len(self.lines)
+                if not self._heard.wait(deadline.left) or (self.lines[at:] == [] and not self._readers[0].is_alive()):
+                    if at != len(self.lines):
+                        continue
+                    raise TimeoutError(f"no line of the log has {pattern!r}:\n{self.log}")
+
+    def count_log(self, pattern):
+        return sum(1 for line in self.lines if re.search(pattern, line))
+
+    def wait_ready(self, seconds=20.0):
+        """Until it serves; then remember what it looks like when it has nothing to do."""
+        self.wait_log("ready:", seconds)
+        self._remember()
+        return self
+
+    # -- what it is
+
+    @property
+    def is_running(self):
+        return self.process.poll() is None
+
+    def workers(self):
+        """The process ids of its workers, oldest first."""
+        found = sorted(pid for pid, line in procfs.children(self.pid).items() if WORKER in line)
+        self._seen_workers.update(found)
+        return found
+
+    def family(self):
+        """Its own process id and those of its workers."""
+        return [self.pid, *self.workers()]
+
+    def cpu_seconds(self):
+        return sum(procfs.cpu_seconds(pid) for pid in self.family())
+
+    def sockets(self):
+        """How many sockets its workers have beyond those they started with."""
+        known = [pid for pid in self.workers() if pid in self.baseline]
+        return sum(procfs.kinds(pid)["socket"] - self.baseline[pid]["socket"] for pid in known)
+
+    # -- its clients
+
+    @property
+    def port(self):
+        """The first port of the first app."""
+        return int(str(self.config["apps"][0]["ports"][0]).split("-", maxsplit=1)[0])
+
+    def connect(self, port=None, **how):
+        """A scripted client; it is closed, and its record compared with it, at the end of the test."""
+        client = connect(port or self.port, **how)
+        self.clients.append(client)
+        return client
+
+    # -- its session records
+
+    @property
+    def access_log(self):
+        return self.folder / self._access_log
+
+    def records_now(self):
+        """The session records that are in the file now."""
+        if not self._access_log or not self.access_log.exists():
+            return []
+        whole, _, _ = self.access_log.read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def records(self, count, seconds=PATIENCE):
+        """Exactly this many records, in the order of their ends; waits for them."""
+        wait_until(lambda: len(self.records_now()) >= count, lambda: f"{count} records: {self.records_now()}", seconds)
+        found = self.records_now()
+        assert len(found) == count, f"{len(found)} records, {count} wanted: {found}"
+        return found
+
+    def record(self, seconds=PATIENCE):
+        """The one record there is."""
+        return self.records(1, seconds)[0]
+
+    # -- its end
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def signal_group(self, number):
+        os.killpg(self.pid, number)
+
+    def wait(self, seconds=PATIENCE):
+        """The exit status, once it and its log have ended."""
+        status = self.process.wait(seconds)
+        for reader in self._readers:
+            reader.join(seconds)
+        return status
+
+    def stop(self, seconds=PATIENCE):
+        """SIGTERM, and the exit status."""
+        self.workers()
+        if self.is_running:
+            self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def kill(self):
+        """The end without a word, of it and of every worker it ever had; frees everything this object holds."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            self.workers()
+        if self.is_running:
+            self.process.kill()
+        self.process.wait()
+        for pid in self._seen_workers:
+            if procfs.is_running(pid) and WORKER in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        for reader in self._readers:
+            reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+    # -- what must be true of it
+
+    def check(self):
+        """After a test, its targets and clients closed: AssertionError with everything that is not as it should be."""
+        for client in self.clients:
+            client.close()
+        faults = list(self._log_faults())
+        if self.is_running and self.baseline:
+            faults += self._record_faults()
+            faults += self._leaks()
+        assert not faults, "\n".join([*faults, "The log:", self.log])
+
+    def _log_faults(self):
+        for sign in ("Traceback (most recent call last)", "internal error", "Exception ignored", "ResourceWarning"):
+            if sign in self.log:
+                yield f"the log has {sign!r}"
+        for record in self.records_now():
+            if record["reason"] == "internal_error":
+                yield f"an internal error ended a session: {record}"
+
+    def _record_faults(self):
+        if not self._access_log or self.uncounted is None:
+            return
+        wanted = len(self.clients) + self.uncounted
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: len(self.records_now()) >= wanted, "all records", 5.0)
+        records = self.records_now()
+        if len(records) != wanted:
+            yield f"{len(records)} records for {wanted} sessions: {records[:20]}"
+        if len({record["id"] for record in records}) != len(records):
+            yield f"an id appears twice in {records[:20]}"
+        by_client = {record["client"]: record for record in records}
+        for client in self.clients:
+            record = by_client.get(client.address)
+            if record is not None and self._access_log and not _bytes_agree(record, client):
+                yield f"{client!r} did not move what its record says: {record}"
+
+    def _leaks(self):
+        """The descriptors of the supervisor and of each worker, waited for: the last sessions may be ending."""
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: not any(True for _ in self._leaks_now()), "everything given back", 5.0)
+        return self._leaks_now()
+
+    def _leaks_now(self):
+        for pid in self.family():
+            before, now = self.baseline.get(pid), procfs.kinds(pid)
+            if before is None:  # a worker that replaced another one: compare it with that kind
+                continue
+            relays = procfs.threads(pid) - before["threads"] if pid != self.pid else 0
+            spare = {"socket": 0, "pipe": 16 * relays, "anon_inode": 2 * relays, "file": 0}
+            for kind, allowed in spare.items():
+                if not 0 <= now[kind] - before[kind] <= allowed:
+                    yield f"process {pid}: {now[kind]} of kind {kind}, {before[kind]} after the start, spare {allowed}"
+            states = procfs.tcp_sockets(pid)
+            if set(states) - {"LISTEN"}:
+                yield f"process {pid} has TCP sockets in states {dict(states)}"
+            if pid != self.pid and procfs.waiting_in_pipes(pid):
+                yield f"process {pid}: {procfs.waiting_in_pipes(pid)} bytes lie in its pipes"
+            if procfs.resident(pid) - before["resident"] > GROWTH:
+                yield f"process {pid} grew from {before['resident']} to {procfs.resident(pid)} bytes"
+
+    # -- helpers
+
+    def _remember(self):
+        wait_until(lambda: self._settled(), "descriptors that stay the same after the start")
+        for pid in self.family():
+            self.baseline[pid] = {
+                **procfs.kinds(pid), "threads": procfs.threads(pid), "resident": procfs.resident(pid),
+            }  # fmt: skip
+
+    def _settled(self):
+        """The first probes and the first names are done: no TCP socket but those that listen."""
+        return all(set(procfs.tcp_sockets(pid)) <= {"LISTEN"} for pid in self.family())
+
+    def _write(self, config):
+        if not isinstance(config, dict):
+            return config
+        path = self.folder / f"config-{id(self):x}.json"
+        path.write_text(json.dumps(config, indent=2))
+        return path
+
+    def _read_log(self):
+        for line in self.process.stderr:
+            with self._heard:
+                self.lines.append(line.decode(errors="replace").rstrip("\n"))
+                self._heard.notify_all()
+        with self._heard:
+            self._heard.notify_all()
+
+    def _read_output(self):
+        for chunk in iter(lambda: self.process.stdout.read1(65536), b""):
+            self.output += chunk
+
+
+def _bytes_agree(record, client):
+    """After a clean end exactly; a reset may lose what was on its way, and never makes bytes up."""
+    if record["reason"] == "done":
+        return record["bytes_up"] == client.sent and record["bytes_down"] >= client.received
+    return record["bytes_up"] <= client.sent and record["bytes_down"] >= client.received

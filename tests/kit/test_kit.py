@@ -1,0 +1,179 @@
+"""The smaller instruments: clogged, clock, ports, procfs, waiting, servers, load."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from kit import procfs
+from kit.clock import Clock
+from kit.clogged import drain, fill
+from kit.load import Load
+from kit.peer import connect
+from kit.ports import Ports, free_port, free_ports, is_free
+from kit.servers import Service, start_service
+from kit.waiting import Stopwatch, pause, wait_until
+from tcp_proxy.loop import Loop
+
+# -- clogged
+
+
+def test_a_filled_socket_takes_nothing_and_drains_to_the_last_byte():
+    left, right = socket.socketpair()
+    with left, right:
+        count = fill(left)
+        with pytest.raises(BlockingIOError):
+            left.send(b"x", socket.MSG_DONTWAIT)
+        assert len(drain(right)) == count
+        assert left.send(b"x", socket.MSG_DONTWAIT) == 1
+        assert drain(right) == b"x"
+        assert drain(right) == b""
+
+
+# -- clock
+
+
+def test_a_loop_runs_on_the_clock_of_the_test():
+    clock, called = Clock(), []
+    loop = Loop(clock=clock)
+    loop.call_later(3600, called.append, "an hour later")
+    loop.run_once(0)
+    assert called == []
+    clock.turn(3600)
+    loop.run_once(0)
+    assert called == ["an hour later"]
+    loop.close()
+    with pytest.raises(AssertionError):
+        clock.turn(-1)
+
+
+# -- ports
+
+
+def test_ports_are_free_unique_and_below_the_ephemeral_range():
+    found = [free_port() for _ in range(50)]
+    assert len(set(found)) == 50
+    assert all(is_free(port) for port in found)
+    assert max(found) < 32768
+    first, second, third = free_ports(3)
+    assert (second, third) == (first + 1, first + 2)
+
+
+def test_two_sessions_never_share_a_block():
+    ours, theirs = Ports(), Ports()
+    try:
+        assert not set(ours.take(20)) & set(theirs.take(20))
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def test_a_port_that_is_listened_on_is_not_free():
+    with Service() as service:
+        assert not is_free(service.port)
+
+
+# -- procfs
+
+
+def test_descriptors_and_socket_states_of_a_process():
+    before = procfs.kinds(os.getpid())
+    with Service() as service, connect(service.port):
+        wait_until(lambda: service.active == 1, "the accept")
+        assert procfs.kinds(os.getpid())["socket"] == before["socket"] + 5  # listener, both ends, the stop pair
+        assert procfs.tcp_sockets(os.getpid()) == {"LISTEN": 1, "ESTABLISHED": 2}
+    assert procfs.kinds(os.getpid()) == before
+
+
+def test_close_wait_is_seen():
+    with socket.create_server(("127.0.0.1", 0)) as listener, connect(listener.getsockname()[1]) as client:
+        sock, _ = listener.accept()
+        with sock:
+            client.close()
+            wait_until(lambda: procfs.tcp_sockets(os.getpid())["CLOSE_WAIT"] == 1, "CLOSE_WAIT")
+
+
+def test_bytes_that_wait_in_a_pipe_are_counted():
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, b"12345")
+    assert procfs.waiting_in_pipes(os.getpid()) in {5, 10}  # once by each end
+    os.close(read_fd)
+    os.close(write_fd)
+
+
+def test_children_and_their_ends():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in procfs.children(os.getpid())
+        assert procfs.is_running(child.pid)
+        child.kill()
+        wait_until(lambda: not procfs.is_running(child.pid), "its end")
+    assert not procfs.is_running(child.pid)
+
+
+def test_what_a_process_uses():
+    ignore = "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)"
+    code = f"{ignore}; x = b'1' * (40 << 20); sum(range(3 * 10**6)); print(); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        assert procfs.resident(child.pid) > 40 << 20
+        assert procfs.cpu_seconds(child.pid) > 0
+        assert procfs.threads(child.pid) == 1
+        assert procfs.blocks_signal(child.pid, signal.SIGUSR1)
+        assert not procfs.blocks_signal(child.pid, signal.SIGUSR2)
+        child.stdin.close()
+
+
+# -- waiting
+
+
+def test_wait_until_returns_what_was_found_or_names_what_was_not():
+    assert wait_until(lambda: [1], "a list") == [1]
+    with pytest.raises(TimeoutError, match="the sun"):
+        wait_until(lambda: False, "the sun", seconds=0.01)
+
+
+def test_a_pause_lasts():
+    watch = Stopwatch()
+    pause(0.02)
+    assert watch.seconds >= 0.02
+
+
+# -- servers and load
+
+
+def test_a_service_greets_and_echoes_more_than_fits():
+    with Service(greeting=b"hello") as service, connect(service.port) as client:
+        client.expect(b"hello")
+        sender = threading.Thread(target=client.send, args=(b"x" * (16 << 20),), name="sender")
+        sender.start()
+        assert client.receive(16 << 20) == b"x" * (16 << 20)
+        sender.join()
+        assert (service.accepted, service.active, service.most) == (1, 1, 1)
+        client.fin().expect_fin()
+
+
+def test_a_service_that_hangs_up_is_read_to_its_end():
+    with Service(greeting=b"s1", hang_up=True) as service, connect(service.port) as client:
+        client.send(b"not read")
+        assert client.read_to_end() == b"s1"
+        assert client.ended == "fin"
+
+
+def test_load_counts_what_goes_well_and_by_whom():
+    with Service(greeting=b"s1\n") as service:
+        with Load(service.port, clients=3) as load:
+            load.wait_sessions(30)
+        assert load.failures == []
+        assert load.answers == {b"s1": load.done}
+        assert service.accepted == load.done
+
+
+def test_load_sees_a_process_that_is_killed():
+    with start_service(free_port(), "s1") as process, Load(int(process.args[2]), clients=3) as load:
+        load.wait_sessions(10)
+        process.kill()
+        wait_until(lambda: load.failed_in("connect"), "a refused client")
