@@ -95,6 +95,10 @@ class Loop:
         del self._handlers[fd]
         self._epoll.unregister(fd)
 
+    def forget(self, fd: int) -> None:
+        """Like `unwatch`, for a descriptor whose only copy is closed in this batch: the kernel drops it then by itself."""
+        del self._handlers[fd]
+
     def is_watched(self, fd: int) -> bool:
         return fd in self._handlers
 

@@ -30,18 +30,28 @@ _NO_NEW_CONNECTIONS = (
 Option = tuple[int, int, int]
 
 
-def session_options(keepalive: float, unacked: float) -> tuple[Option, ...]:
-    """`timeouts.keepalive` and `timeouts.unacked`, in seconds, with everything that is the same for all."""
+# From the first byte on: no delay, urgent data in its place.
+FIRST_OPTIONS: tuple[Option, ...] = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
+)
+
+
+def patience_options(keepalive: float, unacked: float) -> tuple[Option, ...]:
+    """How a dead peer is noticed. `timeouts.keepalive` and `timeouts.unacked`, in seconds."""
     tcp = socket.IPPROTO_TCP
     return (
-        (tcp, socket.TCP_NODELAY, 1),
-        (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
         (tcp, socket.TCP_KEEPIDLE, max(1, round(keepalive))),
         (tcp, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
         (tcp, socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
         (tcp, socket.TCP_USER_TIMEOUT, max(1, round(unacked * 1000))),
     )
+
+
+def set_options(sock: SocketType, options: tuple[Option, ...]) -> None:
+    for level, option, value in options:
+        sock.setsockopt(level, option, value)
 
 
 def reset_on_close(sock: SocketType) -> None:

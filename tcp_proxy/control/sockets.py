@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tcp_proxy.config.model import App
 from tcp_proxy.sansio.address import ListenAddress
-from tcp_proxy.socket_options import refuse_new_connections, session_options
+from tcp_proxy.socket_options import FIRST_OPTIONS, patience_options, refuse_new_connections, set_options
 
 IN_USE_TRIES = 20  # a supervisor that was killed leaves workers that close their copies within 100 ms
 IN_USE_WAIT = 50  # milliseconds between two tries
@@ -73,8 +73,8 @@ def _bind(app: App, address: ListenAddress) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
-        for level, option, value in session_options(app.timeouts.keepalive, app.timeouts.unacked):
-            sock.setsockopt(level, option, value)  # inherited by what it accepts
+        # Inherited by what it accepts.
+        set_options(sock, FIRST_OPTIONS + patience_options(app.timeouts.keepalive, app.timeouts.unacked))
         sock.bind(_sockaddr(family, host, address.port))
         sock.listen(_somaxconn())
     except OSError:

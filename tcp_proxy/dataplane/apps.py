@@ -20,7 +20,7 @@ from tcp_proxy.messages import AppView, Endpoint, TargetView
 from tcp_proxy.sansio.balance import make
 from tcp_proxy.sansio.reasons import Reason, errno_name
 from tcp_proxy.sansio.verdict import State
-from tcp_proxy.socket_options import session_options
+from tcp_proxy.socket_options import patience_options, set_options
 
 ASK_EVERY = 1.0  # seconds between two reports of failed connects to one target
 
@@ -106,7 +106,7 @@ class LiveApp:
         self._balancer = make(view.balance, worker)
         # For choices among a part of the targets: their tuples come and go and would disturb the balancer's memory.
         self._narrow_balancer = make(view.balance, worker)
-        self._options = session_options(view.timeouts.keepalive, view.timeouts.unacked)
+        self._patience = patience_options(view.timeouts.keepalive, view.timeouts.unacked)
         self._limited = any(target.limited for target in self.targets.values())
         self.primaries: tuple[LiveTarget, ...] = ()
         self.backups: tuple[LiveTarget, ...] = ()
@@ -144,9 +144,9 @@ class LiveApp:
             target.asked_at = now
             self._failed(self.name, target.name, errno_name(code))
 
-    def set_target_options(self, sock: SocketType) -> None:
-        for level, option, value in self._options:
-            sock.setsockopt(level, option, value)
+    def settle(self, sock: SocketType) -> None:
+        """This session lives longer than most: notice when its target has died."""
+        set_options(sock, self._patience)
 
     def change_target(self, name: str, state: str, endpoints: tuple[Endpoint, ...]) -> None:
         target = self.targets[name]

@@ -25,6 +25,7 @@ from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
 from tcp_proxy.loop import EDGE, FAILED, WRITE, Loop, Timer
 from tcp_proxy.messages import Endpoint
 from tcp_proxy.sansio.reasons import Reason, errno_name, is_local
+from tcp_proxy.socket_options import FIRST_OPTIONS, set_options
 
 AGAIN_AFTER = 0.1  # seconds before a lone target is tried once more
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
@@ -103,7 +104,7 @@ class Dial:
         try:
             sock = self.sock = SocketType(family, _STREAM)
             if family != socket.AF_UNIX:
-                self.app.set_target_options(sock)
+                set_options(sock, FIRST_OPTIONS)
             code = sock.connect_ex(address)
         except OSError as error:
             code = error.errno or errno.EINVAL

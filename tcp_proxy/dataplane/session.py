@@ -36,6 +36,10 @@ from tcp_proxy.socket_options import reset_on_close, unacknowledged
 LINGER_FIRST = 0.001
 LINGER_MOST = 0.25
 
+# Keep-alive and TCP_USER_TIMEOUT of the target's socket are set on sessions of this age: five system calls that most
+# sessions never need (of 23 for a short one, 16 are left).
+SETTLE_AFTER = 1.0  # seconds
+
 # A session in a relay thread that moved less than this in a while goes back to the event loop.
 CALM_AFTER = 1.0  # seconds
 CALM_BYTES = 1 << 20
@@ -61,8 +65,8 @@ class Session:
 
     __slots__ = (
         "address", "app", "broken", "calm_mark", "calm_since", "client", "connected_at", "cut", "deadline", "dial",
-        "down", "early", "first_end", "half_closed", "home", "last", "listener", "moving", "number", "started", "state",
-        "target", "tried", "up", "upstream",
+        "down", "early", "first_end", "half_closed", "home", "last", "listener", "moving", "number", "settles", "started",
+        "state", "target", "tried", "up", "upstream",
     )  # fmt: skip
 
     def __init__(self, number: int, home: Home, app: LiveApp, listener: str, client: SocketType, address: Any) -> None:
@@ -87,6 +91,7 @@ class Session:
         self.first_end: Side | None = None
         self.half_closed = False
         self.moving = False
+        self.settles = NEVER  # when the target's socket gets the rest of its options
         self.cut = 0
         self.calm_since = 0.0
         self.calm_mark = 0
@@ -140,9 +145,9 @@ class Session:
         up.opposite, down.opposite = down, up
         loop.handle(client.fileno(), up.ready)
         loop.handle(sock.fileno(), down.ready)
-        due = loop.now + self.app.timeouts.idle
-        if due < home.next_look:
-            home.look_at(due)
+        self.settles = loop.now + SETTLE_AFTER
+        if self.settles < home.next_look:
+            home.look_at(self.settles)
         if self.early:
             up.ready(self.early)
         if events & ~WRITE and self.state is State.RELAYING:
@@ -276,20 +281,34 @@ class Session:
     def due(self) -> float:
         """When `expire` is to be called, as things are now."""
         if self.state is State.RELAYING:
-            timeouts = self.app.timeouts
-            return self.last + (timeouts.half_closed if self.half_closed else timeouts.idle)
+            return min(self.settles, self._silence_ends())
         return self.deadline
+
+    def _silence_ends(self) -> float:
+        timeouts = self.app.timeouts
+        return self.last + (timeouts.half_closed if self.half_closed else timeouts.idle)
 
     def expire(self) -> None:
         if self.state is State.DIALING:
             assert self.dial is not None
             self.deadline = NEVER
             self.dial.timed_out()
-        elif self.broken is not None:
+            return
+        if self.home.loop.now >= self.settles:
+            self._settle()
+            if self.home.loop.now < self.due():
+                return
+        if self.broken is not None:
             self._finish_broken()
         else:
             reason = Reason.HALF_CLOSED_TIMEOUT if self.half_closed else Reason.IDLE_TIMEOUT
             self._finish(reason, Side.PROXY, 0, reset=True)
+
+    def _settle(self) -> None:
+        upstream = self.upstream
+        self.settles = NEVER
+        if upstream is not None and upstream.family != AF_UNIX:
+            self.app.settle(upstream)
 
     def kill(self, reason: Reason, side: Side) -> None:
         """Reset both sides now."""
@@ -393,7 +412,7 @@ class Session:
     def _give_up(self, sock: SocketType, reset: bool) -> None:
         loop = self.home.loop
         if loop.is_watched(sock.fileno()):
-            loop.unwatch(sock.fileno())
+            loop.forget(sock.fileno())
         if reset and sock.family != AF_UNIX:
             reset_on_close(sock)
         loop.close_after_batch(sock)

@@ -13,6 +13,7 @@ from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome
 from tcp_proxy.dataplane.session import Session
 from tcp_proxy.loop import Loop
 from tcp_proxy.messages import AppView, TargetView
+from tcp_proxy.socket_options import FIRST_OPTIONS, set_options
 
 FIELDS = (
     "id app listener client target tried connect_seconds seconds bytes_up bytes_down ended_by reason errno ended_at"
@@ -109,8 +110,7 @@ class House:
         client = self.stack.enter_context(socket.create_connection(self.front.getsockname()))
         client.settimeout(5)
         inner, address = self.front.accept()
-        for level, option, value in self.app._options:
-            inner.setsockopt(level, option, value)
+        set_options(inner, FIRST_OPTIONS)
         raw = socket.SocketType(inner.family, socket.SOCK_STREAM, 0, inner.detach())
         session = Session(len(self.sessions) + 1, self.home, self.app, "127.0.0.1:1", raw, address)
         self.sessions.append(session)

@@ -288,3 +288,17 @@ def test_a_finished_session_is_freed_without_the_collector():
         finally:
             gc.enable()
         assert weakref.getweakrefcount(house) == 0
+
+
+def test_a_session_that_lives_on_notices_a_dead_target():
+    with House(timeouts=Timeouts(keepalive=7, unacked=9)) as house:
+        _client, _server, session = house.pair()
+        tcp, sock = socket.IPPROTO_TCP, session.upstream
+        assert sock.getsockopt(tcp, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
+        assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        house.pass_time(1.01)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(tcp, socket.TCP_KEEPIDLE) == 7
+        assert sock.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 9000
+        assert session.state is State.RELAYING
