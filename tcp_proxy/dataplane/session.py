@@ -236,13 +236,15 @@ class Session:
                 down.resume()
 
     def leave(self) -> None:
-        """The old owner's last touch: nothing of this thread refers to the session afterwards."""
+        """The old owner's last touch. Calls of the old pumps that are still queued here find them done; what they had
+        read and not written travels in two pumps that no loop knows."""
         home, upstream, up, down = self.home, self.upstream, self.up, self.down
         assert upstream is not None
         assert up is not None
         assert down is not None
-        up.release()
-        down.release()
+        self.up, self.down = (Pump(home.loop, self, old.source, old.dest, old.tcp).take_over(old) for old in (up, down))
+        up.retire()
+        down.retire()
         home.loop.unwatch(self.client.fileno())
         home.loop.unwatch(upstream.fileno())
         home.members.discard(self)
@@ -272,8 +274,6 @@ class Session:
         self.up = up = home.make_pump(self, old_up.source, old_up.dest, old_up.tcp).take_over(old_up)
         self.down = down = home.make_pump(self, old_down.source, old_down.dest, old_down.tcp).take_over(old_down)
         up.opposite, down.opposite = down, up
-        old_up.retire()
-        old_down.retire()
         return up, down
 
     # -- ends ------------------------------------------------------------------------------------------------------------

@@ -123,3 +123,15 @@ def test_relay_threads_have_names_and_start_when_needed():
         Stream(client, server, 16 << 20).check(house)
         assert moved(session)
         assert "relay-0" in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_turn_that_was_queued_before_the_hand_over_does_nothing_after_it():
+    with House(relays=True) as house:
+        client, server, session = house.pair()
+        old = session.up
+        house.loop.call_again(session._move)
+        house.loop.call_again(old.resume)
+        client.sendall(b"not for the old pump")
+        house.loop._run_again()
+        assert old.moved == 0
+        assert server.recv(100) == b"not for the old pump"
