@@ -1,0 +1,63 @@
+"""The pid file: it names the supervisor and proves by its lock that it lives.
+
+Main thread only. A pid file is live only while its flock is held, so one that a killed supervisor left is simply
+overwritten (DESIGN 9.7). Nothing is written before the lock is held, and only a file that is still ours is removed.
+"""
+
+import contextlib
+import fcntl
+import os
+
+
+class PidFileError(Exception):
+    """One line for the user."""
+
+
+class PidFile:
+    """Owns the locked descriptor between `acquire` and `release`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = -1
+
+    def __repr__(self) -> str:
+        return f"<PidFile {self.path} {'held' if self._fd >= 0 else 'not held'}>"
+
+    def acquire(self) -> None:
+        """Lock the file and write our pid. Raises PidFileError when another supervisor lives, or it cannot be written."""
+        while True:
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise PidFileError(f"cannot write the pid file {self.path}: {os.strerror(error.errno or 0)}") from None
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
+                os.close(fd)
+                raise PidFileError(
+                    f"the pid file {self.path} belongs to a running tcp_proxy, process {holder}; stop that one first"
+                ) from None
+            if self._is_at_path(fd):
+                break
+            os.close(fd)  # its owner removed it between our open and our lock: there is a new one, or none
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._fd = fd
+
+    def release(self) -> None:
+        """Remove the file, if it is still the one that was locked; let go of the lock."""
+        if self._fd < 0:
+            return
+        if self._is_at_path(self._fd):
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+        os.close(self._fd)
+        self._fd = -1
+
+    def _is_at_path(self, fd: int) -> bool:
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(fd))

@@ -1,0 +1,55 @@
+"""Session records on the wire: what a worker writes to its record pipe and the access log reads there.
+
+A frame is a 4-byte little-endian length and that many bytes of marshal: a list of records. Both ends run the same
+Python, so marshal is safe and the cheapest there is. A worker that is killed leaves a partial frame, which is dropped.
+"""
+
+import marshal
+from typing import NamedTuple
+
+SessionRecord = tuple[object, ...]  # the fields of Record, in its order, as a plain tuple
+
+
+class Record(NamedTuple):
+    """One ended session (DESIGN section 6). Seconds and bytes; -1.0 seconds to connect when it never did."""
+
+    id: str
+    app: str
+    listener: str
+    client: str
+    target: str  # the name, "" when none was reached
+    tried: tuple[tuple[str, str], ...]  # (target, why it failed), in order
+    connect_seconds: float
+    seconds: float
+    bytes_up: int  # from the client to the target
+    bytes_down: int
+    ended_by: str
+    reason: str
+    errno: str  # ECONNRESET, or ""
+    ended_at: float  # the wall clock's
+
+
+def frame(records: list[SessionRecord]) -> bytes:
+    body = marshal.dumps(records)
+    return len(body).to_bytes(4, "little") + body
+
+
+class FrameReader:
+    """Fed with bytes as they come, cut anywhere; gives the records of the frames that are whole."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def __repr__(self) -> str:
+        return f"<FrameReader {len(self._buffer)} bytes of an unfinished frame>"
+
+    def feed(self, data: bytes) -> list[SessionRecord]:
+        buffer, records = self._buffer, []
+        buffer += data
+        while len(buffer) >= 4:
+            end = 4 + int.from_bytes(buffer[:4], "little")
+            if len(buffer) < end:
+                break
+            records += marshal.loads(bytes(buffer[4:end]))
+            del buffer[:end]
+        return records
