@@ -1,6 +1,8 @@
-"""Making a socket full, for certain, and empty again."""
+"""Making a socket full, for certain, and empty again; and a listener that swallows every attempt to connect."""
 
+import select
 import socket
+from contextlib import ExitStack
 
 CHUNK = 65536
 
@@ -32,3 +34,19 @@ def drain(sock):
             break
         parts.append(part)
     return b"".join(parts)
+
+
+def clog(target):
+    """Fill the queue of a listening `kit.peer.Target` made with backlog=0: from now on it answers no SYN at all.
+
+    Returns what to close: the sockets that fill it.
+    """
+    stack = ExitStack()
+    while True:
+        sock = stack.enter_context(socket.socket())
+        sock.setblocking(False)
+        sock.connect_ex((target.host, target.port))
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        if not poll.poll(50):
+            return stack

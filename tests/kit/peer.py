@@ -125,7 +125,13 @@ class Peer:
         return self._expect_end("fin", seconds)
 
     def expect_rst(self, seconds=PATIENCE):
-        """The connection is reset, and no byte comes before."""
+        """The connection is reset, and no byte comes before. After a FIN only the socket's error can tell."""
+        if self.ended == "fin":
+            self._wait(select.POLLERR, Deadline(seconds), "no rst came")
+            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            assert code in {errno.ECONNRESET, errno.EPIPE}, f"{self!r} ended by {errno.errorcode.get(code, code)}"
+            self.ended = "rst"
+            return self
         return self._expect_end("rst", seconds)
 
     def expect_silence(self, seconds):

@@ -59,8 +59,9 @@ def run(name, *args, seconds=30.0, status=0, **options):
 class Program:
     """A server process; `address` is where it answers."""
 
-    def __init__(self, argv, port, folder, end=signal.SIGTERM, **who):
+    def __init__(self, argv, port, folder, end=signal.SIGTERM, is_ready=None, **who):
         self.port, self.folder, self._end = port, pathlib.Path(folder), end
+        self._is_ready = is_ready or self._accepts
         self.log = self.folder / "output.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -76,11 +77,14 @@ class Program:
         return f"127.0.0.1:{self.port}"
 
     def wait_listening(self, seconds=20.0):
-        wait_until(self._answers, lambda: f"{self!r} listens:\n{self.log.read_text()}", seconds)
+        wait_until(self._is_alive_and_ready, lambda: f"{self!r} listens:\n{self.log.read_text()}", seconds)
         return self
 
-    def _answers(self):
+    def _is_alive_and_ready(self):
         assert self.process.poll() is None, f"{self!r} ended: {self.log.read_text()}"
+        return self._is_ready()
+
+    def _accepts(self):
         with contextlib.suppress(OSError), connect(self.port):
             return True
         return False
@@ -134,7 +138,12 @@ def postgres(folder):
     run(initdb, "-D", folder / "data", *flags, cwd=folder, seconds=60, **who)
     options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "fsync": "off"}
     flags = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
-    return Program([server, "-D", folder / "data", *flags], port, folder, end=signal.SIGINT, **who)
+    asks = [need("pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
+
+    def is_ready():
+        return subprocess.run(asks, check=False).returncode == 0
+
+    return Program([server, "-D", folder / "data", *flags], port, folder, end=signal.SIGINT, is_ready=is_ready, **who)
 
 
 def _folder(folder, name):

@@ -11,9 +11,10 @@ import pytest
 
 from kit import procfs
 from kit.clock import Clock
-from kit.clogged import drain, fill
+from kit.clogged import clog, drain, fill
+from kit.exchange import exchange, move_streams
 from kit.load import Load
-from kit.peer import connect
+from kit.peer import Target, connect
 from kit.ports import Ports, free_port, free_ports, is_free
 from kit.servers import Service, start_service
 from kit.waiting import Stopwatch, pause, wait_until
@@ -32,6 +33,28 @@ def test_a_filled_socket_takes_nothing_and_drains_to_the_last_byte():
         assert left.send(b"x", socket.MSG_DONTWAIT) == 1
         assert drain(right) == b"x"
         assert drain(right) == b""
+
+
+def test_a_clogged_listener_lets_every_connect_time_out():
+    with Target(backlog=0) as target, clog(target), pytest.raises(TimeoutError):
+        connect(target.port, seconds=0.2)
+
+
+# -- exchange
+
+
+@pytest.mark.parametrize("fins", [True, False])
+def test_an_exchange_moves_both_directions_at_once_in_the_given_pieces(fins):
+    with Target() as target, connect(target.port) as client:
+        server = target.accept()
+        up, down = os.urandom(3_000_001), os.urandom(2_000_000)
+        assert exchange(client, up, [1, 2, 70000] * 500, server, down, [1] * 1000, fins=fins) == (up, down)
+        assert (client.ended, server.ended) == (("fin", "fin") if fins else ("", ""))
+
+
+def test_streams_are_compared_by_count_and_digest():
+    with Target() as target, connect(target.port) as client:
+        assert move_streams(client, target.accept(), 5 << 20, 3 << 20) == (5 << 20, 3 << 20)
 
 
 # -- clock

@@ -30,6 +30,16 @@ def test_rst_is_not_fin(pair):
     client.expect_rst()
 
 
+def test_rst_after_fin_is_seen(pair):
+    client, server = pair
+    server.fin()
+    client.expect_fin()
+    with pytest.raises(TimeoutError, match="no rst came"):
+        client.expect_rst(seconds=0.02)
+    server.rst()
+    client.expect_rst()
+
+
 def test_fin_is_not_rst(pair):
     client, server = pair
     client.fin()

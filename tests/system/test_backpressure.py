@@ -1,0 +1,146 @@
+"""A side that stops reading costs bounded memory, no CPU and nobody else anything; a burst starves no running session."""
+
+import os
+import threading
+
+import pytest
+
+from kit import procfs
+from kit.clogged import fill
+from kit.exchange import exchange
+from kit.peer import connect
+from kit.ports import free_port
+from kit.waiting import Stopwatch, pause, wait_until
+
+
+@pytest.mark.slow
+def test_a_reader_that_stops_for_5_s_while_64_mib_wait(proxy, target, service):
+    server_side, echo = target(), service()
+    slow_port, echo_port = free_port(), free_port()
+    program = proxy({
+        "apps": [
+            {"name": "slow", "ports": [slow_port], "targets": [server_side.address], "health": []},
+            {"name": "echo", "ports": [echo_port], "targets": [echo.address], "health": []},
+        ]
+    })
+    client, server = program.connect(slow_port), server_side.accept()
+    data = os.urandom(1 << 20) * 64
+    before = sum(procfs.resident(pid) for pid in program.workers())
+    sender = threading.Thread(target=server.send, args=(data, 30), name="sender")
+    sender.start()
+    wait_until(lambda: stands_still(lambda: server.sent), "back-pressure")
+    cpu, watch = program.cpu_seconds(), Stopwatch()
+    slowest = 0.0
+    while watch.seconds < 5:
+        one = Stopwatch()
+        with program.connect(echo_port) as other:
+            other.send(b"are you there?").expect(b"are you there?").fin().expect_fin()
+        slowest = max(slowest, one.seconds)
+        pause(0.1)
+    used = (program.cpu_seconds() - cpu) / watch.seconds
+    grown = sum(procfs.resident(pid) for pid in program.workers()) - before
+    assert server.sent < len(data)
+    assert client.receive(len(data)) == data
+    sender.join()
+    client.fin()
+    server.expect_fin().fin()
+    client.expect_fin()
+    assert used < 0.05, f"{used:.1%} CPU for one session that stands still (and ten short ones a second)"
+    assert grown < 8 << 20, f"{grown} bytes for one session that stands still"
+    assert slowest < 0.5
+
+
+def stands_still(count):
+    before = count()
+    pause(0.3)
+    return count() == before and before > 0
+
+
+@pytest.mark.slow
+def test_a_hundred_stopped_readers_do_not_spin(proxy, target):
+    server_side = target()
+    program = proxy(targets=[server_side])
+    servers = []
+    for _ in range(100):
+        client = program.connect(buffers=8192)
+        servers.append(server_side.accept())
+        client.send(b"x")
+    for server in servers:
+        server.expect(b"x")
+        server.sent += fill(server.sock)
+    wait_until(lambda: stands_still(lambda: sum(server.sent for server in servers)), "back-pressure")
+    before, cpu = sum(procfs.resident(pid) for pid in program.workers()), program.cpu_seconds()
+    pause(1.0)
+    assert program.cpu_seconds() - cpu < 0.05
+    assert sum(procfs.resident(pid) for pid in program.workers()) - before < 1 << 20
+
+
+def test_a_stopped_direction_leaves_the_other_one_alone(proxy, target):
+    server_side = target()
+    program = proxy(targets=[server_side])
+    client, server = program.connect(), server_side.accept()
+    while count := fill(client.sock):
+        client.sent += count
+        pause(0.02)
+    for number in range(50):
+        server.send(b"%d;" % number)
+        client.expect(b"%d;" % number)
+    client.fin()
+    assert len(server.read_to_end()) == client.sent
+    server.fin()
+    client.expect_fin()
+
+
+@pytest.mark.slow
+def test_both_sides_stop_and_go_on(proxy, target):
+    """Both directions full at once, then both read again: a dead lock would hang here."""
+    server_side = target()
+    program = proxy(targets=[server_side])
+    client, server = program.connect(), server_side.accept()
+    for peer in (client, server) * 3:
+        while count := fill(peer.sock):
+            peer.sent += count
+            pause(0.02)
+    wanted_up, wanted_down = client.sent, server.sent
+    down = client.receive(wanted_down)
+    up = server.receive(wanted_up)
+    assert (up, down) == (b"x" * wanted_up, b"x" * wanted_down)
+    assert exchange(client, b"more", [], server, b"still more", []) == (b"more", b"still more")
+
+
+@pytest.mark.slow
+def test_a_burst_on_one_listener_does_not_starve_running_sessions(proxy, service):
+    """Four threads connect as fast as they can; a running session's round trips stay short."""
+    echo = service()
+    quiet_port, busy_port = free_port(), free_port()
+    program = proxy({
+        "apps": [
+            {"name": "quiet", "ports": [quiet_port], "targets": [echo.address], "health": []},
+            {"name": "busy", "ports": [busy_port], "targets": [echo.address], "health": []},
+        ]
+    })
+    program.uncounted = None
+    quiet = program.connect(quiet_port)
+    quiet.send(b"warm").expect(b"warm")
+    stop = threading.Event()
+    bursts = [threading.Thread(target=burst, args=(busy_port, stop), name=f"burst-{n}") for n in range(4)]
+    for thread in bursts:
+        thread.start()
+    times = []
+    for _ in range(300):
+        watch = Stopwatch()
+        quiet.send(b"tick").expect(b"tick")
+        times.append(watch.seconds)
+    stop.set()
+    for thread in bursts:
+        thread.join()
+    times.sort()
+    assert times[150] < 0.05, f"median round trip {times[150]:.3f} s"
+    assert times[-1] < 0.5, f"longest round trip {times[-1]:.3f} s"
+
+
+def burst(port, stop):
+    while not stop.is_set():
+        peers = [connect(port) for _ in range(50)]
+        for peer in peers:
+            peer.close()
