@@ -30,6 +30,14 @@ WORKER = b"tcp_proxy.dataplane.worker"
 GROWTH = 64 << 20  # bytes of memory that any one process may gain over a test
 
 
+def run_to_end(*args, cwd, seconds=20.0):
+    """The program with these arguments until it ends by itself: a CompletedProcess with text."""
+    return subprocess.run(
+        [*PROGRAM, *map(str, args)], cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=seconds, check=False,
+    )  # fmt: skip
+
+
 class Proxy:
     """One run of the program. Signals and kills go to its own process id or group, never wider."""
 

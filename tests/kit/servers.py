@@ -73,6 +73,10 @@ class Service:
                 resource.close()
             self._open.clear()
 
+    def stop_listening(self):
+        """New connections are refused; those it has go on."""
+        self._listener.close()
+
     def _serve(self):
         while True:
             for fd, events in self._epoll.poll():

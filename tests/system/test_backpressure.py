@@ -1,4 +1,4 @@
-"""A side that stops reading costs bounded memory, no CPU and nobody else anything; a burst starves no running session."""
+"""A side that stops reading costs bounded memory, no CPU and nobody else anything; a burst starves nobody."""
 
 import os
 import threading

@@ -13,6 +13,7 @@ from kit.exchange import exchange, move_streams
 SPLICED = 2 << 20  # bytes in a row that move a session to the splice path
 EDGES = [1, 2, 3, 1447, 1448, 1449, 4095, 4096, 16384, 65535, 65536, 65537, 131072, 262144]
 CUTS = st.lists(st.sampled_from(EDGES) | st.integers(1, 70000), max_size=12)
+TAILS = st.tuples(st.integers(0, 5000), st.integers(0, 5000))
 EXAMPLES = settings(
     deadline=None, database=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -38,7 +39,7 @@ def test_streams_cut_at_any_byte(proxy, target, path):
     start = SPLICED if path == "splice" else 0
 
     @EXAMPLES
-    @given(up_cuts=CUTS, down_cuts=CUTS, tails=st.tuples(st.integers(0, 5000), st.integers(0, 5000)), fins=st.booleans())
+    @given(up_cuts=CUTS, down_cuts=CUTS, tails=TAILS, fins=st.booleans())
     def check(up_cuts, down_cuts, tails, fins):
         client, server = program.connect(), server_side.accept()
         sizes = [start + sum(cuts) + tail for cuts, tail in zip((up_cuts, down_cuts), tails, strict=True)]

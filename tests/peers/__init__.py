@@ -1,0 +1,1 @@
+"""Real programs through the proxy, and the cases of other proxies' suites, named after their origin."""

@@ -1,0 +1,106 @@
+"""Thousands of sessions: idle ones cost nothing, short ones leave nothing, too many wait, all are spread evenly."""
+
+import socket
+
+import pytest
+
+from kit import procfs
+from kit.load import Load
+from kit.peer import Peer
+from kit.waiting import pause, wait_until
+
+MANY = 2000
+
+
+@pytest.mark.slow
+def test_2000_idle_sessions_cost_no_cpu_and_every_descriptor_comes_back(proxy, service):
+    program = proxy(targets=[service()])
+    for _ in range(MANY):
+        program.connect().send(b"x").expect(b"x")
+    assert program.sockets() == 2 * MANY
+    pause(1.0)
+    before = program.cpu_seconds()
+    pause(3.0)
+    used = (program.cpu_seconds() - before) / 3
+    assert used < 0.02, f"{used:.1%} CPU"
+    for client in program.clients:
+        client.close()
+    wait_until(lambda: program.sockets() == 0, "every descriptor back")
+    assert len(program.records(MANY)) == MANY
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_20000_short_sessions_leave_no_descriptor_and_no_memory(proxy, service):
+    program = proxy(targets=[service()])
+    program.uncounted = None
+    with Load(program.port, clients=8) as load:
+        load.wait_sessions(2000, 60)
+        warm = {pid: procfs.resident(pid) for pid in program.family()}
+        load.wait_sessions(18000, 90)
+    assert load.failures == []
+    wait_until(lambda: program.sockets() == 0, "every descriptor back")
+    grown = {pid: procfs.resident(pid) - warm[pid] for pid in program.family()}
+    assert max(grown.values()) < 4 << 20, grown
+    assert len(program.records(load.done)) == load.done
+    assert all(procfs.threads(pid) == program.baseline[pid]["threads"] for pid in program.family())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["one after another", "all at once"])
+def test_2000_held_connections_over_two_workers_none_with_more_than_60_percent(proxy, service, how):
+    echo = service()
+    program = proxy(targets=[echo], top={"workers": 2})
+    if how == "one after another":
+        for _ in range(MANY):
+            program.connect()
+    else:
+        program.clients += connect_at_once(program.port, MANY)
+    wait_until(lambda: echo.active == MANY, lambda: f"{echo.active} of {MANY} sessions", 20)
+    shares = [procfs.tcp_sockets(pid)["ESTABLISHED"] / (2 * MANY) for pid in program.workers()]
+    assert sum(shares) == 1
+    assert max(shares) <= 0.6, shares
+
+
+def connect_at_once(port, count):
+    """Clients whose SYNs are all under way before the first is answered."""
+    socks = []
+    for _ in range(count):
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(("127.0.0.1", port))
+        socks.append(sock)
+    return [Peer(sock) for sock in socks]
+
+
+def test_out_of_descriptors_accepting_pauses_with_one_log_line_and_resumes(proxy, service):
+    """A worker with 256 descriptors has room for about 80 sessions; 150 clients come."""
+    echo = service()
+    program = proxy(targets=[echo], descriptors=256)
+    clients = [program.connect() for _ in range(150)]
+    program.wait_log("accepting pauses")
+    served = wait_until(lambda: echo.active, "sessions")
+    assert served < 120
+    before = program.cpu_seconds()
+    pause(1.0)
+    assert program.cpu_seconds() - before < 0.05, "it spins"
+    assert echo.active == served
+    clients[0].send(b"those inside are served").expect(b"those inside are served")
+    for client in clients[:100]:
+        client.close()
+    for client in clients[100:]:
+        client.send(b"at last").expect(b"at last")
+    assert program.count_log("accepting pauses") == 1
+    assert program.count_log("accepting goes on") == 1
+
+
+def test_out_of_descriptors_over_and_over(proxy, service):
+    """150 clients at a time through 80 places, in turns: everyone is served, nothing leaks, nothing crashes."""
+    program = proxy(targets=[service()], descriptors=256)
+    for _ in range(3):
+        clients = [program.connect() for _ in range(150)]
+        for client in clients:
+            client.send(b"x")
+        for client in clients:
+            client.expect(b"x").fin().expect_fin()
+    assert {record["reason"] for record in program.records(450)} == {"done"}
