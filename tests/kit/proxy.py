@@ -101,6 +101,11 @@ class Proxy:
         self._remember()
         return self
 
+    def starts(self, seconds=20.0):
+        """Whether it gets ready rather than ending."""
+        wait_until(lambda: self.count_log("ready:") or not self.is_running, "ready, or ended", seconds)
+        return self.is_running
+
     # -- what it is
 
     @property

@@ -26,7 +26,8 @@ def test_a_worker_killed_under_load_costs_no_new_connection_and_is_replaced(prox
             lines = len(program.lines)
             os.kill(before[0], signal.SIGKILL)
             program.wait_log(rf"pid {before[0]}\) ended: .*(SIGKILL|signal 9|[Kk]illed)", since=lines)
-            wait_until(lambda gone=before[0]: len(program.workers()) == 2 and gone not in program.workers(), "a new one")
+            wait_until(lambda gone=before[0]: gone not in program.workers(), "the end of the old one")
+            wait_until(lambda: len(program.workers()) == 2, "a new one")
             program.wait_log("serves", since=lines)
         load.wait_sessions(50)
     assert load.failed_in("connect") == []

@@ -1,0 +1,189 @@
+"""Checks from outside: who is asked, when, what the log says of it, and what it means for sessions old and new."""
+
+import os
+
+import pytest
+
+from kit.clogged import clog
+from kit.ports import free_port
+from kit.waiting import Stopwatch, pause, wait_until
+
+FAST = {"interval": 0.2, "timeout": 0.15}
+
+
+def app(name, *targets, **more):
+    return {"name": name, "ports": [free_port()], "targets": [item.address for item in targets], "health": FAST, **more}
+
+
+def test_the_first_round_comes_at_once(proxy, service):
+    echo = service()
+    watch = Stopwatch()
+    program = proxy(targets=[echo], health={"interval": 60})
+    program.wait_log(f"target {echo.address} is up")
+    assert watch.seconds < 3
+    assert echo.accepted == 1
+
+
+def test_a_dead_target_is_found_before_any_client_comes(proxy, target):
+    port = free_port()
+    alive = target()
+    program = proxy(targets=[f"127.0.0.1:{port}", alive], health=FAST)
+    program.uncounted = None
+    program.wait_log(f"target 127.0.0.1:{port} is down .*refused")
+
+
+def test_a_lone_dead_target_is_no_target(proxy):
+    port = free_port()
+    program = proxy(targets=[f"127.0.0.1:{port}"], health=FAST)
+    program.wait_log("is down")
+    program.connect().expect_rst()
+    assert program.record()["reason"] == "no_target"
+
+
+def test_down_and_up_again_with_the_evidence_in_the_log(proxy, service):
+    port = free_port()
+    one, two = service(greeting=b"1", port=port), service(greeting=b"2")
+    program = proxy(targets=[one, two], health=FAST)
+    program.wait_log(f"target {one.address} is up")
+    one.close()
+    program.wait_log(f"target {one.address} is down .was up.*refused")
+    assert {program.connect().receive(1) for _ in range(6)} == {b"2"}
+    assert all(record["tried"] == [] for record in closed(program, 6))
+    service(greeting=b"1", port=port)
+    program.wait_log(f"target {one.address} is up .was down")
+    assert {program.connect().receive(1) for _ in range(6)} == {b"1", b"2"}
+
+
+def closed(program, count):
+    for client in program.clients:
+        client.close()
+    return program.records(count)
+
+
+def test_rise_and_fall_are_counted_in_a_row(proxy, service):
+    port = free_port()
+    one = service(port=port)
+    program = proxy(targets=[one, service()], health={**FAST, "rise": 3, "fall": 3})
+    program.wait_log(f"target {one.address} is up")
+    watch = Stopwatch()
+    one.close()
+    program.wait_log(f"target {one.address} is down")
+    assert watch.seconds > 0.35, "three failures take two intervals at least"
+    watch = Stopwatch()
+    service(port=port)
+    program.wait_log(f"target {one.address} is up .was down")
+    assert watch.seconds > 0.35
+
+
+@pytest.mark.parametrize("action", ["drain", "ignore"])
+def test_fall_action(proxy, service, action):
+    one, two = service(greeting=b"1"), service(greeting=b"2")
+    check = {**FAST, "fall_action": action, "port": free_port()}
+    program = proxy(targets=[one, two], health=check)
+    program.wait_log("refused")
+    if action == "ignore":
+        assert {program.connect().receive(1) for _ in range(6)} == {b"1", b"2"}
+    else:
+        program.wait_log(f"{one.address} is draining")
+        program.wait_log(f"{two.address} is draining")
+        program.connect().expect_rst()
+
+
+def test_the_check_port_is_asked_instead_of_the_targets_own(proxy, service):
+    echo, checked = service(), service()
+    program = proxy(targets=[echo], health={**FAST, "port": checked.port})
+    wait_until(lambda: checked.accepted >= 3, "three probes")
+    assert echo.accepted == 0
+    program.connect().send(b"x").expect(b"x")
+
+
+def test_no_checks_at_all(proxy, service):
+    echo = service()
+    program = proxy(targets=[echo], health=[])
+    pause(0.3)
+    assert echo.accepted == 0
+    program.connect().send(b"x").expect(b"x")
+
+
+def test_a_disabled_target_is_not_checked(proxy, service):
+    echo, off = service(), service()
+    program = proxy(targets=[echo, {"address": off.address, "disabled": True}], health=FAST)
+    wait_until(lambda: echo.accepted >= 3, "three probes")
+    assert off.accepted == 0
+    program.wait_log(f"{off.address} is down: disabled")
+
+
+@pytest.mark.parametrize("on_down", ["keep", "close"])
+def test_sessions_of_a_target_that_goes_down(proxy, service, on_down):
+    echo, other = service(), service()
+    program = proxy(targets=[echo, other], health=FAST, on_down=on_down)
+    clients = [program.connect() for _ in range(6)]
+    for client in clients:
+        client.send(b"x").expect(b"x")
+    mine = {address[1] for address in echo.addresses}
+    assert mine
+    echo.stop_listening()
+    program.wait_log(f"target {echo.address} is down")
+    if on_down == "close":
+        wait_until(lambda: echo.active == 0, "the end of its sessions")
+        records = program.records(3)
+        assert {(record["reason"], record["ended_by"]) for record in records} == {("target_down", "proxy")}
+        cut = {record["client"] for record in records}
+        for client in clients:
+            if client.address in cut:
+                client.expect_rst()
+    kept = [client for client in clients if not client.ended]
+    assert len(kept) == (3 if on_down == "close" else 6)
+    for client in kept:
+        client.send(b"still").expect(b"still").fin().expect_fin()
+
+
+@pytest.mark.slow
+def test_close_on_down_reaches_sessions_on_the_splice_path(proxy, service):
+    echo = service()
+    program = proxy(targets=[echo], health=FAST, on_down="close")
+    client = program.connect()
+    block = os.urandom(1 << 20)
+    for _ in range(8):
+        client.send(block[:200_000]).expect(block[:200_000])
+    echo.stop_listening()
+    client.expect_rst()
+    assert program.record()["reason"] == "target_down"
+
+
+def test_targets_are_probed_side_by_side(proxy, service, target):
+    """One that swallows every connect does not hold up the news of the others."""
+    holes = [target(backlog=0) for _ in range(3)]
+    stacks = [clog(hole) for hole in holes]
+    echo = service()
+    watch = Stopwatch()
+    program = proxy(targets=[*holes, echo], health={"interval": 2, "timeout": 1})
+    program.wait_log(f"target {echo.address} is up")
+    assert watch.seconds < 2
+    for hole in holes:
+        program.wait_log(f"target {hole.address} is down .*tim", seconds=4)
+    assert watch.seconds < 4
+    for stack in stacks:
+        stack.close()
+
+
+def test_one_app_with_a_dead_target_disturbs_no_other_app(proxy, service):
+    echo = service()
+    dead = {"name": "dead", "ports": [free_port()], "targets": [f"127.0.0.1:{free_port()}"], "health": FAST}
+    program = proxy({"apps": [app("alive", echo), dead]})
+    program.wait_log("app dead: target .* is down")
+    program.connect().send(b"x").expect(b"x")
+
+
+def test_ping(proxy, service):
+    """Where ICMP is allowed; where it is not, that is an error at start that says what to do."""
+    echo = service()
+    program = proxy(targets=[echo], health={"type": "ping", **FAST, "interval": 0.5, "timeout": 0.4}, ready=False)
+    if program.starts():
+        program.wait_ready()
+        program.wait_log(f"target {echo.address} is up")
+        program.connect().send(b"x").expect(b"x")
+        assert echo.accepted == 1
+    else:
+        assert program.wait() == 1
+        assert "ICMP" in program.log
