@@ -14,6 +14,7 @@ Always true:
 import heapq
 import os
 import select
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -71,6 +72,8 @@ class Loop:
         self.on_error: Callable[[Callable[[int], Any], Exception], Any] = _raise
         self._running = True
         self._closed = False
+        # Guards _closed and _wake_fd against close(): the number of a closed descriptor may be a client's by now.
+        self._wake_lock = threading.Lock()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake_fd, READ)
         self._handlers[self._wake_fd] = self._woken
@@ -125,14 +128,11 @@ class Loop:
 
     def call_soon(self, call: Callable[..., Any], *args: Any) -> bool:
         """From any thread: call in the loop's thread, in order. False when the loop is closed and never will."""
-        if self._closed:
-            return False
-        self._calls.append((call, args))
-        try:
+        with self._wake_lock:
+            if self._closed:
+                return False
+            self._calls.append((call, args))
             os.eventfd_write(self._wake_fd, 1)
-        except OSError:
-            if not self._closed:
-                raise
         return True
 
     def stop_soon(self) -> None:
@@ -179,7 +179,10 @@ class Loop:
 
     def close(self) -> None:
         """Make the calls that are still queued, then release everything the loop owns. Sockets stay their owners'."""
-        self._closed = True
+        with self._wake_lock:
+            if self._closed:
+                return
+            self._closed = True
         while self._calls:
             call, args = self._calls.popleft()
             call(*args)

@@ -66,7 +66,7 @@ class Supervisor:
         self._stopped_at = 0.0
         self._cut = 0
         self._status = 0
-        self._resolver = Resolver(lambda answer: self._loop.call_soon(self._answered, answer))
+        self._resolver = Resolver(self._loop, self._answered)
         self._health = {
             app.name: HealthRunner(app.name, app.health, lambda finding: self._loop.call_soon(self._found, finding))
             for app in config.apps

@@ -1,0 +1,38 @@
+"""What every kind of check has in common: how it is started, and what it answers.
+
+A check module offers `start(loop, endpoint, check, done) -> Probe`: a small state machine on the health thread's loop,
+never blocking. `done(Result)` is called exactly once, unless `cancel` came first; then never.
+"""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tcp_proxy.config.model import Check
+from tcp_proxy.loop import Loop
+from tcp_proxy.messages import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`success` None: this machine's fault, no verdict on the target (DESIGN 9.8). `text` is the evidence."""
+
+    success: bool | None
+    text: str
+
+
+class Probe(Protocol):
+    def cancel(self) -> None: ...
+
+
+Done = Callable[[Result], Any]
+Start = Callable[[Loop, Endpoint, Check, Done], Probe]
+
+
+def shown(endpoint: Endpoint) -> str:
+    """127.0.0.1:80, [::1]:80, unix:/path"""
+    family, address = endpoint
+    if family == socket.AF_UNIX:
+        return f"unix:{address}"
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
