@@ -1,0 +1,38 @@
+# Everything a newcomer and CI need. Python 3.11 and make are enough to begin: the virtual environment is made here.
+.PHONY: help run test lint format clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+PYTHON := $(shell command -v python3.11 || command -v python3)
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+
+run: $(READY) ## start echo targets and the proxy on config.json, until Ctrl-C
+	@exec $(BIN)/python examples/run.py config.json
+
+test: $(READY) ## run the tests; make test ARGS="-k name" for some of them
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## ruff, mypy --strict on the package, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict tcp_proxy
+	$(BIN)/lint-imports
+
+format: $(READY) ## let ruff sort the imports and lay out the code
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the virtual environment and everything that tools left
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made anew when the dependencies change. The package itself is installed by reference, so that its sources are live.
+$(READY): setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is missing: install it (Debian: apt install python3.11-venv)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is incomplete: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
