@@ -10,7 +10,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
 
 run: $(READY) ## start echo targets and the proxy on config.json, until Ctrl-C
-	@exec $(BIN)/python examples/run.py config.json
+	@exec $(BIN)/python examples/run.py config.json --dead 127.0.0.1:9999  # the dead one of app six-thousand
 
 test: $(READY) ## run the tests; make test ARGS="-k name" for some of them
 	$(BIN)/python -m pytest $(ARGS)
