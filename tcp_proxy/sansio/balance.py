@@ -1,15 +1,17 @@
 """Who gets the next session: one class for each policy, in the registry BALANCERS.
 
 Pure: time and dice are arguments. A balancer is given the eligible candidates as a tuple, the very same object while
-the set is unchanged, so it may remember by identity what it has worked out for it.
+the set is unchanged, so it may remember by identity what it has worked out for it. One balancer serves one app in one
+worker; only its owner's thread calls it. Only least_connections and random_two ask for `active`.
 """
 
-import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 PERIOD = 4096  # the longest round of a weighted round robin that is remembered
+FORGET_AT = 256  # credits that are kept beyond four times as many as there are candidates
 
 
 class Candidate(Protocol):
@@ -36,78 +38,97 @@ class Balancer(Protocol):
 class RoundRobin:
     """Smooth weighted round robin, nginx's: weights 5, 1, 1 give a a b a c a a, never five a in a row.
 
-    Its picks repeat after sum(weights) / gcd(weights), so the round is kept as it is worked out, pick by pick; from the
-    second round on a pick is one look-up. Equal weights need no working out. A new set of candidates goes on where the
-    old one stopped, so that targets that come and go do not send every next session to the first; `offset` lets the
-    workers start apart.
+    Before each pick everyone's credit grows by its weight; the richest is picked and pays the sum of the weights. The
+    picks repeat after sum(weights) / gcd(weights), so the round is written down as it is worked out; from the second
+    round on a pick is one look-up. Credits survive a change of the set, by name and measured in sessions: nobody is
+    owed a burst, and sets that take turns leave nobody out (test_no_one_starves_when_the_set_changes_at_every_pick).
+    `offset` turns are skipped at the start, so that the workers do not march in step.
     """
 
     def __init__(self, offset: int) -> None:
-        self._position = offset
+        self._offset = offset
         self._eligible: Sequence[Candidate] = ()
-        self._round: Sequence[Candidate] = ()
-        self._steps: _SmoothSteps | None = None
+        self._names: list[str] = []
+        self._weights: list[int] = []
+        self._period = 1
+        self._start: list[float] = []  # the credit each came with …
+        self._moved: list[int] = []  # … and what it earned and paid since; all 0 when a round is complete
+        self._order: list[int] = []  # the picks since `_start`, by index
+        self._is_round = False  # `_order` is a whole round
+        self._turn = 0
+        self._credit: dict[str, float] = {}  # in sessions, of every name that was eligible once
 
     def pick(self, eligible: Sequence[C], key: bytes, now: float, draw: Draw) -> C:  # noqa: ARG002
         if eligible is not self._eligible:
-            self._begin(eligible)
-        if self._steps is not None:
-            return self._steps.next()  # type: ignore[return-value]
-        order = self._round
-        position = self._position % len(order)
-        self._position = position + 1
-        return order[position]  # type: ignore[return-value]
+            self._adopt(eligible)
+        if not self._is_round:
+            return eligible[self._step()]
+        turn = self._turn
+        self._turn = turn + 1 if turn + 1 < self._period else 0
+        return eligible[self._order[turn]]
 
-    def _begin(self, eligible: Sequence[Candidate]) -> None:
+    def _step(self) -> int:
+        """One pick by the rule itself, the first of equals; its index."""
+        moved = self._moved = [have + weight for have, weight in zip(self._moved, self._weights, strict=True)]
+        credits = [start + change for start, change in zip(self._start, moved, strict=True)]
+        best = credits.index(max(credits))
+        moved[best] -= self._period
+        if self._period <= PERIOD:
+            self._order.append(best)
+            if len(self._order) == self._period:
+                self._end_round()
+        return best
+
+    def _end_round(self) -> None:
+        if any(self._moved):  # what they came with was not even enough yet to repeat: once more from here
+            self._start = [start + change for start, change in zip(self._start, self._moved, strict=True)]
+            self._moved = [0] * len(self._start)
+            self._order = []
+        else:
+            self._is_round, self._turn = True, 0
+
+    def _adopt(self, eligible: Sequence[Candidate]) -> None:
         self._eligible = eligible
-        self._round = eligible
-        self._steps = None
-        if len({candidate.weight for candidate in eligible}) > 1:
-            turn = self._position % len(eligible)
-            self._position += 1
-            self._steps = _SmoothSteps([*eligible[turn:], *eligible[:turn]], self._learned)
+        names, weights = [candidate.name for candidate in eligible], [candidate.weight for candidate in eligible]
+        divisor = math.gcd(*weights)
+        weights = [weight // divisor for weight in weights]
+        if names == self._names and weights == self._weights:
+            return
+        self._settle()
+        self._names, self._weights, self._period = names, weights, sum(weights)
+        known = [self._credit[name] for name in names if name in self._credit]
+        middle = sum(known) / len(known) if known else 0.0  # a newcomer is neither owed nor owing
+        self._start = [self._credit.get(name, middle) * self._period for name in names]
+        self._moved, self._order, self._is_round = [0] * len(names), [], False
+        skipped, self._offset = self._offset % self._period, 0
+        for _ in range(skipped):
+            self._step()
 
-    def _learned(self, order: Sequence[Candidate]) -> None:
-        self._round, self._steps, self._position = order, None, 0
-
-
-class _SmoothSteps:
-    """The picks of one round, worked out one by one; told to `learned` when the round is complete."""
-
-    def __init__(self, candidates: list[Candidate], learned: Callable[[Sequence[Candidate]], None]) -> None:
-        divisor = math.gcd(*(candidate.weight for candidate in candidates))
-        self._candidates = candidates
-        self._learned = learned
-        self._weights = [candidate.weight // divisor for candidate in candidates]
-        self._total = sum(self._weights)
-        self._current = [0] * len(candidates)
-        self._order: list[Candidate] = []
-
-    def next(self) -> Candidate:
-        current = [have + weight for have, weight in zip(self._current, self._weights, strict=True)]
-        best = current.index(max(current))
-        current[best] -= self._total
-        self._current = current
-        pick = self._candidates[best]
-        if self._total <= PERIOD:
-            self._order.append(pick)
-            if len(self._order) == self._total:
-                self._learned(self._order)
-        return pick
+    def _settle(self) -> None:
+        """Note the credits of the set that goes."""
+        moved = self._moved
+        if self._is_round:
+            picked = Counter(self._order[: self._turn])
+            moved = [self._turn * weight - picked[i] * self._period for i, weight in enumerate(self._weights)]
+        if len(self._credit) > FORGET_AT + 4 * len(self._names):
+            self._credit.clear()  # names of targets that left for good
+        for name, start, change in zip(self._names, self._start, moved, strict=True):
+            self._credit[name] = (start + change) / self._period
 
 
 class LeastConnections:
-    """The fewest sessions for its weight; among equals, each in turn."""
+    """The fewest sessions for its weight; among equals, round robin by weight."""
 
     def __init__(self, offset: int) -> None:
-        self._turn = offset
+        self._equals = RoundRobin(offset)
 
-    def pick(self, eligible: Sequence[C], key: bytes, now: float, draw: Draw) -> C:  # noqa: ARG002
+    def pick(self, eligible: Sequence[C], key: bytes, now: float, draw: Draw) -> C:
         loads = [candidate.active / candidate.weight for candidate in eligible]
         least = min(loads)
         equals = [candidate for candidate, load in zip(eligible, loads, strict=True) if load == least]
-        self._turn += 1
-        return equals[self._turn % len(equals)]
+        if len(equals) == 1:
+            return equals[0]
+        return self._equals.pick(eligible if len(equals) == len(eligible) else tuple(equals), key, now, draw)
 
 
 class RandomTwo:
@@ -130,18 +151,30 @@ class SourceHash:
     The same in every worker and after a restart: it depends on nothing but key, names and weights.
     """
 
-    def __init__(self, offset: int) -> None:
-        pass
+    def __init__(self, offset: int) -> None:  # noqa: ARG002
+        # Here and not above: it loads a big C library, and a worker that needs no hash starts without it.
+        from hashlib import blake2b  # noqa: PLC0415
+
+        self._blake2b = blake2b
+        self._eligible: Sequence[Candidate] = ()
+        self._seeds: list[tuple[bytes, int]] = []
 
     def pick(self, eligible: Sequence[C], key: bytes, now: float, draw: Draw) -> C:  # noqa: ARG002
-        return max(eligible, key=lambda candidate: rendezvous_score(key, candidate.name, candidate.weight))
+        if eligible is not self._eligible:
+            self._eligible = eligible
+            names = [candidate.name.encode("utf-8", "surrogatepass") for candidate in eligible]
+            self._seeds = [(self._digest(name), candidate.weight) for name, candidate in zip(names, eligible, strict=True)]
+        scores = [self._score(seed + key, weight) for seed, weight in self._seeds]
+        return eligible[scores.index(max(scores))]
 
+    def _digest(self, data: bytes) -> bytes:
+        return self._blake2b(data, digest_size=8).digest()
 
-def rendezvous_score(key: bytes, name: str, weight: int) -> float:
-    """Greatest wins; a candidate wins with a chance in proportion to its weight."""
-    digest = hashlib.blake2b(key, digest_size=8, key=hashlib.blake2b(name.encode(), digest_size=32).digest()).digest()
-    uniform = (int.from_bytes(digest, "big") + 1) / (2**64 + 1)
-    return -weight / math.log(uniform)
+    def _score(self, data: bytes, weight: int) -> float:
+        """Greatest wins; a candidate wins with a chance in proportion to its weight."""
+        # 52 bits and a half: above 0 and below 1, exactly, in a float.
+        uniform = ((int.from_bytes(self._digest(data), "big") >> 12) + 0.5) * 2.0**-52
+        return math.log(uniform) / weight
 
 
 def _weighted(candidates: Sequence[C], draw: Draw) -> C:
