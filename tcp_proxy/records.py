@@ -1,11 +1,14 @@
 """Session records on the wire: what a worker writes to its record pipe and the access log reads there.
 
 A frame is a 4-byte little-endian length and that many bytes of marshal: a list of records. Both ends run the same
-Python, so marshal is safe and the cheapest there is. A worker that is killed leaves a partial frame, which is dropped.
+Python and a worker is our own child, so marshal is safe, and the cheapest there is. A worker that is killed leaves a
+partial frame, which is dropped.
 """
 
 import marshal
 from typing import NamedTuple
+
+MAX_FRAME = 256 << 20  # bytes; a longer one means that the stream is out of step
 
 SessionRecord = tuple[object, ...]  # the fields of Record, in its order, as a plain tuple
 
@@ -44,12 +47,28 @@ class FrameReader:
         return f"<FrameReader {len(self._buffer)} bytes of an unfinished frame>"
 
     def feed(self, data: bytes) -> list[SessionRecord]:
-        buffer, records = self._buffer, []
+        """Raises ValueError when this is no stream of frames; nothing can be read from it after that."""
+        buffer = self._buffer
+        records: list[SessionRecord] = []
         buffer += data
-        while len(buffer) >= 4:
-            end = 4 + int.from_bytes(buffer[:4], "little")
+        start = 0
+        while len(buffer) - start >= 4:
+            end = start + 4 + int.from_bytes(buffer[start : start + 4], "little")
+            if end - start > MAX_FRAME:
+                raise ValueError(f"a frame of {end - start} bytes")
             if len(buffer) < end:
                 break
-            records += marshal.loads(bytes(buffer[4:end]))
-            del buffer[:end]
+            records += _batch(bytes(buffer[start + 4 : end]))
+            start = end
+        del buffer[:start]
         return records
+
+
+def _batch(body: bytes) -> list[SessionRecord]:
+    try:
+        batch = marshal.loads(body)
+    except (EOFError, TypeError) as error:
+        raise ValueError(f"no batch of records: {error}") from error
+    if not isinstance(batch, list):
+        raise ValueError(f"no batch of records but a {type(batch).__name__}")
+    return batch

@@ -3,18 +3,26 @@
 A thread of its own, `access-log`, owns the file and the read ends of the pipes; nobody else writes the file, so a slow
 disk holds up this thread and nothing more. Other threads call `attach`, `reopen` and `stop` only.
 
-    start() ──> WRITING ── stop() ──> every pipe read to its end (LAST_WAIT at most) ──> flushed, closed, thread ended
+    start() ──> WRITING ── stop() ──> every pipe read to its end (LAST_WAIT at most) ──> closed, thread ended
 
-Always true: lines are flushed at most FLUSH_EVERY after their record came; an error of the file is one warning, then
-lines are dropped and counted until the file takes lines again, which is one more.
+Always true:
+- what was read is written at once: the workers send a batch every half second, so nothing need wait here as well;
+- an error of the file is one warning; the lines it did not take are counted, the next batch tries again, and when that
+  is taken a second warning says how many were lost (test_a_full_disk_is_said_once_and_counted);
+- the file ends with a whole line, also after a write that stopped half-way.
 """
 
+import contextlib
+import errno
 import json
 import logging
 import os
+import select
+import stat
 import sys
 import threading
-from typing import IO
+from collections.abc import Callable
+from typing import Any
 
 from tcp_proxy.log import one_line, utc
 from tcp_proxy.loop import READ, Loop
@@ -22,10 +30,11 @@ from tcp_proxy.records import FrameReader, Record, SessionRecord
 
 logger = logging.getLogger(__name__)
 
-FLUSH_EVERY = 0.5  # seconds
 LAST_WAIT = 2.0  # seconds for pipes whose worker is still alive when the log is stopped
+STUCK = 3.0  # seconds more until a file that takes nothing (a pipe that nobody reads) is given up
+STALL = 1.0  # seconds that a non-blocking stdout may take nothing before lines are dropped
 READ_SIZE = 1 << 18
-DRAIN_READS = 64  # of READ_SIZE from one pipe in one turn
+READS_A_TURN = 64  # of READ_SIZE from one pipe, then the others
 
 
 class AccessLog:
@@ -36,12 +45,12 @@ class AccessLog:
         self.dropped = 0
         self._format = json_line if format == "json" else text_line
         self._loop = Loop("access-log")
+        self._loop.on_error = self._bug
         self._thread = threading.Thread(target=self._serve, name="access-log", daemon=True)
-        self._file: IO[str] | None = None
+        self._fd = -1
         self._pipes: dict[int, FrameReader] = {}
         self._stopping = False
-        self._flushes = False
-        self._failing = False
+        self._lost = 0  # lines since the file was last in order
 
     def __repr__(self) -> str:
         return f"<AccessLog {self.path} {len(self._pipes)} pipes, {self.dropped} dropped>"
@@ -49,7 +58,7 @@ class AccessLog:
     def start(self) -> None:
         """Open the file and start the thread. Raises OSError, with nothing started."""
         try:
-            self._file = self._open()
+            self._fd = self._open()
         except OSError:
             self._loop.close()
             raise
@@ -66,9 +75,11 @@ class AccessLog:
         self._loop.call_soon(self._reopen)
 
     def stop(self) -> None:
-        """From any thread: write what the pipes still hold, then end. Returns when that is done."""
+        """From any thread: write what the pipes still hold, then end. Returns when that is done, or hopeless."""
         self._loop.call_soon(self._stop)
-        self._thread.join()
+        self._thread.join(LAST_WAIT + STUCK)
+        if self._thread.is_alive():
+            logger.warning("access log %s takes no lines: the last ones are lost", self.path)
 
     # -- the thread's own
 
@@ -78,15 +89,15 @@ class AccessLog:
             self._ready(fd)
         for fd in tuple(self._pipes):
             self._detach(fd)
-        self._flush()
         self._loop.close()
-        self._close()
+        os.close(self._fd)
 
     def _attach(self, fd: int) -> None:
         self._pipes[fd] = FrameReader()
         self._loop.watch(fd, READ, lambda _events: self._ready(fd))
 
     def _detach(self, fd: int) -> None:
+        """Its worker is gone. What is left of a frame is what a killed one had not finished."""
         del self._pipes[fd]
         self._loop.unwatch(fd)
         os.close(fd)
@@ -94,7 +105,7 @@ class AccessLog:
             self._loop.stop()
 
     def _ready(self, fd: int) -> None:
-        for _ in range(DRAIN_READS):
+        for _ in range(READS_A_TURN):
             try:
                 data = os.read(fd, READ_SIZE)
             except BlockingIOError:
@@ -102,52 +113,65 @@ class AccessLog:
             if not data:
                 self._detach(fd)
                 return
-            self._write(self._pipes[fd].feed(data))
+            try:
+                records = self._pipes[fd].feed(data)
+            except ValueError as error:
+                logger.error("access log %s: a worker's records make no sense and are given up: %s", self.path, error)  # noqa: TRY400
+                self._detach(fd)
+                return
+            self._write(records)
 
     def _write(self, records: list[SessionRecord]) -> None:
         if not records:
             return
-        try:
-            if self._file is None:
-                self._file = self._open()
-            self._file.write("".join([self._format(Record(*record)) for record in records]))  # type: ignore[arg-type]
-        except OSError as error:
-            self._failed(error, len(records))
-            return
-        if not self._flushes:
-            self._flushes = True
-            self._loop.call_later(FLUSH_EVERY, self._flush)
-
-    def _flush(self) -> None:
-        self._flushes = False
-        if self._file is None:
-            return
-        try:
-            self._file.flush()
-        except OSError as error:
-            self._failed(error, 0)
-            return
-        if self._failing:
-            self._failing = False
-            logger.warning("access log %s: writing again; about %d lines were lost", self.path, self.dropped)
-
-    def _failed(self, error: OSError, lost: int) -> None:
-        """The disk is full or gone: say so once, lose what it does not take, and try the file afresh."""
-        self.dropped += max(lost, 1)
-        if not self._failing:
-            self._failing = True
+        lines = "".join([self._format(Record(*record)) for record in records])  # type: ignore[arg-type]
+        was_failing = self._lost > 0
+        error = self._append(lines.encode(errors="backslashreplace"))
+        if error is not None and not was_failing:
             logger.warning("access log %s: %s; lines are lost until it can be written", self.path, error.strerror)
-        self._close()
+        elif error is None and was_failing:
+            logger.warning("access log %s: writing again; %d lines were lost", self.path, self._lost)
+            self._lost = 0
+
+    def _append(self, data: bytes) -> OSError | None:
+        """Write all of it; or count the lines that the file did not take, and say why."""
+        written, view = 0, memoryview(data)
+        try:
+            while written < len(data):
+                written += self._write_some(view[written:])
+        except OSError as error:
+            whole = data.rfind(b"\n", 0, written) + 1
+            lost = data.count(b"\n", whole)
+            self._lost += lost
+            self.dropped += lost
+            self._cut(written - whole)
+            return error
+        return None
+
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:  # somebody made the stdout that we share non-blocking
+            writable = select.poll()
+            writable.register(self._fd, select.POLLOUT)
+            writable.poll(STALL * 1000)
+            return os.write(self._fd, data)
+
+    def _cut(self, size: int) -> None:
+        """Take back the beginning of a line whose end did not fit."""
+        with contextlib.suppress(OSError):
+            now = os.fstat(self._fd)
+            if size and stat.S_ISREG(now.st_mode):
+                os.ftruncate(self._fd, now.st_size - size)
 
     def _reopen(self) -> None:
-        self._flush()
         try:
             new = self._open()
         except OSError as error:
             logger.warning("access log %s cannot be opened again: %s; it goes on in the old file", self.path, error.strerror)
             return
-        self._close()
-        self._file = new
+        os.close(self._fd)
+        self._fd = new
         logger.info("access log %s: opened again", self.path)
 
     def _stop(self) -> None:
@@ -157,18 +181,16 @@ class AccessLog:
         else:
             self._loop.stop()
 
-    def _open(self) -> IO[str]:
-        if self.path == "-":
-            return open(os.dup(sys.stdout.fileno()), "a", buffering=READ_SIZE, encoding="utf-8")
-        return open(self.path, "a", buffering=READ_SIZE, encoding="utf-8")
+    def _open(self) -> int:
+        if self.path != "-":
+            return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        if sys.stdout is None:  # closed by whoever started us: number 1 may be anything by now
+            raise OSError(errno.EBADF, "there is no standard output", self.path)
+        return os.dup(sys.stdout.fileno())
 
-    def _close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            try:
-                file.close()
-            except OSError:
-                self.dropped += 1  # already said by whoever flushed
+    def _bug(self, _handler: Callable[[int], Any], error: Exception) -> None:
+        """A mistake of ours costs a batch, not the log."""
+        logger.error("access log %s: a batch is lost", self.path, exc_info=error)
 
 
 def text_line(record: Record) -> str:
