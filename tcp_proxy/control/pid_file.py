@@ -7,6 +7,9 @@ overwritten (DESIGN 9.7). Nothing is written before the lock is held, and only a
 import contextlib
 import fcntl
 import os
+import stat
+
+LONGEST = 32  # bytes; what is longer was not written by us
 
 
 class PidFileError(Exception):
@@ -25,25 +28,32 @@ class PidFile:
 
     def acquire(self) -> None:
         """Lock the file and write our pid. Raises PidFileError when another supervisor lives, or it cannot be written."""
-        while True:
+        while self._fd < 0:
             try:
                 fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                try:
+                    self._take(fd)
+                finally:
+                    if self._fd != fd:
+                        os.close(fd)
             except OSError as error:
-                raise PidFileError(f"cannot write the pid file {self.path}: {os.strerror(error.errno or 0)}") from None
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
-                os.close(fd)
-                raise PidFileError(
-                    f"the pid file {self.path} belongs to a running tcp_proxy, process {holder}; stop that one first"
-                ) from None
-            if self._is_at_path(fd):
-                break
-            os.close(fd)  # its owner removed it between our open and our lock: there is a new one, or none
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        self._fd = fd
+                raise PidFileError(f"cannot write the pid file {self.path}: {error.strerror}") from None
+
+    def _take(self, fd: int) -> None:
+        """Make an opened file ours, unless its owner removed it between our open and our lock: then there is a new one."""
+        there = os.fstat(fd)
+        if not stat.S_ISREG(there.st_mode) or there.st_size > LONGEST:
+            raise PidFileError(f"{self.path} is no pid file but something else: it is left alone")
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, LONGEST, 0).decode(errors="replace").strip() or "unknown"
+            raise PidFileError(
+                f"the pid file {self.path} belongs to a running tcp_proxy, process {holder}; stop that one first"
+            ) from None
+        if self._is_at_path(fd):
+            os.ftruncate(fd, os.pwrite(fd, f"{os.getpid()}\n".encode(), 0))  # in this order it is never seen empty
+            self._fd = fd
 
     def release(self) -> None:
         """Remove the file, if it is still the one that was locked; let go of the lock."""
