@@ -223,7 +223,7 @@ def json_line(record: Record) -> str:
         "reason": record.reason,
         "errno": record.errno,
     }
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return json.dumps(line) + "\n"
 
 
 def _seconds(value: float) -> str:
