@@ -30,7 +30,8 @@ def a_failure():
 
 def run(code, config="Log()", redirect=""):
     """What a program of its own leaves on stderr, and its exit status."""
-    program = f"import logging, sys\nfrom tcp_proxy.config.model import Log\nfrom tcp_proxy import log\nlog.setup({config})\n{code}\n"
+    imports = "import logging, os, sys\nfrom tcp_proxy.config.model import Log\nfrom tcp_proxy import log\n"
+    program = f"{imports}log.setup({config})\n{code}\n"
     command = ["sh", "-c", f'exec "$@" {redirect}', "sh", sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     return done.returncode, done.stderr.decode()
@@ -106,7 +107,6 @@ def test_a_broken_stderr_never_raises(redirect, config):
 
 def test_a_stderr_whose_reader_went_away_never_raises():
     code = """
-import os, sys
 read_fd, write_fd = os.pipe()
 os.dup2(write_fd, 2)
 os.close(write_fd)
@@ -127,7 +127,7 @@ def test_a_closed_stderr_s_number_is_never_written_to(tmp_path):
     """Descriptor 2 may be a client's connection when nobody gave us a stderr."""
     path = tmp_path / "precious"
     code = (
-        f"import os\nassert os.open({str(path)!r}, os.O_WRONLY | os.O_CREAT) == 2\nlogging.warning('x')\nlogging.shutdown()"
+        f"assert os.open({str(path)!r}, os.O_WRONLY | os.O_CREAT) == 2\nlogging.warning('x')\nlogging.shutdown()"
     )
     assert run(code, redirect="2>&-")[0] == 0
     assert path.read_bytes() == b""
