@@ -1,13 +1,17 @@
 """Names become addresses, again and again, outside of every loop. The only user of getaddrinfo.
 
-The supervisor's main loop owns the schedule; up to THREADS daemon threads `resolver-<n>` make the look-ups, which may
-block for minutes; their answers come back by call_soon. `report(Answer)` is called in the main loop.
+The thread of `loop` (the supervisor's main) owns the schedule: it alone calls the methods; `report` is called in it.
+Up to THREADS daemon threads `resolver-<n>` make the look-ups, which may block for minutes: they take names from the
+queue and give answers back by call_soon. A thread is started only when all others are busy; one that is blocked holds
+up no other name while there are threads left, nor stop().
 
-    a name:  WAITING ──about INTERVAL, or refresh()──> ASKED (at most one look-up of a name at a time) ──> WAITING
+    a name:  WAITING ──about INTERVAL, or refresh()──> ASKED ──answered──> WAITING      forget(): its answer is dropped
 
-While a look-up fails the last good answer is kept, with the error beside it (DESIGN 9.9). Nothing is reported twice.
+Always true: one look-up at a time of a wanted name; while look-ups fail the last good answer is kept, with the error
+beside it (DESIGN 9.9); nothing is reported twice; nothing wakes up while nothing is due.
 """
 
+import ipaddress
 import queue
 import random
 import socket
@@ -24,9 +28,9 @@ INTERVAL = 30.0  # seconds, ±10 %
 JITTER = 0.1
 REFRESH_EVERY = 1.0  # seconds between two look-ups of a name that failed connects asked for
 THREADS = 8
-STOP_WAIT = 0.2  # seconds that stop() waits for threads that are not blocked
+STOP_WAIT = 0.2  # seconds that stop() waits at most for threads that are blocked
 
-Addresses = tuple[tuple[int, str], ...]  # (family, IP)
+Addresses = tuple[tuple[int, str], ...]  # (family, IP); a scope as fe80::1%2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +47,24 @@ class _Name:
 
     def __init__(self, host: str) -> None:
         self.host = host
-        self.answer: Answer | None = None
+        self.answer: Answer | None = None  # as last reported
         self.addresses: Addresses = ()
         self.asked_at = float("-inf")
         self.is_asked = False
+        self.is_wanted = True
         self.timer: Timer | None = None
 
 
 def look_up(host: str) -> Addresses:
     """All addresses of a name, in the resolver's order, each once. Raises OSError (gaierror) or UnicodeError."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys((int(family), str(sockaddr[0])) for family, _, _, _, sockaddr in found))
+    known = (socket.AF_INET, socket.AF_INET6)
+    return tuple(dict.fromkeys((int(family), _shown(sockaddr)) for family, *_, sockaddr in found if family in known))
+
+
+def _shown(sockaddr: tuple[Any, ...]) -> str:
+    zone = f"%{sockaddr[3]}" if len(sockaddr) > 3 and sockaddr[3] else ""  # link-local: which interface
+    return f"{sockaddr[0]}{zone}"
 
 
 class Resolver:
@@ -71,11 +82,12 @@ class Resolver:
         self._lookup = lookup
         self._draw = draw
         self._names: dict[str, _Name] = {}
-        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Name | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._pending = 0  # look-ups that are queued or under way
 
     def __repr__(self) -> str:
-        return f"<Resolver {len(self._names)} names, {len(self._threads)} threads>"
+        return f"<Resolver {len(self._names)} names, {self._pending} look-ups, {len(self._threads)} threads>"
 
     def want(self, host: str) -> None:
         """Look it up now and from time to time; nothing new if it is wanted already."""
@@ -85,7 +97,10 @@ class Resolver:
 
     def forget(self, host: str) -> None:
         name = self._names.pop(host, None)
-        if name is not None and name.timer is not None:
+        if name is None:
+            return
+        name.is_wanted = False
+        if name.timer is not None:
             name.timer.cancel()
 
     def refresh(self, host: str) -> None:
@@ -100,32 +115,38 @@ class Resolver:
             self.forget(host)
         for _ in self._threads:
             self._queue.put(None)
-        for thread in self._threads:
-            thread.join(STOP_WAIT)
+        threads, self._threads = self._threads, []
+        for thread in threads:
+            thread.join(STOP_WAIT / len(threads))
 
     def _ask(self, name: _Name) -> None:
         if name.is_asked:
             return
         name.is_asked = True
         name.asked_at = self._loop.now
-        if len(self._threads) < min(THREADS, len(self._names)):
+        self._pending += 1
+        if len(self._threads) < min(THREADS, self._pending):
             number = len(self._threads)
             thread = threading.Thread(target=self._serve, name=f"resolver-{number}", daemon=True)
             self._threads.append(thread)
             thread.start()
-        self._queue.put(name.host)
+        self._queue.put(name)
 
     def _serve(self) -> None:
-        while (host := self._queue.get()) is not None:
-            try:
-                addresses, error = self._lookup(host), ""
-            except (OSError, UnicodeError) as problem:
-                addresses, error = (), getattr(problem, "strerror", None) or str(problem)
-            self._loop.call_soon(self._looked_up, host, addresses, error)
+        """A resolver thread. Of a name it reads the host, which never changes, and whether it is wanted still."""
+        while (name := self._queue.get()) is not None:
+            addresses: Addresses = ()
+            error = ""
+            if name.is_wanted:
+                try:
+                    addresses = self._lookup(name.host)
+                except (OSError, ValueError) as problem:  # gaierror; UnicodeError of a name that IDNA refuses
+                    error = _explained(problem)
+            self._loop.call_soon(self._looked_up, name, addresses, error)
 
-    def _looked_up(self, host: str, addresses: Addresses, error: str) -> None:
-        name = self._names.get(host)
-        if name is None:
+    def _looked_up(self, name: _Name, addresses: Addresses, error: str) -> None:
+        self._pending -= 1
+        if not name.is_wanted:
             return
         name.is_asked = False
         if name.timer is not None:
@@ -136,7 +157,7 @@ class Resolver:
             name.addresses = addresses
         elif not error:
             error = "the name has no address"
-        answer = Answer(host, name.addresses, error)
+        answer = Answer(name.host, name.addresses, error)
         # A round-robin DNS gives the same addresses in another order each time: that is no news.
         known = name.answer
         if known is None or known.error != error or set(known.addresses) != set(answer.addresses):
@@ -144,27 +165,35 @@ class Resolver:
             self._report(answer)
 
 
+def _explained(problem: Exception) -> str:
+    if isinstance(problem, socket.gaierror) and problem.errno == socket.EAI_SYSTEM:
+        return "the resolver failed: a system error, such as too many open files"
+    return getattr(problem, "strerror", None) or str(problem)
+
+
 def endpoints(address: Address, addresses: Addresses) -> tuple[Endpoint, ...]:
-    """Where to connect to: a UNIX path, an IP literal, or each address of the name, with the target's port."""
+    """Where to connect to: a UNIX path, an IP literal, or each address of the name, with the target's port.
+
+    A literal with the name of an interface that is not there (yet) is left to the resolver: see it as a name.
+    """
     if address.path:
         return ((int(socket.AF_UNIX), address.path),)
-    literal = _literal(address.host)
-    return tuple(_endpoint(family, ip, address.port) for family, ip in ([literal] if literal else addresses))
+    literal = _literal(address.host, address.port)
+    if literal is not None:
+        return (literal,)
+    return tuple(_endpoint(family, ip, address.port) for family, ip in addresses)
 
 
-def _literal(host: str) -> tuple[int, str] | None:
-    ip, _, _ = host.partition("%")
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, ip)
-        except OSError:
-            continue
-        return int(family), host
-    return None
+def _literal(host: str, port: int) -> Endpoint | None:
+    try:
+        ip = ipaddress.ip_address(host)
+        return _endpoint(socket.AF_INET if ip.version == 4 else socket.AF_INET6, host, port)
+    except (ValueError, OSError):  # a name; an interface that does not exist
+        return None
 
 
 def _endpoint(family: int, ip: str, port: int) -> Endpoint:
     if family == socket.AF_INET:
-        return family, (ip, port)
+        return int(family), (ip, port)
     ip, _, zone = ip.partition("%")
-    return family, (ip, port, 0, socket.if_nametoindex(zone) if zone and not zone.isdigit() else int(zone or 0))
+    return int(family), (ip, port, 0, socket.if_nametoindex(zone) if zone and not zone.isdigit() else int(zone or 0))

@@ -1,7 +1,7 @@
-"""What a run of probes says of a target: rise and fall, consecutively, with the evidence.
+"""What a run of probes says of a target: rise and fall, in a row, with the evidence.
 
 Pure: results in, a state out. A verdict begins `up (unproven)`; its first result decides alone, later ones by
-`rise` and `fall` (DESIGN 9.9). A threshold of 1 is 1.
+`rise` and `fall` (DESIGN 9.9). A threshold of 1 is 1 (test_a_threshold_of_one_is_one).
 
     UP ── `fall` failures in a row ──> what fall_action says: DOWN, DRAINING, or UP all the same
     DOWN, DRAINING ── `rise` successes in a row ──> UP
@@ -9,8 +9,6 @@ Pure: results in, a state out. A verdict begins `up (unproven)`; its first resul
 
 from collections.abc import Iterable
 from enum import StrEnum
-
-from tcp_proxy.config.model import Check
 
 
 class State(StrEnum):
@@ -26,42 +24,55 @@ _BADNESS = {State.UP: 0, State.DRAINING: 1, State.DOWN: 2}
 
 
 class Verdict:
-    """Of one check on one target."""
+    """Of one check on one target. `proof` says what decided it, `evidence` what the last agreeing result was."""
 
-    def __init__(self, check: Check) -> None:
-        self.rise, self.fall = check.rise, check.fall
-        self._fallen_state = _FALLEN[check.fall_action]
+    def __init__(self, rise: int = 1, fall: int = 1, fall_action: str = "down") -> None:
+        assert rise >= 1
+        assert fall >= 1
+        self.rise, self.fall = rise, fall
+        self._fallen_state = _FALLEN[fall_action]
+        self._texts = {True: "", False: ""}  # of the last success, of the last failure
         self.is_proven = False
         self.is_passing = True
         self.opposed = 0  # results in a row that speak against what is thought now
-        self.evidence = "not checked yet"
+        self.proof = "unproven"
 
     def __repr__(self) -> str:
         return f"<Verdict {self}>"
 
     def __str__(self) -> str:
+        """HAProxy's way to count: up 2/3 has one failure more to lose than up 1/3, down 1/2 lacks one success."""
         if not self.is_proven:
             return "up (unproven)"
-        wanted = self.fall if self.is_passing else self.rise
-        return f"{self.state} {self.opposed}/{wanted} against: {self.evidence}"
+        if self.is_passing:
+            text = f"up {self.fall - self.opposed}/{self.fall}"
+            return f"{text}: {self._texts[False]}" if self.opposed else text
+        word = "up (failing)" if self.state is State.UP else self.state.value
+        return f"{word} {self.opposed}/{self.rise}: {self._texts[False]}"
 
     @property
     def state(self) -> State:
         return State.UP if self.is_passing else self._fallen_state
 
-    def feed(self, success: bool, evidence: str) -> bool:
+    @property
+    def evidence(self) -> str:
+        return f"{self._texts[self.is_passing]} ({self.proof})" if self.is_proven else "not checked yet"
+
+    def feed(self, success: bool, text: str) -> bool:
         """One result; whether what is thought of the target has changed, or was proven for the first time."""
-        self.evidence = evidence
+        self._texts[success] = text
         if not self.is_proven:
-            self.is_proven, self.is_passing, self.opposed = True, success, 0
+            self.is_proven, self.is_passing, self.proof = True, success, "first result"
             return True
         if success is self.is_passing:
             self.opposed = 0
             return False
         self.opposed += 1
-        if self.opposed < (self.fall if self.is_passing else self.rise):
+        name, threshold = ("rise", self.rise) if success else ("fall", self.fall)
+        if self.opposed < threshold:
             return False
         self.is_passing, self.opposed = success, 0
+        self.proof = f"{name} {threshold}/{threshold}"
         return True
 
 

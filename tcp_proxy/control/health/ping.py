@@ -1,15 +1,21 @@
 """The check `ping`: the target's host answers an ICMP echo (RFC 792, RFC 4443) in time.
 
-    WAITING ──echo reply with our sequence number──> success · unreachable, time over ──> failure · local error ──> no verdict
+    WAITING ──our echo reply──> success · unreachable, time over ──> failure · local error ──> no verdict
 
-ping3 builds and sends the request. Its receiving half waits by itself and by select(), which knows no descriptor above
-1023, so the answer is taken here, from the loop, and read with ping3's header reader. Each probe has a socket of its own,
-connected to the target: it hears no other host, and the sequence number tells its answer from another probe's.
+Runs in a health thread, on its loop. A probe owns its socket and its timer; `cancel` is the one place that releases
+them, and every end goes through it.
+
+ping3 builds and sends the request. Its receiving half waits by itself, and by select(), which knows no descriptor above
+1023; so the answer is taken here, when the loop says that there is one, and read with ping3's header reader.
+Whose answer it is: a probe's socket is connected, so it hears its target alone; of the kernel's ICMP sockets the kernel
+gives each only the answers with its own id; a raw socket hears everybody's, and the 32 bits of id and sequence number,
+counted from a random start, tell ours from other probes' and other programs' (test_no_probe_takes_anothers_answer).
 """
 
 import errno
 import itertools
 import os
+import random
 import socket
 from types import ModuleType
 
@@ -22,22 +28,23 @@ from tcp_proxy.sansio.reasons import errno_name, is_local
 _PAYLOAD = 56  # bytes, as ping sends
 _REPLY = {socket.AF_INET: 0, socket.AF_INET6: 129}
 _PROTOCOL = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
-_numbers = itertools.count(1)  # next() is atomic: each health thread draws its own
+_numbers = itertools.count(random.getrandbits(32))  # next() is atomic: each health thread draws its own
 
 
 def ping3() -> ModuleType:
-    """The library, imported when the first ping is sent and not before."""
+    """The library, imported when the first ping is sent and not before: it costs a start time that few need."""
     import ping3 as module  # noqa: PLC0415
 
     return module  # type: ignore[no-any-return]
 
 
 def open_socket(family: int) -> socket.socket:
-    """An ICMP socket: the kind that any user of ping_group_range may open, else a raw one. Raises OSError."""
+    """The kernel's ICMP socket, which sorts the answers and needs no privilege, or else a raw one. Raises OSError."""
+    protocol = _PROTOCOL[socket.AddressFamily(family)]
     try:
-        return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, _PROTOCOL[family])  # type: ignore[index]
-    except PermissionError:
-        return socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _PROTOCOL[family])  # type: ignore[index]
+        return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, protocol)
+    except OSError:  # EACCES: not in ping_group_range (as a rule not even root); EPROTONOSUPPORT: a kernel without
+        return socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
 
 
 def permission_error() -> str | None:
@@ -46,37 +53,33 @@ def permission_error() -> str | None:
         open_socket(socket.AF_INET).close()
     except PermissionError:
         return (
-            'a health check is of type "ping", but this process may not send ICMP: '
-            "sysctl net.ipv4.ping_group_range='0 2147483647' lets every user, CAP_NET_RAW this process; or run it as root"
+            'a health check is of type "ping", but this process may not send ICMP: allow it to every user with '
+            "sysctl -w net.ipv4.ping_group_range='0 2147483647', or give this process CAP_NET_RAW, or run it as root"
         )
     return None
 
 
 class PingProbe:
-    """Owns its socket and its timer until it is done or cancelled."""
+    """Of one address; `done(Result)` is called once, and never before `start` has returned."""
 
     def __init__(self, loop: Loop, endpoint: Endpoint, check: Check, done: Done) -> None:
-        family, address = endpoint
+        self._family, address = endpoint
         self._loop = loop
         self._done: Done | None = done
-        self._family = family
-        self._name = f"ping {address[0]}"
-        self._sequence = next(_numbers) & 0xFFFF
+        zone = f"%{address[3]}" if len(address) > 3 and address[3] else ""
+        self._host = address[0] + zone
+        number = next(_numbers)
+        self._id, self._sequence = number >> 16 & 0xFFFF, number & 0xFFFF
         self._socket: socket.socket | None = None
         self._started = loop.now
         self._timer = loop.call_later(check.timeout, self._time_over, check.timeout)
         try:
-            sock = self._socket = open_socket(family)
-            sock.connect((address[0], 0, *address[2:]))
-            identity = (os.getpid() ^ self._sequence * 31) & 0xFFFF or 1
-            ping3().send_one_ping(sock, address[0], identity, self._sequence, _PAYLOAD)
+            self._send((address[0], 0, *address[2:]))
         except OSError as error:
             loop.call_soon(self._failed, error.errno or errno.EIO)
-            return
-        loop.watch(sock.fileno(), READ, self._ready)
 
     def __repr__(self) -> str:
-        return f"<PingProbe {self._name} {'running' if self._done else 'over'}>"
+        return f"<PingProbe {self._host} {'running' if self._done else 'over'}>"
 
     def cancel(self) -> None:
         """Release everything; nobody is told."""
@@ -87,6 +90,14 @@ class PingProbe:
             if self._loop.is_watched(sock.fileno()):
                 self._loop.unwatch(sock.fileno())
             self._loop.close_after_batch(sock)
+
+    def _send(self, address: tuple[object, ...]) -> None:
+        sock = self._socket = open_socket(self._family)
+        sock.connect(address)
+        if sock.type == socket.SOCK_DGRAM:
+            self._id = sock.getsockname()[1]  # whatever is sent, the kernel writes its own id over it
+        ping3().send_one_ping(sock, self._host, self._id, self._sequence, _PAYLOAD)
+        self._loop.watch(sock.fileno(), READ, self._ready)
 
     def _ready(self, _events: int) -> None:
         assert self._socket is not None
@@ -102,14 +113,17 @@ class PingProbe:
         if len(packet) < 8:
             return
         header = ping3().read_icmp_header(packet[:8])
-        if header["type"] == _REPLY[self._family] and header["seq"] == self._sequence:  # type: ignore[index]
-            self._tell(Result(True, f"{self._name}: answered in {(self._loop.now - self._started) * 1000:.1f} ms"))
+        expected = (_REPLY[socket.AddressFamily(self._family)], self._id, self._sequence)
+        if (header["type"], header["id"], header["seq"]) == expected:
+            milliseconds = (self._loop.now - self._started) * 1000
+            self._tell(Result(True, f"ping {self._host}: answered in {milliseconds:.1f} ms"))
 
     def _time_over(self, seconds: float) -> None:
-        self._tell(Result(False, f"{self._name}: no answer in {seconds:g} s"))
+        self._tell(Result(False, f"ping {self._host}: timed out, no answer in {seconds:g} s"))
 
     def _failed(self, code: int) -> None:
-        self._tell(Result(None if is_local(code) else False, f"{self._name}: {os.strerror(code)} ({errno_name(code)})"))
+        text = f"ping {self._host}: {os.strerror(code).lower()} ({errno_name(code)})"
+        self._tell(Result(None if is_local(code) else False, text))
 
     def _tell(self, result: Result) -> None:
         done = self._done

@@ -1,16 +1,19 @@
 """The health checks of one app: a thread `health-<app>` with a loop of its own, which probes all targets side by side.
 
 The only file that knows the kinds of checks (KINDS). Other threads call `start`, `set_targets`, `probe_now` and `stop`;
-everything else happens in the thread, where `report` is called too.
+everything else happens in the thread, which owns the loop and all probes, and where `report` is called.
 
-    a (target, check) pair:  WAITING ──interval, ±10 %, or probe_now──> PROBING (every address of the target at once)
-                                ^                                          │ first success, or all have answered
-                                └──────────────── Verdict.feed ────────────┘
+    a (target, check) pair:  IDLE ──an address──> PROBING (every address of the target at once)
+                              ^                    ^  │ first success, or all have answered: Verdict.feed
+            no address, or the target left    due ─┘  v
+                              └──────────────────── WAITING   due: the interval ±10 %, probe_now, or new addresses
 
-Always true: two probes of one pair never overlap; an error of this machine is no verdict (DESIGN 9.8); a target that
-left is probed no more, and one that stays keeps its history, whatever its addresses.
+Always true: two probes of one pair never overlap, and what falls due meanwhile is made up for at once afterwards; an
+error of this machine is no verdict (DESIGN 9.8); a target that left is probed no more, and one that stays keeps its
+history, whatever its addresses; after `stop` nothing is reported and no descriptor is left.
 """
 
+import functools
 import logging
 import random
 import threading
@@ -47,21 +50,27 @@ class Finding:
 
 
 class _Pair:
-    """One check on one target. `probes` are those under way, one for each address."""
+    """One check on one target. `probes` are those under way, one for each of `asked` addresses."""
 
     def __init__(self, subject: "_Subject", check: Check) -> None:
         self.subject = subject
         self.check = check
-        self.verdict = Verdict(check)
+        self.verdict = Verdict(check.rise, check.fall, check.fall_action)
         self.probes: list[Probe] = []
         self.results: list[Result] = []
+        self.asked = 0
         self.timer: Timer | None = None
+        self.is_due = False  # while probing: probe again as soon as that is over
         self.had_local_error = False
 
-    def cancel(self) -> None:
+    def end_probes(self) -> None:
         for probe in self.probes:
             probe.cancel()
         self.probes = []
+
+    def cancel(self) -> None:
+        self.end_probes()
+        self.is_due = False
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -75,6 +84,21 @@ class _Subject:
         self.endpoints: Endpoints = ()
         self.pairs = [_Pair(self, check) for check in checks]
         self.asked_at = float("-inf")
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of its checks'."""
+        worst = combine(pair.verdict for pair in self.pairs)
+        assert worst is not None
+        return worst
+
+    @property
+    def is_proven(self) -> bool:
+        return all(pair.verdict.is_proven for pair in self.pairs)
+
+    def cancel(self) -> None:
+        for pair in self.pairs:
+            pair.cancel()
 
 
 class HealthRunner:
@@ -105,15 +129,15 @@ class HealthRunner:
         self._thread.start()
 
     def stop(self) -> None:
-        """Cancel what is under way, end the thread, release everything."""
-        self._loop.stop_soon()
-        if self._thread.ident is None:  # never started
-            self._loop.close()
+        """Cancel what is under way, end the thread, release everything. A second call does nothing."""
+        if self._thread.ident is None:  # never started: nobody else uses the loop
+            self._release()
         else:
+            self._loop.stop_soon()
             self._thread.join()
 
     def set_targets(self, targets: Mapping[str, Endpoints]) -> None:
-        """From now on probe these, and no others."""
+        """From now on probe these, and no others. One without an address is known but not probed."""
         self._loop.call_soon(self._set_targets, dict(targets))
 
     def probe_now(self, target: str) -> None:
@@ -123,85 +147,96 @@ class HealthRunner:
     # -- in the thread
 
     def _serve(self) -> None:
-        self._loop.run()
+        try:
+            self._loop.run()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         for subject in self._subjects.values():
-            for pair in subject.pairs:
-                pair.cancel()
+            subject.cancel()
+        self._subjects.clear()
         self._loop.close()
 
     def _set_targets(self, targets: dict[str, Endpoints]) -> None:
         for name in self._subjects.keys() - targets.keys():
-            for pair in self._subjects.pop(name).pairs:
-                pair.cancel()
+            self._subjects.pop(name).cancel()
         for name, endpoints in targets.items():
             subject = self._subjects.get(name)
             if subject is None:
                 subject = self._subjects[name] = _Subject(name, self._checks)
-            had_none = not subject.endpoints
+            is_news = set(endpoints) != set(subject.endpoints)
             subject.endpoints = endpoints
-            if had_none and endpoints:
+            if not endpoints:
+                subject.cancel()
+            elif is_news:
                 for pair in subject.pairs:
                     self._begin(pair)
 
     def _probe_now(self, name: str) -> None:
+        """A probe that is under way answers the question as well as another one."""
         subject = self._subjects.get(name)
-        if subject is None or self._loop.now - subject.asked_at < ASK_EVERY:
+        if subject is None or not subject.endpoints or self._loop.now - subject.asked_at < ASK_EVERY:
             return
-        subject.asked_at = self._loop.now
         for pair in subject.pairs:
-            self._begin(pair)
+            if not pair.probes:
+                subject.asked_at = self._loop.now
+                self._begin(pair)
 
     def _begin(self, pair: _Pair) -> None:
-        """Probe every address, unless a probe is under way; and let the next round begin in about an interval."""
+        """Probe every address; the next round begins in about an interval.
+
+        Probes under way are left to their end: who cancelled them for each news of the name would never have a result.
+        """
         if pair.timer is not None:
             pair.timer.cancel()
+            pair.timer = None
+        if pair.probes:
+            pair.is_due = True
+            return
+        pair.is_due = False
         interval = pair.check.interval * (1 + JITTER * (2 * self._draw() - 1))
         pair.timer = self._loop.call_later(interval, self._begin, pair)
         endpoints = pair.subject.endpoints
-        if pair.probes or not endpoints:
-            return
+        pair.asked = len(endpoints)
         pair.results = []
-        start = KINDS[pair.check.type]
-        pair.probes = [
-            start(self._loop, endpoint, pair.check, lambda result: self._answered(pair, result, len(endpoints)))
-            for endpoint in endpoints
-        ]
+        start, done = KINDS[pair.check.type], functools.partial(self._answered, pair)
+        pair.probes = [start(self._loop, endpoint, pair.check, done) for endpoint in endpoints]
 
-    def _answered(self, pair: _Pair, result: Result, expected: int) -> None:
+    def _answered(self, pair: _Pair, result: Result) -> None:
         pair.results.append(result)
-        if result.success or len(pair.results) == expected:
-            for probe in pair.probes:
-                probe.cancel()
-            pair.probes = []
-            self._conclude(pair)
+        if not result.success and len(pair.results) < pair.asked:
+            return
+        pair.end_probes()
+        self._conclude(pair, _summary(pair.results))
+        if pair.is_due:
+            self._begin(pair)
 
-    def _conclude(self, pair: _Pair) -> None:
-        """Up if any address answered; an error of this machine counts only if there is nothing else, and then not."""
+    def _conclude(self, pair: _Pair, result: Result) -> None:
         subject = pair.subject
-        result = next((r for r in pair.results if r.success), None) or next(
-            (r for r in pair.results if r.success is False), pair.results[-1]
-        )
         if result.success is None:
             if not pair.had_local_error:
                 logger.warning("app %s: target %s cannot be checked: %s", self.app, subject.name, result.text)
             pair.had_local_error = True
             return
         pair.had_local_error = False
-        before = combine(each.verdict for each in subject.pairs)
-        state_before = before.state if before is not None else State.UP
-        was_proven = all(each.verdict.is_proven for each in subject.pairs)
-        turned = pair.verdict.feed(result.success, self._evidence(pair, result))
-        after = combine(each.verdict for each in subject.pairs)
-        assert after is not None
-        is_proven = all(each.verdict.is_proven for each in subject.pairs)
-        changed = after.state is not state_before
-        if changed or turned or is_proven != was_proven:
-            worst = pair.verdict if pair.verdict.state is after.state else after
-            self._report(Finding(self.app, subject.name, after.state, worst.evidence, changed or is_proven != was_proven))
+        before, was_proven = subject.verdict.state, subject.is_proven
+        if not pair.verdict.feed(result.success, result.text):
+            return
+        worst = subject.verdict
+        if pair.verdict.state is worst.state:  # of equals, the one that has news
+            worst = pair.verdict
+        changed = worst.state is not before or subject.is_proven is not was_proven
+        self._report(Finding(self.app, subject.name, worst.state, worst.evidence, changed))
 
-    def _evidence(self, pair: _Pair, result: Result) -> str:
-        verdict = pair.verdict
-        agrees = result.success is verdict.is_passing or not verdict.is_proven
-        count = 1 if agrees else verdict.opposed + 1
-        limit = verdict.rise if result.success else verdict.fall
-        return f"{result.text} ({min(count, limit)} of {limit} {'rise' if result.success else 'fall'})"
+
+def _summary(results: list[Result]) -> Result:
+    """Up if any address answers; an error of this machine counts only if there is nothing else, and then not."""
+    for result in results:
+        if result.success:
+            return result
+    failed = [result for result in results if result.success is False]
+    if not failed:
+        return results[0]
+    others = len(failed) - 1
+    return Result(False, failed[0].text + (f", and {others} more addresses failed" if others else ""))
