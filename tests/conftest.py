@@ -48,21 +48,26 @@ def free_port():
 
 
 @pytest.fixture
-def target(tmp_path):
+def servers():
+    """What is to be closed before the program is checked: all targets of the test."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def target(servers):
     """target(): a scripted server. target(host="::1"), target(path=...), target(receive_buffer=...) …"""
-    with contextlib.ExitStack() as stack:
-        yield lambda **how: stack.enter_context(Target(**how))
+    return lambda **how: servers.enter_context(Target(**how))
 
 
 @pytest.fixture
-def service():
-    """service(): a server that echoes by itself, for many connections. service(greeting=b"s1\\n", hang_up=True) …"""
-    with contextlib.ExitStack() as stack:
-        yield lambda **how: stack.enter_context(Service(**how))
+def service(servers):
+    """service(): a server that echoes by itself, for many connections. service(greeting=b"s1", hang_up=True) …"""
+    return lambda **how: servers.enter_context(Service(**how))
 
 
 @pytest.fixture
-def proxy(tmp_path, target, service):
+def proxy(tmp_path, servers):
     """proxy(config): the program, serving. Checked by kit.proxy.Proxy.check and stopped when the test is over.
 
     proxy(targets=[...], **app) makes the configuration of one app on one free port. Left out, `workers` is 1, health
@@ -86,6 +91,9 @@ def proxy(tmp_path, target, service):
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: [program.kill() for program in running])
         yield start
+        for program in running:
+            program.close_clients()
+        servers.close()
         for program in running:
             end_well(program)
 

@@ -18,7 +18,8 @@ class _Half:
         self.peer, self.view, self.cuts = peer, memoryview(data), iter(cuts)
         self.wanted, self.fins = wanted, fins
         self.heard = bytearray()
-        self.said_all = self.heard_all = False
+        self.said_all = False
+        self.heard_all = not fins and not wanted
 
     @property
     def is_over(self):

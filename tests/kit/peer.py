@@ -132,6 +132,8 @@ class Peer:
             assert code in {errno.ECONNRESET, errno.EPIPE}, f"{self!r} ended by {errno.errorcode.get(code, code)}"
             self.ended = "rst"
             return self
+        if self.ended == "rst":
+            return self
         return self._expect_end("rst", seconds)
 
     def expect_silence(self, seconds):
@@ -260,7 +262,12 @@ def connect(port, host="127.0.0.1", source="", buffers=0, seconds=PATIENCE, name
         if source:
             sock.bind((source, 0))
         sock.settimeout(seconds)
-        sock.connect((host, port))
+        try:
+            sock.connect((host, port))
+        except ConnectionResetError:  # it was connected: the reset came before connect() returned
+            peer = Peer(sock, name)
+            peer.ended = "rst"
+            return peer
         return Peer(sock, name)
     except BaseException:
         sock.close()

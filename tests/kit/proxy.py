@@ -143,6 +143,10 @@ class Proxy:
         self.clients.append(client)
         return client
 
+    def close_clients(self):
+        for client in self.clients:
+            client.close()
+
     # -- its session records
 
     @property
@@ -178,8 +182,9 @@ class Proxy:
     def wait(self, seconds=PATIENCE):
         """The exit status, once it and its log have ended."""
         status = self.process.wait(seconds)
-        for reader in self._readers:
-            reader.join(seconds)
+        if not any(procfs.is_running(pid) for pid in self._seen_workers):  # who would hold the log open
+            for reader in self._readers:
+                reader.join(seconds)
         return status
 
     def stop(self, seconds=PATIENCE):
@@ -208,8 +213,7 @@ class Proxy:
 
     def check(self):
         """After a test, its targets and clients closed: AssertionError with everything that is not as it should be."""
-        for client in self.clients:
-            client.close()
+        self.close_clients()
         faults = list(self._log_faults())
         if self.is_running and self.baseline:
             faults += self._record_faults()

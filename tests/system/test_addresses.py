@@ -3,7 +3,7 @@
 import pytest
 
 from kit.peer import connect
-from kit.ports import free_port, free_ports
+from kit.ports import free_ports
 from kit.waiting import Stopwatch
 
 
@@ -139,14 +139,6 @@ def test_only_a_name_that_does_not_resolve_is_no_target(proxy):
     program = proxy(targets=["no-such-host.invalid:80"])
     program.connect().expect_rst()
     assert program.record()["reason"] == "no_target"
-
-
-def test_a_target_without_a_port_keeps_the_listening_port(proxy, target):
-    ports = [free_port(), free_port()]
-    servers = [target(host="127.0.0.2", port=port) for port in ports]
-    program = proxy(targets=["127.0.0.2"], ports=ports)
-    for port, server_side in zip(ports, servers, strict=True):
-        round_trip(program.connect(port), server_side.accept())
 
 
 def test_a_named_target_is_called_by_its_name(proxy, target):

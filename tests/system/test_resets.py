@@ -13,6 +13,8 @@ def session(request, proxy, target):
     server_side = target()
     program = proxy(targets=[server_side], timeouts={"half_closed": 5})
     client, server = program.connect(), server_side.accept()
+    client.send(b"?")
+    server.expect(b"?")
     if request.param == "splice":
         exchange(client, b"u" * BULK, [], server, b"d" * BULK, [], fins=False)
     return program, client, server
@@ -111,7 +113,7 @@ def test_a_reset_while_the_other_side_does_not_read(session):
     assert server.read_to_end() == b"x" * 30000
     assert server.ended == "rst"
     record = program.record()
-    assert (record["reason"], record["bytes_up"]) == ("client_reset", 30000 + client.sent - 30000)
+    assert (record["reason"], record["bytes_up"]) == ("client_reset", client.sent)
 
 
 def test_an_unread_client_reset_is_noticed_while_the_target_is_silent(proxy, target):
