@@ -88,8 +88,8 @@ def test_threads_add_side_by_side_and_nothing_is_lost():
 def test_what_nobody_reads_is_dropped_counted_and_said_once():
     with Rig() as rig:
         big = "x" * 4096
-        for _ in range(2 * record.MAX_WAITING // 4096):
-            rig.recorder.add((big,))
+        for number in range(2 * record.MAX_WAITING // 4096):
+            rig.recorder.add((f"{number}{big}",))  # marshal writes one string only once
             if len(rig.recorder._records) >= FLUSH_AT:
                 rig.loop.run_once(0)
                 rig.loop.run_once(0)
