@@ -126,9 +126,7 @@ def test_a_message_whose_arguments_do_not_fit_never_raises():
 def test_a_closed_stderr_s_number_is_never_written_to(tmp_path):
     """Descriptor 2 may be a client's connection when nobody gave us a stderr."""
     path = tmp_path / "precious"
-    code = (
-        f"assert os.open({str(path)!r}, os.O_WRONLY | os.O_CREAT) == 2\nlogging.warning('x')\nlogging.shutdown()"
-    )
+    code = f"assert os.open({str(path)!r}, os.O_WRONLY | os.O_CREAT) == 2\nlogging.warning('x')\nlogging.shutdown()"
     assert run(code, redirect="2>&-")[0] == 0
     assert path.read_bytes() == b""
 
