@@ -1,0 +1,47 @@
+"""Each source file has its test file at the mirrored place; the exceptions are listed, with what tests them instead."""
+
+import pathlib
+
+HOME = pathlib.Path(__file__).parents[1]
+
+ELSEWHERE = {
+    "__main__.py": "tests/kit/proxy.py starts the program this way",
+    "cli.py": "tests/system/test_command_line.py",
+    "channel.py": "tests/system",
+    "messages.py": "tests/system",
+    "counters.py": "tests/dataplane/test_apps.py",
+    "socket_options.py": "tests/dataplane",
+    "sansio/reasons.py": "tests/system/test_resets.py",
+    "dataplane/worker.py": "tests/system/test_lives.py",
+    "control/sockets.py": "tests/system/test_addresses.py",
+    "control/supervisor.py": "tests/system",
+    "control/targets.py": "tests/system/test_health.py",
+    "control/workers.py": "tests/system/test_lives.py",
+    "control/resolver.py": "tests/system/test_addresses.py",
+    "control/health/probe.py": "tests/control/health/test_tcp.py",
+    "control/health/runner.py": "tests/system/test_health.py",
+}
+
+
+def mirrored(name):
+    path = pathlib.PurePath(name)
+    return HOME / "tests" / path.parent / f"test_{path.name}"
+
+
+def sources():
+    for path in (HOME / "tcp_proxy").rglob("*.py"):
+        if path.name != "__init__.py":
+            yield path.relative_to(HOME / "tcp_proxy").as_posix()
+
+
+def test_every_source_file_has_its_test_file():
+    missing = [name for name in sources() if name not in ELSEWHERE and not mirrored(name).exists()]
+    assert not missing, f"no test file for {missing}"
+
+
+def test_the_exceptions_are_still_needed():
+    names = set(sources())
+    for name, tests in ELSEWHERE.items():
+        assert name in names, f"{name} is gone"
+        assert not mirrored(name).exists(), f"{name} has its own test file now: take it off the list"
+        assert (HOME / tests.split()[0]).exists(), f"{tests} is gone"
