@@ -98,6 +98,10 @@ class Peer:
             missing -= len(part)
         return b"".join(parts)
 
+    def read_first(self, seconds=PATIENCE):
+        """Whatever comes first, b"" for an end."""
+        return self._recv(65536, Deadline(seconds), "nothing came")
+
     def receive_line(self, seconds=PATIENCE):
         """Up to and with a newline."""
         line = bytearray()

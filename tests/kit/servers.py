@@ -66,12 +66,13 @@ class Service:
         return len(self._open)
 
     def close(self):
-        if self._thread.is_alive():
-            self._stop_write.send(b"x")
-            self._thread.join()
-            for resource in (*self._open.values(), self._listener, self._stop_read, self._stop_write, self._epoll):
-                resource.close()
-            self._open.clear()
+        if self._epoll.closed:
+            return
+        self._stop_write.send(b"x")
+        self._thread.join()
+        for resource in (*self._open.values(), self._listener, self._stop_read, self._stop_write, self._epoll):
+            resource.close()
+        self._open.clear()
 
     def stop_listening(self):
         """New connections are refused; those it has go on."""
@@ -107,7 +108,7 @@ class Service:
             self._waiting[sock] = bytearray()
             self.most = max(self.most, len(self._open))
             self._epoll.register(sock, select.EPOLLIN)
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError):  # a probe has gone already
                 self._send(sock, self.greeting)
                 if self.hang_up:
                     sock.shutdown(socket.SHUT_WR)

@@ -42,8 +42,7 @@ def test_a_dialogue_leaves_one_record_and_no_fault(start, target):
     program = start(target)
     client = talk(program, target)
     assert program.record()["client"] == client.address
-    program.check()
-    assert program.stop() == 0
+    end(program)
 
 
 def test_wait_log_says_what_the_log_has_when_its_line_does_not_come(start, target):
@@ -74,7 +73,13 @@ def test_each_oracle_sees_its_fault(start, fault, words):
         program = start(target, fault)
         talk(program, target)
     with pytest.raises(AssertionError, match=re.compile(words)):
-        program.check()
+        end(program)
+
+
+def end(program):
+    program.check()
+    assert program.stop() == 0
+    program.check()
 
 
 def test_a_descriptor_limit_reaches_the_program(tmp_path):

@@ -123,7 +123,7 @@ def test_after_sigusr2_the_old_file_is_let_go(proxy, service):
     one_session(program)
     program.record()
     assert len(old.read_text().splitlines()) == 1
-    program.uncounted = -1
+    program.uncounted = -1  # it went with the old file
     held = {os.readlink(f"/proc/{program.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{program.pid}/fd")}
     assert str(old) not in held
 
