@@ -1,0 +1,32 @@
+"""What a worker loads: the data plane and nothing of the control plane, so that it starts fast and stays small."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kit.proxy import ROOT
+
+FOREIGN = [
+    "jsonschema", "json.tool", "sqlite3", "asyncio", "subprocess", "multiprocessing", "concurrent.futures", "ssl", "ping3",
+    "fastapi", "uvicorn", "pydantic", "argparse", "unittest", "http", "email", "urllib.request",
+    "tcp_proxy.control", "tcp_proxy.config.load", "tcp_proxy.config.schema", "tcp_proxy.cli",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """The modules that an interpreter holds when it has imported the worker."""
+    code = "import tcp_proxy.dataplane.worker, sys; sys.stdout.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", FOREIGN)
+def test_a_worker_does_not_load(loaded, module):
+    assert module not in loaded
+    assert not any(name.startswith(f"{module}.") for name in loaded)
+
+
+def test_a_worker_loads_the_data_plane(loaded):
+    assert {"tcp_proxy.dataplane.session", "tcp_proxy.loop", "tcp_proxy.messages"} <= loaded
