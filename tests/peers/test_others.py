@@ -153,6 +153,7 @@ def test_traefik_wrr_down_then_up(proxy, service):
     assert Counter(program.connect().receive(1) for _ in range(8)) == {b"2": 8}
     service(greeting=b"1", port=port)
     program.wait_log(f"{first.address} is up .was down")
+    program.wait_greeting(b"1")
     settling = Counter(program.connect().receive(1) for _ in range(16))
     assert abs(settling[b"1"] - 12) <= 2, "nobody is starved or flooded by the change"
     assert Counter(program.connect().receive(1) for _ in range(8)) == {b"1": 6, b"2": 2}
