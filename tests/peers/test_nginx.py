@@ -231,14 +231,16 @@ def test_nginx_stream_tcp_nodelay(proxy, target):
 
 @pytest.mark.parametrize("path", ["copy", "splice"])
 def test_nginx_stream_tcp_nodelay_one_byte_buffers(proxy, target, path):
-    """The smallest buffers that the kernel gives, both ways."""
-    size = 101 if path == "copy" else 2 << 20
-    server_side = target(receive_buffer=1)
+    """101 bytes one by one, and 20,000 at once, through the smallest buffers that the kernel gives, both ways."""
+    server_side = target()
     program = proxy(targets=[server_side])
-    client = program.connect(buffers=1)
-    server = server_side.accept()
-    server.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-    data = bytes(n % 251 for n in range(size))
+    client, server = program.connect(), server_side.accept()
+    if path == "splice":
+        exchange(client, bytes(2 << 20), [], server, bytes(2 << 20), [], fins=False)
+    for peer in (client, server):
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    data = bytes(n % 251 for n in range(20101))
     got = exchange(client, data, [1] * 101, server, data, [1] * 101, seconds=50)
     assert got == (data, data)
 

@@ -155,4 +155,4 @@ def test_repeated_sigterm_while_nothing_runs(proxy, service):
         for _ in range(5):
             if program.is_running:
                 program.signal(signal.SIGTERM)
-        assert program.wait() in {0, 143}
+        assert program.wait() in {0, 143, -signal.SIGTERM}  # the last: it came while the interpreter was shutting down
