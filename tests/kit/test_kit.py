@@ -17,7 +17,7 @@ from kit.load import Load
 from kit.peer import Target, connect
 from kit.ports import Ports, free_port, free_ports, is_free
 from kit.servers import Service, start_service
-from kit.waiting import Stopwatch, pause, wait_until
+from kit.waiting import Stopwatch, pause, settled, wait_until
 from tcp_proxy.loop import Loop
 
 # -- clogged
@@ -157,6 +157,11 @@ def test_wait_until_returns_what_was_found_or_names_what_was_not():
     assert wait_until(lambda: [1], "a list") == [1]
     with pytest.raises(TimeoutError, match="the sun"):
         wait_until(lambda: False, "the sun", seconds=0.01)
+
+
+def test_settled_means_counted_and_unchanged():
+    numbers = iter([0, 0, 1, 2, 3, 3])
+    assert [settled(lambda: next(numbers), seconds=0) for _ in range(3)] == [False, False, True]
 
 
 def test_a_pause_lasts():

@@ -53,6 +53,13 @@ def wait_until(condition, what, seconds=PATIENCE):
         pause(POLL)
 
 
+def settled(count, seconds=0.3):
+    """Whether `count()` is above 0 and stays what it is for that long."""
+    before = count()
+    pause(seconds)
+    return before > 0 and count() == before
+
+
 def pause(seconds):
     """Let real time pass: only for load that must last, and for silence that is itself what is tested."""
     select.select([], [], [], seconds)

@@ -10,7 +10,7 @@ from kit.clogged import fill
 from kit.exchange import exchange
 from kit.peer import connect
 from kit.ports import free_port
-from kit.waiting import Stopwatch, pause, wait_until
+from kit.waiting import Stopwatch, pause, settled, wait_until
 
 
 @pytest.mark.slow
@@ -28,7 +28,7 @@ def test_a_reader_that_stops_for_5_s_while_64_mib_wait(proxy, target, service):
     before = sum(procfs.resident(pid) for pid in program.workers())
     sender = threading.Thread(target=server.send, args=(data, 30), name="sender")
     sender.start()
-    wait_until(lambda: stands_still(lambda: server.sent), "back-pressure")
+    wait_until(lambda: settled(lambda: server.sent), "back-pressure")
     cpu, watch = program.cpu_seconds(), Stopwatch()
     slowest = 0.0
     while watch.seconds < 5:
@@ -50,12 +50,6 @@ def test_a_reader_that_stops_for_5_s_while_64_mib_wait(proxy, target, service):
     assert slowest < 0.5
 
 
-def stands_still(count):
-    before = count()
-    pause(0.3)
-    return count() == before and before > 0
-
-
 @pytest.mark.slow
 def test_a_hundred_stopped_readers_do_not_spin(proxy, target):
     server_side = target()
@@ -68,7 +62,7 @@ def test_a_hundred_stopped_readers_do_not_spin(proxy, target):
     for server in servers:
         server.expect(b"x")
         server.sent += fill(server.sock)
-    wait_until(lambda: stands_still(lambda: sum(server.sent for server in servers)), "back-pressure")
+    wait_until(lambda: settled(lambda: sum(server.sent for server in servers)), "back-pressure")
     before, cpu = sum(procfs.resident(pid) for pid in program.workers()), program.cpu_seconds()
     pause(1.0)
     assert program.cpu_seconds() - cpu < 0.05
