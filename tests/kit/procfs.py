@@ -35,7 +35,7 @@ def kinds(pid):
 
 
 def tcp_sockets(pid):
-    """The TCP sockets of a process, counted by state."""
+    """The TCP sockets of a process, counted by state; of thousands one may be missed or met twice: the table moves."""
     inodes = {link[8:-1] for link in descriptors(pid).values() if link.startswith("socket:[")}
     states = Counter()
     for table in ("tcp", "tcp6"):

@@ -160,7 +160,7 @@ def test_wait_until_returns_what_was_found_or_names_what_was_not():
 
 
 def test_settled_means_counted_and_unchanged():
-    numbers = iter([0, 0, 1, 2, 3, 3])
+    numbers = iter([0, 1, 2, 3, 3])
     assert [settled(lambda: next(numbers), seconds=0) for _ in range(3)] == [False, False, True]
 
 
