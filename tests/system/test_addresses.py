@@ -1,5 +1,7 @@
 """Where it listens and where targets are: IPv4, IPv6, both at once, lists, ranges, UNIX sockets, names, kept ports."""
 
+import socket
+
 import pytest
 
 from kit.peer import connect
@@ -146,3 +148,18 @@ def test_a_named_target_is_called_by_its_name(proxy, target):
     program = proxy(targets=[{"address": server_side.address, "name": "blue"}])
     round_trip(program.connect(), server_side.accept())
     assert program.record()["target"] == "blue"
+
+
+def test_a_unix_target_that_passes_a_descriptor_in_mid_stream(proxy, target, tmp_path):
+    """A read stops at such a message, short and not at the end (9.1); the descriptor goes nowhere, the bytes all do."""
+    server_side = target(path=tmp_path / "server.sock")
+    program = proxy(targets=[server_side])
+    client, server = program.connect(), server_side.accept()
+    for _ in range(20):
+        server.send(b"before")
+        server.sent += socket.send_fds(server.sock, [b"with"], [server.sock.fileno()])
+        server.send(b"after")
+    server.fin()
+    client.expect(b"beforewithafter" * 20).expect_fin().fin()
+    server.expect_fin()
+    assert program.record()["bytes_down"] == 300
