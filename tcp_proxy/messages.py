@@ -173,12 +173,15 @@ def encode(message: Message) -> bytes:
 
 
 def decode(text: bytes) -> Message:
-    """The value of one frame's body. Raises ValueError for another version or an unknown type."""
-    body = json.loads(text)
-    if body.pop("v", None) != VERSION or (kind := KINDS.get(body.pop("is", ""))) is None:
-        raise ValueError(f"not a message of version {VERSION}: {text[:80]!r}")
-    message: Message = _build(kind, body)
-    return message
+    """The value of one frame's body. Raises ValueError for another version, an unknown type and anything else."""
+    try:
+        body = json.loads(text)
+        if body.pop("v") == VERSION:
+            message: Message = _build(KINDS[body.pop("is")], body)
+            return message
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        pass  # JSON of another shape than a message has fails in many ways
+    raise ValueError(f"not a message of version {VERSION}: {text[:80]!r}")
 
 
 def _build(kind: Any, value: Any) -> Any:
@@ -189,6 +192,8 @@ def _build(kind: Any, value: Any) -> Any:
     if kind is Any:
         return tuple(value) if isinstance(value, list) else value  # a sockaddr
     if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"{value!r} is no list")
         inner = typing.get_args(kind)
         if len(inner) == 2 and inner[1] is Ellipsis:
             return tuple(_build(inner[0], item) for item in value)
