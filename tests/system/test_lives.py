@@ -71,7 +71,8 @@ def test_the_supervisor_killed_and_started_again_ten_times(proxy, target):
     """Each new one serves at once; sessions of the old one's worker go on to their end; no worker is left behind."""
     server_side = target()
     port = free_port()
-    config = {"apps": [{"name": "app", "ports": [port], "targets": [server_side.address], "health": []}]}
+    app = {"name": "app", "ports": [port], "targets": [server_side.address], "health": []}
+    config = {"apps": [app], "shutdown_grace": 60}
     workers, old = [], []
     program = proxy(config)
     for number in range(10):
@@ -92,7 +93,7 @@ def test_the_supervisor_killed_and_started_again_ten_times(proxy, target):
 
 def test_workers_without_a_supervisor_stop_listening_and_drain(proxy, target):
     server_side = target()
-    program = proxy(targets=[server_side], top={"workers": 2, "shutdown_grace": 1})
+    program = proxy(targets=[server_side], top={"workers": 2, "shutdown_grace": 3})
     client, server = program.connect(), server_side.accept()
     workers = program.workers()
     program.signal(signal.SIGKILL)
@@ -100,7 +101,7 @@ def test_workers_without_a_supervisor_stop_listening_and_drain(proxy, target):
     wait_until(lambda: not any(procfs.tcp_sockets(pid)["LISTEN"] for pid in running(workers)), "closed listeners", 0.5)
     client.send(b"x")
     server.expect(b"x")
-    client.expect_rst(seconds=4)
+    client.expect_rst(seconds=8)
     wait_until(lambda: not running(workers), "the workers' end", 4)
 
 
