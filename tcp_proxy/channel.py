@@ -6,6 +6,7 @@ that announced them, in order, whatever way the kernel cut the stream (test_any_
 """
 
 import array
+import errno
 import os
 import socket
 from collections import deque
@@ -18,6 +19,9 @@ from tcp_proxy.messages import Message
 
 _CHUNK = 65536
 _MAX_FRAME = 64 * 1024 * 1024
+RETRY = 0.02  # seconds until what the kernel could not take for want of something is offered again
+# Too many descriptors in flight (a limit for users without privileges), no memory: the socket itself is well.
+_FOR_NOW = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Channel:
@@ -48,14 +52,27 @@ class Channel:
     def is_open(self) -> bool:
         return self._open
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something was sent that the socket has not taken yet."""
+        return bool(self._out)
+
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send now or as soon as the socket takes it. The descriptors are duplicated: the caller keeps its own."""
+        """Send now or as soon as the socket takes it. The caller keeps its descriptors: those that wait are duplicates.
+
+        Raises OSError, and nothing was sent, when they would have to wait and no descriptor is free for that.
+        """
         assert getattr(message, "descriptors", 0) == len(descriptors) <= messages.MAX_DESCRIPTORS
         if not self._open:
             return
-        self._out.append((memoryview(messages.encode(message)), [os.dup(fd) for fd in descriptors]))
-        if len(self._out) == 1:
-            self._flush()
+        data = memoryview(messages.encode(message))
+        if not self._out:
+            sent = self._put(data, descriptors)
+            if sent == len(data) or not self._open:
+                return
+            if sent:
+                data, descriptors = data[sent:], ()
+        self._out.append((data, _duplicates(descriptors)))
 
     def drain(self) -> None:
         """The other end's process is gone: take what it had said."""
@@ -84,31 +101,46 @@ class Channel:
     def _flush(self) -> None:
         while self._out:
             data, descriptors = self._out[0]
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-            try:
-                sent = self._socket.sendmsg([data], rights)
-            except BlockingIOError:
-                self._loop.rewatch(self._socket.fileno(), READ | WRITE)
-                return
-            except OSError:
-                self._end()
+            sent = self._put(data, descriptors)
+            if not sent:
                 return
             _close_all(descriptors)
             if sent < len(data):
                 self._out[0] = (data[sent:], [])
+                return
+            self._out.popleft()
+        if self._open:
+            self._loop.rewatch(self._socket.fileno(), READ)
+
+    def _put(self, data: memoryview, descriptors: Sequence[int]) -> int:
+        """How many bytes the socket took; when not all, the rest will be asked for again."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            sent = self._socket.sendmsg([data], rights)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            if error.errno in _FOR_NOW:
+                self._loop.rewatch(self._socket.fileno(), READ)  # it is writable all the time
+                self._loop.call_later(RETRY, self._flush)
             else:
-                self._out.popleft()
-        self._loop.rewatch(self._socket.fileno(), READ)
+                self._end()
+            return 0
+        if sent < len(data):
+            self._loop.rewatch(self._socket.fileno(), READ | WRITE)
+        return sent
 
     def _read(self) -> bool:
         """Whether something came."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK, messages.MAX_DESCRIPTORS + 53)
+            data, descriptors, flags, _ = socket.recv_fds(self._socket, _CHUNK, messages.MAX_DESCRIPTORS + 53)
         except BlockingIOError:
             return False
         except OSError:
-            data, descriptors = b"", []
+            data, descriptors, flags = b"", [], 0
         self._in_descriptors.extend(descriptors)
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, "Too many open files: a message's descriptors are lost")
         if not data:
             self._end()
             return False
@@ -130,6 +162,17 @@ class Channel:
     def _end(self) -> None:
         self.close()
         self._ended()
+
+
+def _duplicates(descriptors: Sequence[int]) -> list[int]:
+    copies: list[int] = []
+    try:
+        for fd in descriptors:
+            copies.append(os.dup(fd))
+    except OSError:
+        _close_all(copies)
+        raise
+    return copies
 
 
 def _close_all(descriptors: Sequence[int] | deque[int]) -> None:
