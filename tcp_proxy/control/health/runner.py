@@ -119,6 +119,7 @@ class HealthRunner:
         self._loop = loop or Loop(f"health-{app}")
         self._thread = threading.Thread(target=self._serve, name=f"health-{app}", daemon=True)
         self._subjects: dict[str, _Subject] = {}
+        self._is_over = False
 
     def __repr__(self) -> str:
         return f"<HealthRunner {self.app}: {len(self._checks)} checks on {len(self._subjects)} targets>"
@@ -153,12 +154,15 @@ class HealthRunner:
             self._release()
 
     def _release(self) -> None:
+        self._is_over = True  # the loop's close makes the calls that are still queued: they must begin nothing
         for subject in self._subjects.values():
             subject.cancel()
         self._subjects.clear()
         self._loop.close()
 
     def _set_targets(self, targets: dict[str, Endpoints]) -> None:
+        if self._is_over:
+            return
         for name in self._subjects.keys() - targets.keys():
             self._subjects.pop(name).cancel()
         for name, endpoints in targets.items():

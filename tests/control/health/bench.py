@@ -12,9 +12,9 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+
 from kit.clock import Clock
 from kit.waiting import Deadline
-
 from tcp_proxy.control.health.probe import Result
 from tcp_proxy.loop import Loop
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from kit.waiting import PATIENCE
 
+from kit.waiting import PATIENCE
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import ping
 from tests.control.health.bench import Bench, in_own_network, no_descriptors, sockets

@@ -6,8 +6,8 @@ import socket
 import struct
 
 import pytest
-from kit.clogged import clog
 
+from kit.clogged import clog
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import tcp
 from tests.control.health.bench import Bench, in_own_network, no_descriptors, sockets

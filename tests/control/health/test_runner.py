@@ -1,0 +1,581 @@
+"""The health thread of an app: when it probes, what it makes of the results, and that nothing outlives it."""
+
+import contextlib
+import itertools
+import logging
+import queue
+import select
+import socket
+import threading
+
+import pytest
+
+from kit.clogged import clog
+from kit.ports import free_port
+from kit.waiting import PATIENCE, Stopwatch, wait_until
+from tcp_proxy.config.model import Check
+from tcp_proxy.control.health import runner as module
+from tcp_proxy.control.health.ping import permission_error
+from tcp_proxy.control.health.runner import Finding, HealthRunner
+from tcp_proxy.control.resolver import endpoints
+from tcp_proxy.sansio.address import Address
+from tcp_proxy.sansio.verdict import State
+from tests.control.health.bench import Bench, Scripted, no_descriptors, sockets
+
+A, B, C = ((socket.AF_INET, (f"127.0.0.{n}", 80)) for n in (1, 2, 3))
+EVEN = 0.5  # the draw that makes an interval exactly what it says
+
+
+@pytest.fixture
+def bench():
+    with Bench() as bench:
+        yield bench
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The kind `scripted`: the test answers for the targets."""
+    script = Scripted()
+    monkeypatch.setitem(module.KINDS, "scripted", script.start)
+    return script
+
+
+def scripted(**check):
+    return Check(type="scripted", **check)
+
+
+class Hand:
+    """A runner that the test turns by hand. `findings` is what it reported and nobody has taken yet."""
+
+    def __init__(self, bench, *checks, draw=lambda: EVEN):
+        self.findings = []
+        self.bench = bench
+        self.runner = HealthRunner("shop", checks, self.findings.append, loop=bench.loop, draw=draw)
+
+    def set_targets(self, **targets):
+        self.runner.set_targets({name: tuple(where) for name, where in targets.items()})
+        self.bench.settle()
+
+    def probe_now(self, name):
+        self.runner.probe_now(name)
+        self.bench.settle()
+
+    def take(self):
+        """(target, state) of each new finding."""
+        found = [(finding.target, finding.state.value) for finding in self.findings]
+        self.findings.clear()
+        return found
+
+
+class Running:
+    """A runner in its own thread, on the real clock."""
+
+    def __init__(self, *checks, app="shop", **targets):
+        self.findings = queue.SimpleQueue()
+        self.runner = HealthRunner(app, checks, self.findings.put)
+        self.runner.set_targets({name: tuple(where) for name, where in targets.items()})
+
+    def __enter__(self):
+        self.runner.start()
+        return self
+
+    def __exit__(self, *_):
+        self.runner.stop()
+
+    def next(self):
+        return self.findings.get(timeout=PATIENCE)
+
+    def until(self, target, state):
+        while True:
+            finding = self.next()
+            if (finding.target, finding.state) == (target, state):
+                return finding
+
+
+def at(server):
+    return endpoints(Address(server.host, server.port), ())
+
+
+# -- when it probes
+
+
+def test_the_first_round_comes_at_once_and_all_together(bench, script):
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[A], b=[B], c=[C])
+    assert {probe.endpoint for probe in script.probes} == {A, B, C}
+    script.answer(True)
+    assert hand.findings == [
+        Finding("shop", name, State.UP, "accepted (first result)", changed=True) for name in ("a", "b", "c")
+    ]
+
+
+@pytest.mark.parametrize(("draw", "interval"), [(0.0, 27.0), (0.5, 30.0), (1.0, 33.0)])
+def test_the_interval_is_drawn_within_a_tenth(bench, script, draw, interval):
+    hand = Hand(bench, scripted(interval=30.0), draw=lambda: draw)
+    hand.set_targets(a=[A])
+    for begun in (1, 2, 3):
+        assert script.begun == begun
+        script.answer(True)
+        bench.turn(interval - 0.1)
+        assert script.begun == begun
+        bench.turn(0.2)
+
+
+def test_every_target_draws_for_itself(bench, script):
+    draws = itertools.cycle([0.0, 0.5, 1.0])
+    hand = Hand(bench, scripted(interval=10.0), draw=lambda: next(draws))
+    hand.set_targets(a=[A], b=[B], c=[C])
+    script.answer(True)
+    for endpoint in (A, B, C):
+        bench.turn(9.01 if endpoint is A else 1.0)
+        assert [probe.endpoint for probe in script.probes] == [endpoint]
+        script.answer(True)
+
+
+def test_two_probes_of_one_target_never_overlap_and_the_late_one_follows_at_once(bench, script):
+    """A timeout as long as the interval: without this every second round would be lost."""
+    hand = Hand(bench, scripted(interval=10.0, timeout=10.0), draw=lambda: 0.0)
+    hand.set_targets(a=[A])
+    bench.turn(9.5)
+    assert script.begun == len(script.probes) == 1
+    bench.turn(0.5)
+    script.answer(False)
+    assert script.begun == 2
+    script.answer(False)
+    bench.turn(8.9)
+    assert script.begun == 2, "what was made up for counts as the round"
+    bench.turn(0.2)
+    assert script.begun == 3
+
+
+def test_several_checks_have_their_own_intervals(bench, script):
+    hand = Hand(bench, scripted(interval=10.0), scripted(interval=25.0))
+    hand.set_targets(a=[A])
+    counts = []
+    for _ in range(7):
+        counts.append(len(script.probes))
+        script.answer(True)
+        bench.turn(10.0)
+    assert counts == [2, 1, 1, 2, 1, 1, 2]
+
+
+def test_an_idle_runner_wakes_up_for_nothing(bench, script):
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[], b=[])
+    assert "watching 0, 0 timers" in repr(bench.loop)
+
+
+# -- what sessions ask for
+
+
+def test_a_failed_connect_asks_at_once_but_once_a_second(bench, script):
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[A], b=[B])
+    script.answer(True)
+    bench.turn(5.0)
+    hand.probe_now("a")
+    assert [probe.endpoint for probe in script.probes] == [A]
+    script.answer(True)
+    for _ in range(9):
+        bench.turn(0.1)
+        hand.probe_now("a")
+        assert not script.probes
+    hand.probe_now("b")
+    assert [probe.endpoint for probe in script.probes] == [B], "another target has a second of its own"
+    script.answer(True)
+    bench.turn(5.0)
+    assert not script.probes, "what was refused is not made up for later"
+    hand.probe_now("a")
+    assert script.begun == 5
+
+
+def test_the_round_after_an_asked_for_probe_is_an_interval_away(bench, script):
+    hand = Hand(bench, scripted(interval=10.0))
+    hand.set_targets(a=[A])
+    script.answer(True)
+    bench.turn(8.0)
+    hand.probe_now("a")
+    script.answer(True)
+    bench.turn(9.9)
+    assert not script.probes
+    bench.turn(0.2)
+    assert script.probes
+
+
+def test_a_probe_under_way_answers_and_the_ask_is_not_used_up(bench, script):
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[A])
+    hand.probe_now("a")
+    script.answer(True)
+    assert script.begun == 1
+    bench.turn(0.1)
+    hand.probe_now("a")
+    assert script.begun == 2
+
+
+def test_asking_for_what_is_not_there_does_nothing(bench, script):
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[])
+    hand.probe_now("a")
+    hand.probe_now("unknown")
+    assert script.begun == 0
+
+
+def test_an_asked_for_probe_finds_a_dead_target(free_port, service):
+    echo = service()
+    with Running(Check(interval=3600.0), a=at(echo)) as running:
+        running.until("a", State.UP)
+        echo.close()
+        running.runner.probe_now("a")
+        assert "ECONNREFUSED" in running.until("a", State.DOWN).evidence
+
+
+# -- targets come and go
+
+
+def test_targets_may_be_set_before_the_start(service):
+    with Running(Check(), a=at(service())) as running:
+        assert running.next().state is State.UP
+
+
+def test_a_target_that_left_is_probed_no_more(bench, script):
+    hand = Hand(bench, scripted(interval=10.0))
+    hand.set_targets(a=[A], b=[B])
+    hand.set_targets(b=[B])
+    assert [probe.endpoint for probe in script.probes] == [B], "what was under way is cancelled"
+    script.answer(True)
+    assert hand.take() == [("b", "up")]
+    bench.turn(11.0)
+    assert [probe.endpoint for probe in script.probes] == [B]
+
+
+def test_a_target_that_comes_back_begins_anew(bench, script):
+    hand = Hand(bench, scripted(rise=3))
+    hand.set_targets(a=[A])
+    script.answer(False)
+    hand.set_targets()
+    hand.set_targets(a=[A])
+    script.answer(True)
+    assert hand.take() == [("a", "down"), ("a", "up")]
+
+
+def test_those_that_stay_keep_their_history(bench, script):
+    hand = Hand(bench, scripted(fall=3, interval=10.0))
+    hand.set_targets(a=[A])
+    script.answer(True)
+    for _ in range(2):
+        bench.turn(10.0)
+        script.answer(False)
+    hand.set_targets(a=[A], b=[B])
+    assert [probe.endpoint for probe in script.probes] == [B]
+    script.answer(True)
+    bench.turn(10.0)
+    script.answer(False)
+    assert hand.take() == [("a", "up"), ("b", "up"), ("a", "down")]
+
+
+def test_new_addresses_keep_the_verdict_and_are_probed_at_once(bench, script):
+    hand = Hand(bench, scripted(rise=2, fall=2))
+    hand.set_targets(a=[A])
+    script.answer(False)
+    hand.set_targets(a=[B])
+    assert [probe.endpoint for probe in script.probes] == [B]
+    script.answer(True)
+    assert hand.take() == [("a", "down")], "one success of two"
+    hand.set_targets(a=[B, C])
+    script.answer(True, endpoint=B)
+    assert hand.take() == [("a", "up")]
+    assert not script.probes
+
+
+def test_the_same_addresses_in_another_order_are_no_news(bench, script):
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[A, B])
+    script.answer(True)
+    begun = script.begun
+    hand.set_targets(a=[B, A])
+    assert script.begun == begun
+
+
+def test_new_addresses_do_not_cut_off_a_probe(bench, script):
+    """A name that changes faster than its targets time out must still come to a verdict."""
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[A])
+    for where in (B, C, B):
+        hand.set_targets(a=[where])
+    assert [probe.endpoint for probe in script.probes] == [A]
+    script.answer(False)
+    assert hand.take() == [("a", "down")]
+    assert [probe.endpoint for probe in script.probes] == [B], "the newest addresses follow at once"
+    script.answer(True)
+    assert hand.take() == [("a", "up")]
+    assert not script.probes
+
+
+def test_a_target_without_an_address_is_not_probed_until_it_has_one(bench, script):
+    hand = Hand(bench, scripted(interval=10.0))
+    hand.set_targets(a=[])
+    bench.turn(30.0)
+    assert script.begun == 0
+    hand.set_targets(a=[A])
+    assert len(script.probes) == 1
+    hand.set_targets(a=[])
+    assert not script.probes
+    bench.turn(30.0)
+    assert script.begun == 1
+    assert hand.take() == []
+
+
+# -- what it makes of the results
+
+
+def test_rise_and_fall_with_the_count_in_the_evidence(bench, script):
+    hand = Hand(bench, scripted(rise=2, fall=3, interval=10.0))
+    hand.set_targets(a=[A])
+    for success in (True, False, False, True, False, False, False, True, False, True, True):
+        script.answer(success)
+        bench.turn(10.0)
+    assert [(finding.state, finding.evidence, finding.changed) for finding in hand.findings] == [
+        (State.UP, "accepted (first result)", True),
+        (State.DOWN, "refused (fall 3/3)", True),
+        (State.UP, "accepted (rise 2/2)", True),
+    ]
+
+
+@pytest.mark.parametrize(("action", "state"), [("drain", State.DRAINING), ("ignore", State.UP)])
+def test_fall_action(bench, script, action, state):
+    hand = Hand(bench, scripted(fall_action=action, interval=10.0))
+    hand.set_targets(a=[A])
+    script.answer(True)
+    bench.turn(10.0)
+    script.answer(False)
+    finding = hand.findings[-1]
+    assert finding.state is state
+    assert finding.evidence == "refused (fall 1/1)"
+    assert finding.changed is (state is not State.UP)
+
+
+def test_up_if_any_address_answers(bench, script):
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[A, B, C])
+    script.answer(False, endpoint=A)
+    assert hand.take() == []
+    script.answer(True, endpoint=C)
+    assert hand.take() == [("a", "up")]
+    assert not script.probes, "the others need not be waited for"
+
+
+def test_down_when_no_address_answers(bench, script):
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[A, B, C])
+    script.answer(False, "tcp 127.0.0.2:80: refused", endpoint=B)
+    script.answer(False, "tcp 127.0.0.1:80: timed out", endpoint=A)
+    assert hand.take() == []
+    script.answer(False, endpoint=C)
+    assert hand.findings[0].evidence == "tcp 127.0.0.2:80: refused, and 2 more addresses failed (first result)"
+
+
+def test_the_worst_of_several_checks_wins(bench, script, monkeypatch):
+    other = Scripted()
+    monkeypatch.setitem(module.KINDS, "other", other.start)
+    hand = Hand(bench, scripted(interval=10.0), Check(type="other", interval=10.0, fall_action="drain"))
+    hand.set_targets(a=[A])
+    found = []
+    for first, second in ((True, True), (True, False), (False, False), (False, True), (True, True)):
+        script.answer(first, "one " + ("well" if first else "ill"))
+        other.answer(second, "two " + ("well" if second else "ill"))
+        found.append([(finding.state.value, finding.evidence, finding.changed) for finding in hand.findings])
+        hand.findings.clear()
+        bench.turn(10.0)
+    assert found == [
+        [("up", "one well (first result)", False), ("up", "two well (first result)", True)],
+        [("draining", "two ill (fall 1/1)", True)],
+        [("down", "one ill (fall 1/1)", True)],
+        [("down", "one ill (fall 1/1)", False)],
+        [("up", "one well (rise 1/1)", True)],
+    ]
+
+
+def test_errors_of_this_machine_are_no_verdict_and_logged_once_a_run(bench, script, caplog):
+    hand = Hand(bench, scripted(fall=2, interval=10.0))
+    hand.set_targets(a=[A])
+    with caplog.at_level(logging.WARNING):
+        for success in (True, False, None, None, None, False, None):
+            script.answer(success)
+            bench.turn(10.0)
+    assert hand.take() == [("a", "up"), ("a", "down")], "they neither count nor break a run"
+    assert [record.message for record in caplog.records] == [
+        "app shop: target a cannot be checked: too many open files"
+    ] * 2
+
+
+def test_an_error_of_this_machine_on_one_address_leaves_the_verdict_to_the_others(bench, script):
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[A, B])
+    script.answer(None, "cannot assign requested address", endpoint=B)
+    script.answer(False, "refused", endpoint=A)
+    assert hand.take() == [("a", "down")]
+
+
+def test_too_few_descriptors_for_real(bench, target, caplog):
+    server = target()
+    hand = Hand(bench, Check(interval=10.0))
+    with no_descriptors(), caplog.at_level(logging.WARNING):
+        hand.set_targets(a=at(server))
+        bench.turn(10.0)
+        bench.turn(10.0)
+    assert hand.take() == []
+    assert [record.message for record in caplog.records] == [
+        f"app shop: target a cannot be checked: tcp 127.0.0.1:{server.port}: too many open files (EMFILE)"
+    ]
+    bench.turn(10.0)
+    bench.until(lambda: hand.findings)
+    assert hand.take() == [("a", "up")]
+    hand.runner.stop()
+
+
+# -- real targets, real time
+
+
+def test_all_kinds_of_targets(service, tmp_path, free_port):
+    """IPv6 ones too: the original failed on them."""
+    one, six = service(), service(host="::1")
+    service(path=tmp_path / "s")
+    with Running(
+        Check(),
+        one=at(one),
+        six=at(six),
+        local=endpoints(Address(path=str(tmp_path / "s")), ()),
+        dead=endpoints(Address("::1", free_port()), ()),
+    ) as running:
+        found = {finding.target: finding for finding in (running.next() for _ in range(4))}
+    assert {name: finding.state.value for name, finding in found.items()} == {
+        "one": "up", "six": "up", "local": "up", "dead": "down",
+    }  # fmt: skip
+    assert found["six"].evidence == f"tcp [::1]:{six.port}: accepted (first result)"
+
+
+@pytest.mark.skipif(permission_error() is not None, reason="this user may not send ICMP")
+def test_ping_and_tcp_together(service):
+    echo = service()
+    with Running(Check(type="ping"), Check(), a=at(echo), b=endpoints(Address("::1", free_port()), ())) as running:
+        assert running.until("b", State.DOWN).changed
+        running.runner.set_targets({"a": at(echo)})
+    with Running(Check(type="ping"), a=at(echo), b=endpoints(Address("::1", 9), ())) as running:
+        texts = sorted(running.next().evidence.split(" in ")[0] for _ in range(2))
+    assert texts == ["ping 127.0.0.1: answered", "ping ::1: answered"]
+    wait_until(lambda: echo.active == 0, "the end of the probe's connection")
+
+
+def test_one_of_two_addresses_is_enough(service, free_port):
+    echo = service()
+    dead = endpoints(Address("127.0.0.1", free_port()), ())
+    with Running(Check(), a=dead + at(echo), b=dead + endpoints(Address("::1", dead[0][1][1]), ())) as running:
+        found = {finding.target: finding for finding in (running.next() for _ in range(2))}
+    assert found["a"].state is State.UP
+    assert found["b"].state is State.DOWN
+    assert "and 1 more addresses failed" in found["b"].evidence
+
+
+def test_forty_silent_targets_cost_one_timeout(target):
+    hole = target(backlog=0)
+    with clog(hole):
+        watch = Stopwatch()
+        targets = {f"t{n}": at(hole) for n in range(40)}
+        with Running(Check(timeout=0.5, interval=30.0), **targets) as running:
+            found = [running.next() for _ in range(40)]
+        assert 0.45 < watch.seconds < 5.0, "one after another they would take 20 s"
+        assert {finding.target for finding in found} == set(targets)
+        assert {finding.state for finding in found} == {State.DOWN}
+
+
+def test_only_odd_servers_are_checked():
+    """HAProxy: 1be_40srv_odd_health_checks."""
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for _ in range(40):
+            servers.append(sock := stack.enter_context(socket.socket()))
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+        where = {f"s{n}": ((socket.AF_INET, sock.getsockname()),) for n, sock in enumerate(servers)}
+        odd = {name: endpoint for n, (name, endpoint) in enumerate(where.items()) if n % 2}
+        with Running(Check(interval=0.2, timeout=0.2), **odd) as running:
+            found = [running.next() for _ in range(20)]
+        assert {(finding.target, finding.state) for finding in found} == {(name, State.UP) for name in odd}
+        ready, _, _ = select.select(servers, [], [], 0)
+        assert ready == servers[1::2]
+
+
+def test_down_and_up_again(service):
+    port = free_port()
+    with Running(Check(interval=0.05, timeout=0.05, rise=2, fall=2), a=((socket.AF_INET, ("127.0.0.1", port)),)) as running:
+        assert running.next().state is State.DOWN
+        for _ in range(2):
+            echo = service(port=port)
+            assert running.next().evidence == f"tcp 127.0.0.1:{port}: accepted (rise 2/2)"
+            echo.close()
+            assert running.next().evidence == f"tcp 127.0.0.1:{port}: connection refused (ECONNREFUSED) (fall 2/2)"
+
+
+# -- the end
+
+
+def test_the_thread_has_the_apps_name_and_ends_with_stop(target):
+    hole = target(backlog=0)
+    with clog(hole):
+        before = sockets()
+        with Running(Check(), app="web", a=at(hole)) as running:
+            assert "health-web" in {thread.name for thread in threading.enumerate()}
+            wait_until(lambda: sockets() == before + 1, "the probe under way")
+        assert "health-web" not in {thread.name for thread in threading.enumerate()}
+        assert sockets() == before
+        running.runner.stop()
+        running.runner.set_targets({"a": at(hole)})
+        running.runner.probe_now("a")
+        assert running.findings.empty()
+
+
+def test_a_runner_that_was_never_started_releases_everything(bench, target):
+    hole = target(backlog=0)
+    with clog(hole):
+        before = sockets()
+        hand = Hand(bench, Check())
+        hand.set_targets(a=at(hole))
+        assert sockets() == before + 1
+        hand.runner.stop()
+        hand.runner.stop()
+        assert sockets() == before
+    HealthRunner("idle", (Check(),), print).stop()
+
+
+def test_an_order_that_comes_too_late_begins_nothing(bench, script):
+    """Closing the loop makes the calls that are still queued: a probe that began then would have no owner."""
+    hand = Hand(bench, scripted())
+    hand.runner.set_targets({"a": (A,)})
+    hand.runner.probe_now("a")
+    hand.runner.stop()
+    assert script.begun == 0
+
+
+def test_orders_from_many_threads_until_the_end(service):
+    """Nothing is lost, nothing raises, nothing is left, whoever asks for what while it stops."""
+    echo = service()
+    running = Running(Check(interval=0.02, timeout=0.02))
+    finished = threading.Event()
+
+    def bother(name):
+        for turn in itertools.count():
+            running.runner.set_targets({name: at(echo), f"{name}-{turn % 3}": at(echo)})
+            running.runner.probe_now(name)
+            if finished.wait(0.001):
+                return
+
+    threads = [threading.Thread(target=bother, args=(f"t{n}",), name=f"bother-{n}") for n in range(3)]
+    with running:
+        for thread in threads:
+            thread.start()
+        for _ in range(50):
+            assert running.next().state is State.UP
+    finished.set()
+    for thread in threads:
+        thread.join()
