@@ -1,3 +1,3 @@
-"""tcp_proxy: a TCP load balancer and failover proxy. Every worker imports this file, so it holds the version and nothing else."""
+"""tcp_proxy: a TCP load balancer and failover proxy. Every worker imports this file: the version and nothing else."""
 
 __version__ = "0.1.0"

@@ -68,8 +68,8 @@ class Loop:
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._again: list[Callable[[int], Any]] = []
         self._closing: list[Closable] = []
-        # A handler raised: this ends the loop; a worker's ends only the session that the handler belongs to.
-        self.on_error: Callable[[Callable[[int], Any], Exception], Any] = _raise
+        # A handler, call or timer raised: this ends the loop; a worker's ends only the session that it belongs to.
+        self.on_error: Callable[[Callable[..., Any], Exception], Any] = _raise
         self._running = True
         self._closed = False
         # Guards _closed and _wake_fd against close(): the number of a closed descriptor may be a client's by now.
@@ -146,7 +146,7 @@ class Loop:
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Serve until `stop`. An exception of a timer or a call ends it; one of a handler goes to `on_error`."""
+        """Serve until `stop`. Exceptions of what it calls go to `on_error`, which raises them unless told otherwise."""
         while self._running:
             self.run_once()
 
@@ -168,8 +168,7 @@ class Loop:
         if self._again:
             self._run_again()
         for _ in range(len(self._calls)):
-            call, args = self._calls.popleft()
-            call(*args)
+            self._call(*self._calls.popleft())
         if self._timers and self._timers[0].when <= self.now:
             self._run_timers()
         if self._closing:
@@ -184,8 +183,7 @@ class Loop:
                 return
             self._closed = True
         while self._calls:
-            call, args = self._calls.popleft()
-            call(*args)
+            self._call(*self._calls.popleft())
         for resource in self._closing:
             resource.close()
         self._closing.clear()
@@ -207,12 +205,20 @@ class Loop:
 
     def _run_timers(self) -> None:
         timers, now = self._timers, self.now
-        while timers and timers[0].when <= now:
+        for _ in range(len(timers)):  # a timer that sets itself again for now has its turn in the next round
+            if not timers or timers[0].when > now:
+                return
             timer = heapq.heappop(timers)
             if timer.call is not None:
                 call, args = timer.call, timer.args
                 timer.cancel()
-                call(*args)
+                self._call(call, args)
+
+    def _call(self, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            call(*args)
+        except Exception as error:  # noqa: BLE001
+            self.on_error(call, error)
 
     def _run_again(self) -> None:
         again, self._again = self._again, []
@@ -226,5 +232,5 @@ class Loop:
         os.eventfd_read(self._wake_fd)
 
 
-def _raise(_handler: Callable[[int], Any], error: Exception) -> None:
+def _raise(_handler: Callable[..., Any], error: Exception) -> None:
     raise error

@@ -36,16 +36,17 @@ FIRST_OPTIONS: tuple[Option, ...] = (
     (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
 )
 
+UNIX_OPTIONS: tuple[Option, ...] = ((socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),)
 
-def patience_options(keepalive: float, unacked: float) -> tuple[Option, ...]:
-    """How a dead peer is noticed. `timeouts.keepalive` and `timeouts.unacked`, in seconds."""
+
+def keepalive_options(keepalive: float) -> tuple[Option, ...]:
+    """How a peer that has nothing to acknowledge is found dead; `timeouts.keepalive` in seconds."""
     tcp = socket.IPPROTO_TCP
     return (
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
         (tcp, socket.TCP_KEEPIDLE, max(1, round(keepalive))),
         (tcp, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
         (tcp, socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
-        (tcp, socket.TCP_USER_TIMEOUT, max(1, round(unacked * 1000))),
     )
 
 
@@ -59,12 +60,22 @@ def reset_on_close(sock: SocketType) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
-def unacknowledged(sock: SocketType) -> int:
-    """Bytes of a TCP socket that its peer has not acknowledged; 0 when the connection is no more."""
-    if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
+def outstanding(sock: SocketType) -> int:
+    """Bytes sent that the peer has not acknowledged (TCP) or not read (UNIX); 0 when the connection is no more."""
+    if sock.family != socket.AF_UNIX and sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
         return 0
     answer = fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0\0\0\0")
     return int.from_bytes(answer, "little")
+
+
+def unanswered(sock: SocketType) -> float:
+    """Seconds since a TCP peer's last acknowledgement, if it was sent something again and did not answer; else 0.0."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)  # struct tcp_info of linux/tcp.h
+    retransmits, probes = info[2], info[3]
+    if len(info) < 60 or (retransmits == 0 and probes < 2):
+        return 0.0
+    milliseconds = int.from_bytes(info[56:60], "little")  # tcpi_last_ack_recv
+    return max(0.001, milliseconds / 1000)
 
 
 def refuse_new_connections(sock: SocketType) -> None:
@@ -72,3 +83,12 @@ def refuse_new_connections(sock: SocketType) -> None:
     code = array.array("B", b"".join(struct.pack("HBBI", *step) for step in _NO_NEW_CONNECTIONS))
     program = struct.pack("HxxxxxxP", len(_NO_NEW_CONNECTIONS), code.buffer_info()[0])
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+def first_ephemeral_port() -> int:
+    """From this port on the kernel chooses by itself for who does not say; so it may choose one that we connect to."""
+    try:
+        with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+            return int(file.read().split()[0])
+    except (OSError, ValueError):
+        return 1024

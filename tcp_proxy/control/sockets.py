@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tcp_proxy.config.model import App
 from tcp_proxy.sansio.address import ListenAddress
-from tcp_proxy.socket_options import FIRST_OPTIONS, patience_options, refuse_new_connections, set_options
+from tcp_proxy.socket_options import FIRST_OPTIONS, keepalive_options, refuse_new_connections, set_options
 
 IN_USE_TRIES = 20  # a supervisor that was killed leaves workers that close their copies within 100 ms
 IN_USE_WAIT = 50  # milliseconds between two tries
@@ -74,7 +74,7 @@ def _bind(app: App, address: ListenAddress) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
         # Inherited by what it accepts.
-        set_options(sock, FIRST_OPTIONS + patience_options(app.timeouts.keepalive, app.timeouts.unacked))
+        set_options(sock, FIRST_OPTIONS + keepalive_options(app.timeouts.keepalive))
         sock.bind(_sockaddr(family, host, address.port))
         sock.listen(_somaxconn())
     except OSError:

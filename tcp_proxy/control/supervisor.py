@@ -4,8 +4,8 @@ Its main thread owns the configuration, the process tree, the target states and 
 enqueue (a byte on the wake-up socket); health threads and resolver threads report by call_soon; workers by their
 channels. Nothing in this thread waits for anything but its selector.
 
-    STARTING ──names answered once, or RESOLVE_WAIT over──> SERVING ──SIGTERM, SIGINT──> STOPPING ──no worker left──> run() returns
-                                                                         │ a second one: the workers are killed ──^
+    STARTING ──every name answered once, or RESOLVE_WAIT over──> SERVING ──SIGTERM, SIGINT──> STOPPING
+    STOPPING ──no worker left──> run() returns; a second signal kills the workers
     `_manage_workers` is the only place that starts workers; `_worker_ended` the only one that counts them out.
 """
 
@@ -27,8 +27,20 @@ from tcp_proxy.control.targets import KnownTarget, Targets
 from tcp_proxy.control.workers import Spawned, Worker
 from tcp_proxy.counters import Counters
 from tcp_proxy.loop import READ, Loop
-from tcp_proxy.messages import CloseSessions, ConnectFailed, Drain, Drained, Limits, Listen, Logged, Message, Ready
-from tcp_proxy.messages import Snapshot, Unlisten, Unlistened
+from tcp_proxy.messages import (
+    CloseSessions,
+    ConnectFailed,
+    Drain,
+    Drained,
+    Limits,
+    Listen,
+    Logged,
+    Message,
+    Ready,
+    Snapshot,
+    Unlisten,
+    Unlistened,
+)
 from tcp_proxy.sansio.reasons import Reason
 from tcp_proxy.sansio.verdict import State
 
@@ -254,7 +266,8 @@ class Supervisor:
         after = target.state
         level = logging.INFO if after is State.UP else logging.WARNING
         if after is not before:
-            logger.log(level, "app %s: target %s is %s (was %s): %s", target.app, target.config.name, after, before, target.why)
+            name = target.config.name
+            logger.log(level, "app %s: target %s is %s (was %s): %s", target.app, name, after, before, target.why)
         elif changed:
             logger.log(level, "app %s: target %s is %s: %s", target.app, target.config.name, after, target.why)
         for worker in self._workers.values():
@@ -265,7 +278,8 @@ class Supervisor:
 
     def _connect_failed(self, worker: Worker, message: ConnectFailed) -> None:
         target = self._targets.find(message.app, message.target)
-        logger.warning("app %s: connecting to target %s failed: %s (worker %d)", message.app, message.target, message.error, worker.index)
+        text = "app %s: connecting to target %s failed: %s (worker %d)"
+        logger.warning(text, message.app, message.target, message.error, worker.index)
         if message.app in self._health:
             self._health[message.app].probe_now(message.target)
         if target in self._targets.by_host.get(target.config.address.host, []):
@@ -292,7 +306,8 @@ class Supervisor:
             elif number == signal.SIGUSR2 and self._access_log is not None:
                 self._access_log.reopen()
             elif number in (signal.SIGHUP, signal.SIGUSR1):
-                logger.warning("%s: this version cannot reload its configuration; it goes on as it is", signal.Signals(number).name)
+                name = signal.Signals(number).name
+                logger.warning("%s: this version cannot reload its configuration; it goes on as it is", name)
 
     def _stop(self, number: int) -> None:
         if self._stop_signal:

@@ -47,18 +47,20 @@ class Spawned:
     """A process that has been started and knows nothing yet."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
+        self.sock, theirs = socket.socketpair()
         argv = [sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), tcp_proxy.__version__]
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
         try:
             self.process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=_environment())
+        except OSError:
+            self.sock.close()
+            raise
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
-        self.sock = ours
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def discard(self) -> None:
-        """It is not needed after all."""
+        """It is not needed after all. Nothing happens the second time."""
         self.sock.close()
         self.process.kill()
         self.process.wait()
@@ -75,6 +77,8 @@ class Worker:
         received: Callable[["Worker", Message], Any],
         ended: Callable[["Worker", str], Any],
     ) -> None:
+        """Owns `spawned` from now on, unless it raises OSError."""
+        self._pidfd = os.pidfd_open(spawned.process.pid)
         self.index = index
         self.is_ready = False
         self.is_draining = False
@@ -87,8 +91,8 @@ class Worker:
         self._on_end = ended
         self._heard = loop.now
         self._pings = 0
+        self._unanswered = 0
         self._timer: Timer = loop.call_later(PING_EVERY, self._beat)
-        self._pidfd = os.pidfd_open(spawned.process.pid)
         self._channel = Channel(loop, spawned.sock, self._hear, lambda: None)
         loop.watch(self._pidfd, READ, self._ended)
 
@@ -112,17 +116,21 @@ class Worker:
 
     def _hear(self, message: Message, _descriptors: list[int]) -> None:
         self._heard = self._loop.now
+        self._unanswered = 0
         self._received(self, message)
 
     def _beat(self) -> None:
-        silence = self._loop.now - self._heard
-        if silence < SILENT:
+        # Counted, not measured: after a Ctrl-Z and fg a minute has passed in which nobody was asked anything.
+        if self._unanswered < SILENT // PING_EVERY:
             self._pings += 1
+            self._unanswered += 1
             self.send(Ping(self._pings))
             self._timer = self._loop.call_later(PING_EVERY, self._beat)
             return
-        logger.error("worker %d (pid %d) has been silent for %.0f s: it is ended; its stacks follow", self.index, self.pid, silence)
+        text = "worker %d (pid %d) has been silent for %.0f s: it is ended; its stacks follow"
+        logger.error(text, self.index, self.pid, self._loop.now - self._heard)
         self._process.send_signal(signal.SIGABRT)
+        self._process.send_signal(signal.SIGCONT)  # a stopped process prints nothing
         self._timer = self._loop.call_later(KILL_AFTER, self.kill)
 
     def _ended(self, _events: int) -> None:

@@ -11,26 +11,29 @@ can return the tokens of a worker that died by looking at its gauges (test_token
 import os
 import random
 from collections.abc import Callable
-from socket import SocketType
+from socket import AF_UNIX, SocketType
 from typing import Any
 
 from tcp_proxy import counters
+from tcp_proxy.config.model import Timeouts
 from tcp_proxy.counters import Row
 from tcp_proxy.messages import AppView, Endpoint, TargetView
 from tcp_proxy.sansio.balance import make
 from tcp_proxy.sansio.reasons import Reason, errno_name
 from tcp_proxy.sansio.verdict import State
-from tcp_proxy.socket_options import patience_options, set_options
+from tcp_proxy.socket_options import first_ephemeral_port, keepalive_options, set_options
 
 ASK_EVERY = 1.0  # seconds between two reports of failed connects to one target
+_FIRST_EPHEMERAL = first_ephemeral_port()
+TICK_LEAST, TICK_MOST = 0.25, 10.0  # seconds between two looks at a session's peers
 
 
 class LiveTarget:
     """One target: where it is, whether it may have sessions, how many it has."""
 
     __slots__ = (
-        "active_slot", "asked_at", "backup", "cut", "cut_reason", "endpoints", "limited", "name", "rotation", "rows",
-        "slot", "state", "tokens", "weight",
+        "active_slot", "asked_at", "backup", "cut", "cut_reason", "endpoints", "limited", "may_be_ourselves", "name",
+        "rotation", "rows", "slot", "state", "tokens", "weight",
     )  # fmt: skip
 
     def __init__(self, view: TargetView, rows: list[Row]) -> None:
@@ -40,14 +43,20 @@ class LiveTarget:
         self.weight = view.weight
         self.backup = view.backup
         self.limited = view.limited
-        self.state = State(view.state)
-        self.endpoints = view.endpoints
         self.rows = rows
         self.rotation = 0
         self.tokens = -1  # the semaphore's descriptor, once it has come
         self.asked_at = float("-inf")
         self.cut = 0  # how often its sessions were ended from above; a session that moved meanwhile compares
         self.cut_reason = Reason.TARGET_DOWN
+        self.change(view.state, view.endpoints)
+
+    def change(self, state: str, endpoints: tuple[Endpoint, ...]) -> None:
+        self.state = State(state)
+        self.endpoints = endpoints
+        self.may_be_ourselves = any(
+            family != AF_UNIX and address[1] >= _FIRST_EPHEMERAL for family, address in endpoints
+        )
 
     def __repr__(self) -> str:
         return f"<LiveTarget {self.name} {self.state} active={self.active}>"
@@ -106,7 +115,8 @@ class LiveApp:
         self._balancer = make(view.balance, worker)
         # For choices among a part of the targets: their tuples come and go and would disturb the balancer's memory.
         self._narrow_balancer = make(view.balance, worker)
-        self._patience = patience_options(view.timeouts.keepalive, view.timeouts.unacked)
+        self._keepalive = keepalive_options(view.timeouts.keepalive)
+        self.tick = tick_of(view.timeouts)
         self._limited = any(target.limited for target in self.targets.values())
         self.primaries: tuple[LiveTarget, ...] = ()
         self.backups: tuple[LiveTarget, ...] = ()
@@ -146,12 +156,10 @@ class LiveApp:
 
     def settle(self, sock: SocketType) -> None:
         """This session lives longer than most: notice when its target has died."""
-        set_options(sock, self._patience)
+        set_options(sock, self._keepalive)
 
     def change_target(self, name: str, state: str, endpoints: tuple[Endpoint, ...]) -> None:
-        target = self.targets[name]
-        target.state = State(state)
-        target.endpoints = endpoints
+        self.targets[name].change(state, endpoints)
         self._sort()
 
     def _choose_narrowly(self, key: bytes, now: float, excluded: set[LiveTarget]) -> LiveTarget | None:
@@ -175,3 +183,9 @@ class LiveApp:
             self.primaries = primaries
         if backups != self.backups:
             self.backups = backups
+
+
+def tick_of(timeouts: Timeouts) -> float:
+    """How often the peers of a session are looked at: often enough for its shortest patience."""
+    shortest = min(timeouts.unacked, timeouts.half_closed, timeouts.idle)
+    return min(TICK_MOST, max(TICK_LEAST, shortest / 4))

@@ -4,7 +4,7 @@ Owned by the worker's loop thread. A Dial owns the connecting socket until it ha
 target's token (max_connections) likewise.
 
     CHOOSING ──> CONNECTING ──connected──> (done: socket and token are the owner's)
-       ^  │none     │ refused, unreachable, `timeouts.connect` over
+       ^  │none     │ refused, unreachable, `timeouts.connect` over (until then a UNIX target's full queue is asked again)
        │  │         v
        │  │      next address of this target's name, else the next eligible target, at most `retries` further ones
        │  │         │ only this target is there: once more
@@ -25,9 +25,10 @@ from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
 from tcp_proxy.loop import EDGE, FAILED, WRITE, Loop, Timer
 from tcp_proxy.messages import Endpoint
 from tcp_proxy.sansio.reasons import Reason, errno_name, is_local
-from tcp_proxy.socket_options import FIRST_OPTIONS, set_options
+from tcp_proxy.socket_options import FIRST_OPTIONS, UNIX_OPTIONS, set_options
 
 AGAIN_AFTER = 0.1  # seconds before a lone target is tried once more
+QUEUE_FIRST, QUEUE_MOST = 0.01, 0.1  # seconds between two tries to get into the full queue of a UNIX target
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
 
@@ -41,7 +42,7 @@ class Dial:
     """One client's search. `tried` lists (target name, why it failed) in order; `target` is the one at hand."""
 
     __slots__ = (
-        "app", "deadline", "end", "endpoints", "excluded", "key", "last_code", "loop", "owner", "sock", "target",
+        "app", "cut", "deadline", "end", "endpoints", "excluded", "key", "last_code", "loop", "owner", "sock", "target",
         "timer", "tried",
     )  # fmt: skip
 
@@ -57,6 +58,7 @@ class Dial:
         self.sock: SocketType | None = None
         self.timer: Timer | None = None
         self.last_code = 0
+        self.cut = 0  # target.cut when it was chosen
         connect = app.timeouts.connect
         self.deadline = loop.now + connect
         self.end = loop.now + 2 * connect
@@ -71,9 +73,7 @@ class Dial:
             if target is None:
                 self._nothing_left()
                 return
-            self.target = target
-            endpoint, self.endpoints = target.endpoints_to_try()
-            if self._connect(endpoint) or self._next_endpoint():
+            if self._try_target(target):
                 return
             if not self._may_try_another(target):
                 return
@@ -93,32 +93,54 @@ class Dial:
         if self.target is None:  # WAITING
             self.owner.dial_failed(Reason.CONNECT_FAILED, self.last_code)
             return
+        if self.timer is not None:  # in a UNIX target's line
+            self.timer.cancel()
+            self.timer = None
         self._attempt_failed(errno.ETIMEDOUT)
         self._go_on()
 
     # -- one attempt
 
-    def _connect(self, endpoint: Endpoint) -> bool:
-        """Whether a connect is under way or done."""
+    def _try_target(self, target: LiveTarget) -> bool:
+        self.target = target
+        self.cut = target.cut
+        endpoint, self.endpoints = target.endpoints_to_try()
+        return self._connect(endpoint) or self._next_endpoint()
+
+    def _connect(self, endpoint: Endpoint, waited: float = 0.0) -> bool:
+        """Whether a connect is under way or done. `waited`: seconds since the last try to get into a UNIX target's queue."""
         family, address = endpoint
         try:
             sock = self.sock = SocketType(family, _STREAM)
-            if family != socket.AF_UNIX:
-                set_options(sock, FIRST_OPTIONS)
+            set_options(sock, UNIX_OPTIONS if family == socket.AF_UNIX else FIRST_OPTIONS)
             code = sock.connect_ex(address)
         except OSError as error:
             code = error.errno or errno.EINVAL
         if code == errno.EINPROGRESS:
             self.loop.watch(sock.fileno(), EDGE, self._ready)
-            self.deadline = min(self.loop.now + self.app.timeouts.connect, self.end)
-            self.owner.deadline_set(self.deadline)
+            self._set_deadline()
             return True
         if code == 0:
             self.loop.watch(sock.fileno(), EDGE, self._ready)
-            self._succeed(0)
+            return self._succeed(0)
+        if code == errno.EAGAIN and family == socket.AF_UNIX:  # its queue is full: TCP would wait in the kernel
+            self._close_socket()
+            if not waited:
+                self._set_deadline()
+            wait = min(max(2 * waited, QUEUE_FIRST), QUEUE_MOST)
+            self.timer = self.loop.call_later(wait, self._queue_again, endpoint, wait)
             return True
         self._attempt_failed(code)
         return False
+
+    def _queue_again(self, endpoint: Endpoint, waited: float) -> None:
+        self.timer = None
+        if not self._connect(endpoint, waited):
+            self._go_on()
+
+    def _set_deadline(self) -> None:
+        self.deadline = min(self.loop.now + self.app.timeouts.connect, self.end)
+        self.owner.deadline_set(self.deadline)
 
     def _ready(self, events: int) -> None:
         sock = self.sock
@@ -131,13 +153,20 @@ class Dial:
                 return
         elif not events & WRITE:
             return
-        self._succeed(events)
+        if not self._succeed(events):
+            self._go_on()
 
-    def _succeed(self, events: int) -> None:
-        sock = self.sock
-        self.sock = None
+    def _succeed(self, events: int) -> bool:
+        sock, target = self.sock, self.target
         assert sock is not None
+        assert target is not None
+        if target.may_be_ourselves and sock.getsockname() == sock.getpeername():
+            # Nobody listens there: the kernel had chosen that very port for our end, and TCP met itself (RFC 9293, 3.5).
+            self._attempt_failed(errno.ECONNREFUSED)
+            return False
+        self.sock = None
         self.owner.connected(sock, events)
+        return True
 
     def _attempt_failed(self, code: int) -> None:
         self._close_socket()
@@ -189,12 +218,9 @@ class Dial:
         assert self.excluded is not None
         (target,) = self.excluded
         if not self.app.retake(target):
-            self._nothing_left()
-            return
-        self.target = target
-        endpoint, self.endpoints = target.endpoints_to_try()
-        if not self._connect(endpoint):
-            self._go_on()
+            self.start()  # it has gone down in between, but perhaps another has come up
+        elif not self._try_target(target) and self._may_try_another(target):
+            self.start()
 
     def _nothing_left(self) -> None:
         if self.tried:

@@ -69,7 +69,10 @@ class Home:
         for member in tuple(self.members):
             due = member.due()
             if due <= now:
-                member.expire()
+                try:
+                    member.expire()
+                except Exception as error:  # noqa: BLE001  one session's bug must not end the others
+                    self.loop.on_error(member.expire, error)
                 due = member.due() if member in self.members else NEVER
             earliest = min(earliest, due)
         if earliest < self.next_look:  # an expiry may have set an earlier one

@@ -56,7 +56,8 @@ class Pump:
     """Copies."""
 
     __slots__ = (
-        "blocked", "dest", "done", "ended", "full", "loop", "moved", "opposite", "owner", "pending", "source", "tcp",
+        "blocked", "dest", "done", "ended", "failed", "full", "loop", "moved", "opposite", "owner", "pending", "queued",
+        "source", "tcp",
     )  # fmt: skip
     is_movable = True  # nothing of this direction is where only this thread can reach it
     opposite: "Pump"
@@ -72,12 +73,15 @@ class Pump:
         self.blocked = False
         self.ended = False
         self.done = False
+        self.failed = False  # epoll has reported an error of the source; it will not do so again
+        self.queued = False  # `resume` is due at the end of this round
         self.moved = 0
         self.full = 0
 
     def take_over(self, old: "Pump") -> Self:
         """Go on where `old` stopped, with what it has read and not written yet."""
         self.pending, self.blocked, self.ended, self.done = old.pending, old.blocked, old.ended, old.done
+        self.failed = old.failed
         self.moved = old.moved
         return self
 
@@ -92,9 +96,12 @@ class Pump:
         if events & WRITE and self.opposite.blocked:
             self.opposite.flush()
         if events & _READABLE:
+            if events & _ERROR:
+                self.failed = True
             if not self.blocked and not self.ended:
-                self.fill(events)
-            elif events & _ERROR:  # nobody is about to read, so nobody would hear of it
+                if not self.queued:
+                    self.fill(events)
+            elif self.failed:  # nobody is about to read, so nobody would hear of it
                 owner.source_failed(self)
 
     def fill(self, events: int = 0) -> None:
@@ -118,6 +125,7 @@ class Pump:
             except BlockingIOError:
                 sent = 0
             except OSError as error:
+                self.moved -= size
                 self.owner.write_failed(self, error.errno or 0)
                 return
             if sent < size:
@@ -135,7 +143,7 @@ class Pump:
                 return  # the session moves to another thread at the end of this turn and goes on there
             if self.blocked:
                 return
-        self.loop.call_again(self.resume)
+        self._go_on_later()
 
     def flush(self) -> None:
         """Write what waits; when all is written, end or read on."""
@@ -153,6 +161,7 @@ class Pump:
 
     def resume(self, _events: int = 0) -> None:
         """Go on after the turn of others, or after a hand-over: the edges seen so far say nothing any more."""
+        self.queued = False
         if self.done:
             return
         if self.blocked:
@@ -175,9 +184,17 @@ class Pump:
         """Another pump takes this direction over, in another thread; whatever still calls this one must find it done."""
         self.stop()
 
+    def _go_on_later(self) -> None:
+        """The others have their turn first. There may be more to read, and no edge will say so."""
+        if not self.queued:
+            self.queued = True
+            self.loop.call_again(self.resume)
+
     def _end(self) -> None:
         self.ended = True
-        if not self.blocked:
+        if self.failed:  # FIN and RST came together: after a FIN, recv says 0 and hides the error
+            self.owner.source_failed(self)
+        if not self.blocked and not self.done:
             self._finish()
 
     def _flushed(self) -> None:

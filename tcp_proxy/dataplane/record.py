@@ -10,14 +10,36 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from tcp_proxy.loop import WRITE, Loop
 from tcp_proxy.records import SessionRecord, frame
+from tcp_proxy.sansio.address import client_text
+from tcp_proxy.sansio.reasons import Reason, Side, errno_name
 
 FLUSH_EVERY = 0.5  # seconds
 FLUSH_AT = 300  # records, about 64 KiB
 MAX_WAITING = 8 << 20  # bytes
+
+
+class Named(Protocol):
+    name: str
+
+
+class Ended(Protocol):
+    """What a record tells of a session, beside how it ended."""
+
+    number: int
+    listener: str
+    address: Any
+    tried: list[tuple[str, str]]
+    started: float
+    connected_at: float
+
+    @property
+    def app(self) -> Named: ...
+    @property
+    def target(self) -> Named | None: ...
 
 
 class Recorder:
@@ -48,6 +70,28 @@ class Recorder:
         elif len(self._records) >= FLUSH_AT and not self._hurried:
             self._hurried = True
             self._loop.call_soon(self._flush)
+
+    def add_ended(
+        self, session: Ended, now: float, moved: tuple[int, int], end: tuple[Side, Reason, int]
+    ) -> None:
+        """From any thread: bytes up and down; who ended it, why, and the errno (0: none)."""
+        side, reason, code = end
+        started, connected = session.started, session.connected_at
+        self.add((
+            f"{self.incarnation}-{session.number}",
+            session.app.name,
+            session.listener,
+            client_text(session.address),
+            session.target.name if session.target else "",
+            tuple(session.tried),
+            connected - started if connected >= 0 else -1.0,
+            now - started,
+            *moved,
+            side.value,
+            reason.value,
+            errno_name(code),
+            now + self.wall,
+        ))  # fmt: skip
 
     def close(self, wait: float) -> None:
         """Write what waits, unless the reader takes nothing for `wait` seconds, and close the pipe."""

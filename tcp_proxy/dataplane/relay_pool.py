@@ -19,6 +19,7 @@ from tcp_proxy.dataplane.pump import Owner, Pump
 from tcp_proxy.dataplane.record import Recorder
 from tcp_proxy.dataplane.splice import HAS_SPLICE, PipePool, SplicePump
 from tcp_proxy.loop import Loop
+from tcp_proxy.sansio.reasons import Reason, Side
 
 
 class RelayHome(Home):
@@ -46,7 +47,7 @@ class RelayPool:
         home: Home,
         rows: list[Row],
         recorder: Recorder | None,
-        on_error: Callable[[Callable[[int], Any], Exception], Any],
+        on_error: Callable[[Callable[..., Any], Exception], Any],
         may_open_pipe: Callable[[], bool],
     ) -> None:
         """`home` is the worker's own; `rows` one for each thread; `on_error` is called in the thread it concerns."""
@@ -70,7 +71,7 @@ class RelayPool:
         """Give a session of the worker's home to the relay thread that has the fewest."""
         if len(self.homes) < len(self._rows) and all(len(home) for home in self.homes):
             self._start_thread()
-        return hand_over(session, min(self.homes, key=len))
+        return bool(self.homes) and hand_over(session, min(self.homes, key=len))
 
     def call_in_all(self, call: Callable[[Home], Any]) -> None:
         """Have each relay thread call with its home."""
@@ -86,13 +87,20 @@ class RelayPool:
 
     def _start_thread(self) -> None:
         number = len(self.homes)
-        loop = Loop(f"relay-{number}")
+        try:
+            loop = Loop(f"relay-{number}")
+        except OSError:  # no descriptor for it
+            return
         loop.on_error = self._on_error
         home = RelayHome(loop, self._rows[number], self._recorder, PipePool(self._may_open_pipe), self._home)
         thread = threading.Thread(target=_serve, args=(home,), name=loop.name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads for this user or machine: the session stays where it is
+            loop.close()
+            return
         self.homes.append(home)
         self._threads.append(thread)
-        thread.start()
 
 
 class WorkerHome(Home):
@@ -124,5 +132,7 @@ def _serve(home: RelayHome) -> None:
     try:
         home.loop.run()
     finally:
+        for session in tuple(home.members):  # only after a bug: an orderly end has none left
+            session.kill(Reason.INTERNAL_ERROR, Side.PROXY)
         home.loop.close()
         home.pipes.close()

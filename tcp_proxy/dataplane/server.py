@@ -75,8 +75,16 @@ class Server:
     """`listeners` maps each listening socket to the name of its app."""
 
     def __init__(
-        self, home: Home, memory: Counters, first_row: int, workers: int, pipes: Callable[[], int], warn: Callable[[str], Any]
+        self,
+        home: Home,
+        memory: Counters,
+        first_row: int,
+        workers: int,
+        pipes: Callable[[], int],
+        warn: Callable[[str], Any],
+        grace: float,
     ) -> None:
+        """`pipes()` counts the open ones; `grace`: how long a closing listener may wait for room for its last clients."""
         self.listeners: dict[socket.socket, str] = {}
         self._home = home
         self._loop: Loop = home.loop
@@ -86,9 +94,11 @@ class Server:
         self._workers = workers
         self._pipes = pipes
         self._warn = warn
+        self._grace = grace
         self._open: dict[int, Listener] = {}
         self._sessions_begun = 0
         self._full = False
+        self._said_full = False  # and has not taken anybody since
         self._ahead = False
         self._others_moved = 0
         self._draining = False
@@ -137,7 +147,14 @@ class Server:
 
     def begin(self, listener: Listener, client: SocketType, address: Any) -> None:
         self._sessions_begun += 1
-        Session(self._sessions_begun, self._home, listener.app, listener.address, client, address).start()
+        session = Session(self._sessions_begun, self._home, listener.app, listener.address, client, address)
+        try:
+            session.start()
+        except Exception as error:  # noqa: BLE001  one session's bug must not end the others
+            self._loop.on_error(session.start, error)
+        if self._said_full:
+            self._said_full = False
+            self._warn(f"accepting goes on: {self.sessions} sessions")
 
     def may_accept(self) -> bool:
         if self.free_descriptors < PAUSE_AT:
@@ -154,10 +171,12 @@ class Server:
             return
         self._full = True
         self._stop_watching()
-        self._warn(
-            f"accepting pauses: {os.strerror(code)}; {self.sessions} sessions, "
-            f"{max(0, self.free_descriptors)} descriptors free (raise the limit: ulimit -n)"
-        )
+        if not self._said_full:
+            self._said_full = True
+            self._warn(
+                f"accepting pauses: {os.strerror(code)}; {self.sessions} sessions, "
+                f"{max(0, self.free_descriptors)} descriptors free (raise the limit: ulimit -n)"
+            )
         self._loop.call_later(LOOK_AGAIN, self._look_again)
 
     def _look_again(self) -> None:
@@ -165,7 +184,6 @@ class Server:
             self._loop.call_later(LOOK_AGAIN, self._look_again)
             return
         self._full = False
-        self._warn(f"accepting goes on: {self.sessions} sessions")
         if not self._ahead:
             self._watch()
 
@@ -223,14 +241,15 @@ class Server:
     def unlisten(self, numbers: tuple[int, ...], drain: float, done: Callable[[tuple[int, ...]], Any]) -> None:
         """The sockets answer no SYN any more: take those whose handshake was done or under way, then close."""
         self._draining = True
-        self._loop.call_later(drain, self._close, numbers, done)
+        self._loop.call_later(drain, self._close, numbers, done, self._loop.now + drain + self._grace)
 
-    def _close(self, numbers: tuple[int, ...], done: Callable[[tuple[int, ...]], Any]) -> None:
-        for number in numbers:
-            listener = self._open.pop(number, None)
-            if listener is None:
-                continue
+    def _close(self, numbers: tuple[int, ...], done: Callable[[tuple[int, ...]], Any], at_last: float) -> None:
+        for listener in [self._open[number] for number in numbers if number in self._open]:
             self._accept_rest(listener)
+        if self._full and self._loop.now < at_last:  # who waits has been told that he is connected
+            self._loop.call_later(LOOK_AGAIN, self._close, numbers, done, at_last)
+            return
+        for listener in [self._open.pop(number) for number in numbers if number in self._open]:
             if self._loop.is_watched(listener.fd):
                 self._loop.unwatch(listener.fd)
             del self.listeners[listener.sock]

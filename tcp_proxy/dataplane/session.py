@@ -18,6 +18,7 @@ Always true:
 """
 
 from enum import Enum, auto
+from errno import ETIMEDOUT
 from socket import AF_UNIX, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Any
 
@@ -25,20 +26,20 @@ from tcp_proxy import counters
 from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
 from tcp_proxy.dataplane.dial import Dial
 from tcp_proxy.dataplane.homes import NEVER, Home
+from tcp_proxy.dataplane.patience import Patience
 from tcp_proxy.dataplane.pump import Pump
-from tcp_proxy.dataplane.record import Recorder
 from tcp_proxy.loop import EDGE, FAILED, WRITE
-from tcp_proxy.records import SessionRecord
-from tcp_proxy.sansio.reasons import Reason, Side, client_end, errno_name
-from tcp_proxy.socket_options import reset_on_close, unacknowledged
+from tcp_proxy.sansio.address import ip_of
+from tcp_proxy.sansio.reasons import Reason, Side, client_end
+from tcp_proxy.socket_options import outstanding, reset_on_close
 
 # How often an ending session asks whether everything was acknowledged: at once, then ever more rarely.
 LINGER_FIRST = 0.001
 LINGER_MOST = 0.25
 
-# Keep-alive and TCP_USER_TIMEOUT of the target's socket are set on sessions of this age: five system calls that most
-# sessions never need (of 23 for a short one, 16 are left).
-SETTLE_AFTER = 1.0  # seconds
+# A session of this age, to twice this, gets keep-alive on its target's socket and Patience with its peers: most sessions
+# never need either (of 23 system calls of a short one, 16 are left).
+FIRST_TICK = 1.0  # seconds
 
 # A session in a relay thread that moved less than this in a while goes back to the event loop.
 CALM_AFTER = 1.0  # seconds
@@ -65,8 +66,8 @@ class Session:
 
     __slots__ = (
         "address", "app", "broken", "calm_mark", "calm_since", "client", "connected_at", "cut", "deadline", "dial",
-        "down", "early", "first_end", "half_closed", "home", "last", "listener", "moving", "number", "settles", "started",
-        "state", "target", "tried", "up", "upstream",
+        "down", "early", "first_end", "half_closed", "home", "last", "listener", "moving", "next_tick", "number",
+        "patience", "started", "state", "target", "tried", "up", "upstream",
     )  # fmt: skip
 
     def __init__(self, number: int, home: Home, app: LiveApp, listener: str, client: SocketType, address: Any) -> None:
@@ -91,7 +92,8 @@ class Session:
         self.first_end: Side | None = None
         self.half_closed = False
         self.moving = False
-        self.settles = NEVER  # when the target's socket gets the rest of its options
+        self.next_tick = NEVER
+        self.patience: Patience | None = None  # of a session that has lived for a tick
         self.cut = 0
         self.calm_since = 0.0
         self.calm_mark = 0
@@ -135,7 +137,7 @@ class Session:
         assert target is not None
         self.tried = dial.tried
         self.upstream = sock
-        self.cut = target.cut
+        self.cut = dial.cut
         loop, client = home.loop, self.client
         self.last = self.connected_at = loop.now
         home.row[target.slot + counters.SERVED] += 1
@@ -145,13 +147,17 @@ class Session:
         up.opposite, down.opposite = down, up
         loop.handle(client.fileno(), up.ready)
         loop.handle(sock.fileno(), down.ready)
-        self.settles = loop.now + SETTLE_AFTER
-        if self.settles < home.next_look:
-            home.look_at(self.settles)
+        # Ticks fall together for all sessions, so that one look at them all does for each.
+        tick = min(self.app.tick, FIRST_TICK)
+        self.next_tick = (loop.now // tick + 2) * tick
+        if self.next_tick < home.next_look:
+            home.look_at(self.next_tick)
         if self.early:
             up.ready(self.early)
         if events & ~WRITE and self.state is State.RELAYING:
             down.ready(events)
+        if target.cut != self.cut:  # ended from above while we dialed it
+            self.cut_off()
 
     # -- RELAYING: what the pumps say ----------------------------------------------------------------------------------
 
@@ -167,8 +173,8 @@ class Session:
             return
         try:
             pump.dest.shutdown(SHUT_WR)
-        except OSError as error:
-            self.write_failed(pump, error.errno or 0)
+        except OSError as error:  # ENOTCONN says that it was reset; the socket knows more
+            self.write_failed(pump, pump.dest.getsockopt(SOL_SOCKET, SO_ERROR) or error.errno or 0)
             return
         self._half_close()
 
@@ -242,7 +248,7 @@ class Session:
         assert upstream is not None
         assert up is not None
         assert down is not None
-        self.up, self.down = (Pump(home.loop, self, old.source, old.dest, old.tcp).take_over(old) for old in (up, down))
+        self._set_pumps(*(Pump(home.loop, self, old.source, old.dest, old.tcp).take_over(old) for old in (up, down)))
         up.retire()
         down.retire()
         home.loop.unwatch(self.client.fileno())
@@ -271,8 +277,13 @@ class Session:
         old_up, old_down = self.up, self.down
         assert old_up is not None
         assert old_down is not None
-        self.up = up = home.make_pump(self, old_up.source, old_up.dest, old_up.tcp).take_over(old_up)
-        self.down = down = home.make_pump(self, old_down.source, old_down.dest, old_down.tcp).take_over(old_down)
+        return self._set_pumps(
+            home.make_pump(self, old_up.source, old_up.dest, old_up.tcp).take_over(old_up),
+            home.make_pump(self, old_down.source, old_down.dest, old_down.tcp).take_over(old_down),
+        )
+
+    def _set_pumps(self, up: Pump, down: Pump) -> tuple[Pump, Pump]:
+        self.up, self.down = up, down
         up.opposite, down.opposite = down, up
         return up, down
 
@@ -281,7 +292,7 @@ class Session:
     def due(self) -> float:
         """When `expire` is to be called, as things are now."""
         if self.state is State.RELAYING:
-            return min(self.settles, self._silence_ends())
+            return min(self.next_tick, self._silence_ends())
         return self.deadline
 
     def _silence_ends(self) -> float:
@@ -294,9 +305,9 @@ class Session:
             self.deadline = NEVER
             self.dial.timed_out()
             return
-        if self.home.loop.now >= self.settles:
-            self._settle()
-            if self.home.loop.now < self.due():
+        if self.state is State.RELAYING:
+            self._tick()
+            if self.state is not State.RELAYING or self.home.loop.now < self._silence_ends():
                 return
         if self.broken is not None:
             self._finish_broken()
@@ -304,11 +315,22 @@ class Session:
             reason = Reason.HALF_CLOSED_TIMEOUT if self.half_closed else Reason.IDLE_TIMEOUT
             self._finish(reason, Side.PROXY, 0, reset=True)
 
-    def _settle(self) -> None:
-        upstream = self.upstream
-        self.settles = NEVER
-        if upstream is not None and upstream.family != AF_UNIX:
-            self.app.settle(upstream)
+    def _tick(self) -> None:
+        """A look at the peers: a slow reader is not a silent one, and a dead one is not a slow one."""
+        app, now, upstream = self.app, self.home.loop.now, self.upstream
+        assert upstream is not None
+        self.next_tick = (now // app.tick + 1) * app.tick
+        patience = self.patience
+        if patience is None:
+            patience = self.patience = Patience()
+            if upstream.family != AF_UNIX:
+                app.settle(upstream)
+        if patience.look(self.client, upstream, self.last, now):
+            self.last = now
+        if now - patience.client.unheard_since >= app.timeouts.unacked:
+            self._lose(Side.CLIENT, ETIMEDOUT)
+        elif now - patience.target.unheard_since >= app.timeouts.unacked:
+            self._lose(Side.TARGET, ETIMEDOUT)
 
     def kill(self, reason: Reason, side: Side) -> None:
         """Reset both sides now."""
@@ -317,19 +339,26 @@ class Session:
 
     def cut_off(self) -> None:
         """The target is lost: what was read from it is delivered, then the client is reset."""
+        if self.state is State.RELAYING:
+            self._lose(Side.PROXY, 0)
+
+    def _lose(self, side: Side, code: int) -> None:
+        """This side (PROXY: the target, by our own decision) says and hears nothing any more."""
         up, down = self.up, self.down
-        if self.state is not State.RELAYING or up is None or down is None:
-            return
-        self._break(Side.PROXY, 0)
-        up.stop()
-        down.ended = True  # reads no more; its last flush ends in pump_done
-        if not down.blocked:
+        assert up is not None
+        assert down is not None
+        self._break(side, code)
+        reader, writer = (up, down) if side is Side.CLIENT else (down, up)
+        writer.stop()
+        reader.ended = True  # its last flush ends in pump_done
+        if not reader.blocked:
             self._linger()
 
     def _break(self, side: Side, code: int) -> None:
         """Remember the first failure; from now on the rest may take `half_closed` seconds without a byte."""
         if self.broken is None:
             self.broken = (side, code)
+            self.last = self.home.loop.now
             self._half_close()
 
     def _half_close(self) -> None:
@@ -350,21 +379,24 @@ class Session:
             return
         self._enter(State.LINGERING)
         self.deadline_set(self.home.loop.now + self.app.timeouts.half_closed)
-        self._ask_acknowledged(LINGER_FIRST)
+        self._ask_acknowledged(LINGER_FIRST, 0)
 
     def _survivor(self) -> SocketType:
         assert self.broken is not None
         assert self.upstream is not None
         return self.upstream if self.broken[0] is Side.CLIENT else self.client
 
-    def _ask_acknowledged(self, wait: float) -> None:
+    def _ask_acknowledged(self, wait: float, before: int) -> None:
         if self.state is not State.LINGERING:
             return
         survivor = self._survivor()
-        if survivor.family == AF_UNIX or unacknowledged(survivor) == 0:
+        left = outstanding(survivor) if survivor.family != AF_UNIX else 0  # a UNIX peer can read on after our close
+        if left == 0:
             self._finish_broken()
-        else:
-            self.home.loop.call_later(wait, self._ask_acknowledged, min(wait * 2, LINGER_MOST))
+            return
+        if left != before:
+            self.deadline = self.home.loop.now + self.app.timeouts.half_closed
+        self.home.loop.call_later(wait, self._ask_acknowledged, min(wait * 2, LINGER_MOST), left)
 
     def _finish_broken(self) -> None:
         assert self.broken is not None
@@ -407,7 +439,7 @@ class Session:
             row[target.slot + counters.BYTES_DOWN] += bytes_down
             target.give(row)
         if home.recorder is not None:
-            home.recorder.add(self._record(home.recorder, reason, side, code, bytes_up, bytes_down))
+            home.recorder.add_ended(self, home.loop.now, (bytes_up, bytes_down), (side, reason, code))
 
     def _give_up(self, sock: SocketType, reset: bool) -> None:
         loop = self.home.loop
@@ -416,35 +448,3 @@ class Session:
         if reset and sock.family != AF_UNIX:
             reset_on_close(sock)
         loop.close_after_batch(sock)
-
-    def _record(
-        self, recorder: Recorder, reason: Reason, side: Side, code: int, bytes_up: int, bytes_down: int
-    ) -> SessionRecord:
-        now, started = self.home.loop.now, self.started
-        return (
-            f"{recorder.incarnation}-{self.number}",
-            self.app.name,
-            self.listener,
-            client_text(self.address),
-            self.target.name if self.target else "",
-            tuple(self.tried),
-            self.connected_at - started if self.connected_at >= 0 else -1.0,
-            now - started,
-            bytes_up,
-            bytes_down,
-            side.value,
-            reason.value,
-            errno_name(code),
-            now + recorder.wall,
-        )
-
-
-def ip_of(address: Any) -> str:
-    """The client's address; an IPv4 one that came through a dual-stack socket is shown and keyed as IPv4."""
-    ip: str = address[0]
-    return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip
-
-
-def client_text(address: Any) -> str:
-    ip = ip_of(address)
-    return f"[{ip}]:{address[1]}" if ":" in ip else f"{ip}:{address[1]}"

@@ -125,6 +125,8 @@ class SplicePump(Pump):
         super().ready(events)
 
     def fill(self, events: int = 0) -> None:
+        if self.urgent:
+            self.release()
         pipe = self.pipe
         if pipe is None and not self.urgent:
             pipe = self.pipe = self.pool.take()
@@ -151,7 +153,7 @@ class SplicePump(Pump):
             pipe.count = size
             if not self._drain(pipe):
                 return
-        self.loop.call_again(self.resume)
+        self._go_on_later()
 
     def flush(self) -> None:
         if self.pending:

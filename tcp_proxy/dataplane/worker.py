@@ -103,7 +103,7 @@ class Worker:
         self._recorder = recorder
         self._home = home = WorkerHome(self._loop, row, recorder)
         self._relays = home.relays = RelayPool(home, relay_rows, recorder, self._handler_failed, self._may_open_pipe)
-        self._server = Server(home, memory, first, message.workers, lambda: self._relays.pipes, self._warn)
+        self._server = Server(home, memory, first, message.workers, lambda: self._relays.pipes, self._warn, message.grace)
         for view in message.apps:
             self._apps[view.name] = LiveApp(view, message.worker, memory.rows, row, self._connect_failed)
         self._server.count_descriptors()
@@ -155,7 +155,7 @@ class Worker:
     def _may_open_pipe(self) -> bool:
         return self._server.free_descriptors >= PAUSE_AT + 2
 
-    def _handler_failed(self, handler: Callable[[int], Any], error: Exception) -> None:
+    def _handler_failed(self, handler: Callable[..., Any], error: Exception) -> None:
         """A bug met in one session, in whatever thread owns it: that session ends, the others go on."""
         text = "".join(traceback.format_exception(error))
         self._loop.call_soon(self._channel.send, Logged(logging.ERROR, f"internal error, please report it: {text}"))

@@ -8,6 +8,7 @@ that equal addresses are equal values.
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 ANY = "*"  # both IPv4 and IPv6, in one dual-stack socket
 MAX_RANGE = 10_000  # ports in one range; each is a descriptor in every process
@@ -183,7 +184,7 @@ def hosts_overlap(one: str, other: str) -> bool:
         return True
     if (":" in one) != (":" in other):
         return False
-    return one in ("::", "0.0.0.0") or other in ("::", "0.0.0.0")
+    return bool({one, other} & {"::", "0.0.0.0"})  # noqa: S104  compared, not bound
 
 
 def _refuse_space(text: str) -> None:
@@ -200,3 +201,15 @@ def _ip(text: str) -> str | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(address)
+
+
+def ip_of(address: tuple[Any, ...]) -> str:
+    """The IP of a sockaddr; an IPv4 one that came through a dual-stack socket is shown and keyed as IPv4."""
+    ip: str = address[0]
+    return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip
+
+
+def client_text(address: tuple[Any, ...]) -> str:
+    """127.0.0.1:80, [::1]:80"""
+    ip = ip_of(address)
+    return f"[{ip}]:{address[1]}" if ":" in ip else f"{ip}:{address[1]}"

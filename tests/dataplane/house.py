@@ -9,6 +9,7 @@ from tcp_proxy import counters
 from tcp_proxy.config.model import Timeouts
 from tcp_proxy.counters import Counters
 from tcp_proxy.dataplane.apps import LiveApp
+from tcp_proxy.dataplane.record import Recorder
 from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome
 from tcp_proxy.dataplane.session import Session
 from tcp_proxy.loop import Loop
@@ -30,14 +31,11 @@ class Clock:
         return self.now
 
 
-class Records:
-    """Takes the records where a worker's recorder would."""
-
-    incarnation = "test"
-    wall = 0.0
+class Records(Recorder):
+    """Keeps the records that a worker's recorder would write."""
 
     def __init__(self):
-        self.all = []
+        self.incarnation, self.wall, self.all = "test", 0.0, []
 
     def add(self, record):
         self.all.append(dict(zip(FIELDS, record, strict=True)))

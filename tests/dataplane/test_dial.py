@@ -19,12 +19,16 @@ def refuse(house, *numbers):
         house.servers[number].close()
 
 
+def relaying(house, session):
+    house.until(lambda: session.state is State.RELAYING)
+
+
 def test_a_target_that_refuses_costs_the_client_nothing():
     with House(targets=3) as house:
         refuse(house, 0, 1)
         for _ in range(3):
             client, session = house.client()
-            house.until(lambda: session.state is State.RELAYING)
+            relaying(house, session)
             assert session.target.name == "t2"
             client.close()
             house.turn(3)
@@ -125,7 +129,7 @@ def test_the_other_addresses_of_a_name_come_before_another_target():
         house.app.change_target("t1", "down", ())
         for _ in range(4):
             _client, session = house.client()
-            house.until(lambda: session.state is State.RELAYING)
+            relaying(house, session)
             assert session.target.name == "t0"
 
 
@@ -181,3 +185,30 @@ def test_a_unix_target_that_does_not_listen_is_refused_like_any_other():
         sessions = [house.client()[1] for _ in range(2)]
         house.until(lambda: all(session.state is State.RELAYING for session in sessions))
         assert {session.target.name for session in sessions} == {"t1"}
+
+
+def test_a_unix_target_with_a_full_queue_is_waited_for():
+    """A TCP target would merely queue the connection; a UNIX one says EAGAIN."""
+    with House(family="unix", timeouts=SHORT) as house:
+        house.servers[0].listen(0)
+        first = house.client()[1]
+        later = [house.client()[1] for _ in range(2)]
+        assert first.state is State.RELAYING
+        assert all(session.state is State.DIALING for session in later)
+        house.servers[0].settimeout(5)
+        for _ in range(3):
+            house.stack.enter_context(house.servers[0].accept()[0])
+            house.pass_time(0.15)
+        assert all(session.state is State.RELAYING for session in later)
+        assert house.asked == []
+
+
+def test_a_unix_target_whose_queue_stays_full_fails_in_time():
+    with House(family="unix", timeouts=SHORT, retries=0) as house:
+        house.servers[0].listen(0)
+        for _ in range(2):
+            house.client()
+        house.pass_time(0.5)
+        assert not house.records.all
+        house.pass_time(0.6)
+        assert house.record()["errno"] == "ETIMEDOUT"

@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 
+from tcp_proxy.dataplane import relay_pool
 from tcp_proxy.dataplane.session import State
 from tcp_proxy.dataplane.splice import SplicePump
 from tcp_proxy.sansio.reasons import Reason, Side
@@ -113,6 +114,48 @@ def test_a_target_cut_off_during_a_hand_over_is_noticed_on_arrival():
         house.until(lambda: session.state is State.DONE)
         assert house.record()["reason"] == "target_down"
         server.close()
+
+
+def test_without_a_thread_to_be_had_sessions_stay_and_go_on(monkeypatch):
+    def no_thread(_self):
+        raise RuntimeError("can't start new thread")
+
+    with House(relays=True) as house:
+        client, server, session = house.pair()
+        with monkeypatch.context() as patch:
+            patch.setattr(relay_pool.threading.Thread, "start", no_thread)
+            house.turn(1)
+            assert not house.relays.adopt(session)
+        assert session in house.home.members
+        assert house.relays.homes == []
+        Stream(client, server, 16 << 20).check(house)
+
+
+def test_a_bug_on_arrival_ends_one_session_and_not_the_thread():
+    with House(relays=True) as house:
+        met = []
+        house.relays._on_error = lambda call, error: (met.append(error), call.__self__.kill(Reason.INTERNAL_ERROR, Side.PROXY))
+        client, server, session = house.pair()
+        broken = session.arrive
+
+        class Broken(type(session)):
+            __slots__ = ()
+
+            def arrive(self, home):
+                self.home = home
+                raise OSError("no more watches")
+
+        session.__class__ = Broken
+        house.loop.call_again(session._move)
+        house.until(lambda: session.state is State.DONE)
+        assert house.record()["reason"] == "internal_error"
+        assert len(met) == 1
+        assert broken
+        other_client, other_server, other = house.pair()
+        Stream(other_client, other_server, 16 << 20).check(house)
+        assert moved(other)
+        assert client
+        assert server
 
 
 def test_relay_threads_have_names_and_start_when_needed():

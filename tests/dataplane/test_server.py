@@ -28,7 +28,7 @@ class Rig:
                 target.rows = self.memory.rows
         self.warnings = []
         self.pipes = 0
-        self.server = Server(self.house.home, self.memory, 1, 1 + others, lambda: self.pipes, self.warnings.append)
+        self.server = Server(self.house.home, self.memory, 1, 1 + others, lambda: self.pipes, self.warnings.append, 5.0)
         self.front = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.address = self.front.getsockname()
         self.server.listen(7, self.house.app, "127.0.0.1:80", self.front.fileno())
@@ -105,6 +105,45 @@ def test_accepting_pauses_before_the_descriptors_are_gone_and_says_so_once(monke
         rig.house.pass_time(LOOK_AGAIN + 0.01)
         rig.house.until(lambda: rig.taken == 40)
         assert "goes on" in rig.warnings[1]
+
+
+def test_a_listener_that_closes_while_we_are_full_waits_for_room(monkeypatch):
+    """Who waits in the queue has been told that he is connected."""
+    with Rig() as rig:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = soft - rig.server.free_descriptors
+        monkeypatch.setattr(server_module.resource, "getrlimit", lambda _which: (used + 64 + 20, hard))
+        rig.server.count_descriptors()
+        rig.connect(40)
+        rig.house.turn(5)
+        rig.server.unlisten((7,), 0.05, rig.done.append)
+        rig.house.pass_time(0.06)
+        assert rig.done == []
+        monkeypatch.setattr(server_module.resource, "getrlimit", lambda _which: (soft, hard))
+        rig.server.count_descriptors()
+        for _ in range(3):
+            rig.house.pass_time(LOOK_AGAIN + 0.01)
+        assert rig.done == [(7,)]
+        assert rig.taken == 40
+
+
+def test_an_accept_that_fails_again_and_again_is_said_once():
+    """The count says that there is room, the kernel says there is none (another limit, or no memory)."""
+    with Rig() as rig:
+        (listener,) = rig.server._open.values()
+        accept, listener._accept = listener._accept, exhausted
+        rig.connect(3)
+        for _ in range(5):
+            rig.house.pass_time(LOOK_AGAIN + 0.01)
+        assert len(rig.warnings) == 1
+        listener._accept = accept
+        rig.house.pass_time(LOOK_AGAIN + 0.01)
+        rig.house.until(lambda: rig.taken == 3)
+        assert len(rig.warnings) == 2
+
+
+def exhausted():
+    raise OSError(23, "Too many open files in system")
 
 
 def test_pipes_count_as_descriptors():

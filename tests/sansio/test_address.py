@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from tcp_proxy.sansio.address import (
     Address,
     ListenAddress,
+    client_text,
     hosts_overlap,
+    ip_of,
     parse_listen_host,
     parse_port,
     parse_ports,
@@ -221,3 +223,10 @@ def test_addresses_are_shown_as_they_are_written():
 def test_an_absurdly_long_number_of_a_port_is_refused_like_any_other():
     with pytest.raises(ValueError, match="range such as"):
         parse_ports("1" * (sys.get_int_max_str_digits() + 1) + "-2")
+
+
+def test_addresses_are_shown_as_people_write_them():
+    assert client_text(("127.0.0.1", 5)) == "127.0.0.1:5"
+    assert client_text(("::1", 5, 0, 0)) == "[::1]:5"
+    assert client_text(("::ffff:10.0.0.1", 5, 0, 0)) == "10.0.0.1:5"
+    assert ip_of(("::ffff:10.0.0.1", 5, 0, 0)) == "10.0.0.1"
