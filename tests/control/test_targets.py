@@ -1,0 +1,205 @@
+"""What the supervisor knows of its targets: states from configuration, names and checks; slots; tokens."""
+
+import os
+import socket
+
+import pytest
+
+from tcp_proxy.config.model import App, Target
+from tcp_proxy.control.health.runner import Finding
+from tcp_proxy.control.resolver import Answer
+from tcp_proxy.control.targets import Targets
+from tcp_proxy.counters import PROCESS_SLOTS, TARGET_SLOTS
+from tcp_proxy.messages import TargetChanged
+from tcp_proxy.sansio.address import Address
+from tcp_proxy.sansio.verdict import State
+
+ONE = (int(socket.AF_INET), "127.0.0.1")
+TWO = (int(socket.AF_INET6), "::1")
+
+
+def target(name, host="127.0.0.1", port=80, **more):
+    return Target(name, Address(host, port), **more)
+
+
+def app(*targets, name="web"):
+    return App(name, (), targets)
+
+
+@pytest.fixture
+def known():
+    """known(app, ...): Targets, closed at the end."""
+    made = []
+    yield lambda *apps: made.append(Targets(apps)) or made[-1]
+    for targets in made:
+        targets.close()
+
+
+def finding(state, target="t", app="web", evidence="refused (fall 1/1)", changed=True):
+    return Finding(app, target, state, evidence, changed)
+
+
+def tokens(target):
+    """How many are left: taken, counted and given back."""
+    count = 0
+    while True:
+        try:
+            os.eventfd_read(target.tokens)
+        except BlockingIOError:
+            break
+        count += 1
+    if count:
+        os.eventfd_write(target.tokens, count)
+    return count
+
+
+# -- states
+
+
+def test_a_target_with_an_address_begins_up_and_unproven(known):
+    found = known(app(target("t"))).find("web", "t")
+    assert (found.state, found.why) == (State.UP, "not checked yet")
+    assert found.endpoints == ((int(socket.AF_INET), ("127.0.0.1", 80)),)
+
+
+def test_a_unix_target_needs_no_name(known):
+    targets = known(app(Target("t", Address(path="/run/x.sock"))))
+    assert targets.find("web", "t").endpoints == ((int(socket.AF_UNIX), "/run/x.sock"),)
+    assert targets.by_host == {}
+
+
+@pytest.mark.parametrize("state", State)
+def test_its_state_is_what_the_checks_say(known, state):
+    targets = known(app(target("t"), target("other")))
+    assert targets.found(finding(state)) is targets.find("web", "t")
+    assert (targets.find("web", "t").state, targets.find("web", "t").why) == (state, "refused (fall 1/1)")
+    assert targets.find("web", "other").state is State.UP
+
+
+def test_checks_speak_of_the_target_of_their_own_app(known):
+    targets = known(app(target("t")), app(target("t"), name="shop"))
+    targets.found(finding(State.DOWN, app="shop"))
+    assert [item.state for item in targets] == [State.UP, State.DOWN]
+
+
+@pytest.mark.parametrize("health", State)
+def test_a_disabled_target_is_down_whatever_the_checks_say(known, health):
+    targets = known(app(target("t", disabled=True)))
+    targets.found(finding(health))
+    assert targets.find("web", "t").state is State.DOWN
+    assert targets.find("web", "t").why == "disabled in the configuration"
+
+
+def test_a_disabled_target_is_not_probed(known):
+    targets = known(app(target("t", disabled=True), target("other")))
+    assert set(targets.apps["web"].endpoints()) == {"other"}
+
+
+def test_a_name_without_an_answer_is_down_and_then_what_the_checks_say(known):
+    targets = known(app(target("t", host="db.internal", port=5432)))
+    found = targets.find("web", "t")
+    assert not targets.is_resolved()
+    assert (found.state, found.why) == (State.DOWN, "db.internal is not resolved yet")
+    assert targets.answered(Answer("db.internal", (ONE, TWO), "")) == [found]
+    assert targets.is_resolved()
+    assert found.state is State.UP
+    assert [(family, sockaddr[:2]) for family, sockaddr in found.endpoints] == [
+        (ONE[0], ("127.0.0.1", 5432)), (TWO[0], ("::1", 5432)),
+    ]  # fmt: skip
+    targets.found(finding(State.DRAINING))
+    assert found.state is State.DRAINING
+
+
+def test_a_name_that_was_never_found_says_why_and_holds_up_nobody(known):
+    targets = known(app(target("t", host="db.internal")))
+    targets.answered(Answer("db.internal", (), "Name or service not known"))
+    assert targets.is_resolved()
+    assert targets.find("web", "t").state is State.DOWN
+    assert targets.find("web", "t").why == "Name or service not known"
+
+
+def test_a_name_that_is_lost_keeps_its_last_good_answer(known):
+    targets = known(app(target("t", host="db.internal")))
+    targets.answered(Answer("db.internal", (ONE,), ""))
+    targets.answered(Answer("db.internal", (ONE,), "Temporary failure in name resolution"))
+    assert targets.find("web", "t").state is State.UP
+    assert targets.is_resolved()
+
+
+def test_one_answer_is_for_every_target_of_that_name_each_with_its_port(known):
+    shop = app(target("c", "db", 3), target("d", "other"), name="shop")
+    targets = known(app(target("a", "db", 1), target("b", "db", 2)), shop)
+    assert set(targets.by_host) == {"db", "other"}
+    assert [found.config.name for found in targets.answered(Answer("db", (ONE,), ""))] == ["a", "b", "c"]
+    assert [found.endpoints[0][1][1] for found in targets if found.endpoints] == [1, 2, 3]
+    assert not targets.is_resolved()
+    targets.answered(Answer("other", (), "no"))
+    assert targets.is_resolved()
+
+
+def test_an_answer_nobody_asked_for_changes_nothing(known):
+    targets = known(app(target("t")))
+    assert targets.answered(Answer("stranger", (ONE,), "")) == []
+    assert targets.is_resolved()
+
+
+# -- what the workers are told
+
+
+def test_a_change_tells_state_and_addresses(known):
+    targets = known(app(target("t")))
+    targets.found(finding(State.DOWN))
+    wanted = TargetChanged("web", "t", "down", ((int(socket.AF_INET), ("127.0.0.1", 80)),))
+    assert targets.find("web", "t").change() == wanted
+
+
+def test_the_view_of_an_app_is_all_that_a_worker_needs(known):
+    targets = known(app(target("a", weight=5, max_connections=1), target("b", backup=True, disabled=True)))
+    view = targets.apps["web"].view()
+    assert (view.name, view.balance, view.retries) == ("web", "round_robin", 3)
+    assert [(item.name, item.weight, item.backup, item.limited, item.state) for item in view.targets] == [
+        ("a", 5, False, True, "up"), ("b", 1, True, False, "down"),
+    ]  # fmt: skip
+
+
+def test_every_target_has_counters_of_its_own(known):
+    targets = known(app(target("a"), target("b")), app(target("a"), name="shop"))
+    assert [item.slot for item in targets] == [PROCESS_SLOTS + n * TARGET_SLOTS for n in range(3)]
+    assert targets.slots == PROCESS_SLOTS + 3 * TARGET_SLOTS
+    assert repr(targets) == f"<Targets of 2 apps, {targets.slots} slots>"
+
+
+# -- tokens
+
+
+def test_a_limited_target_has_as_many_tokens_as_connections(known):
+    targets = known(app(target("a", max_connections=3), target("b")))
+    assert tokens(targets.find("web", "a")) == 3
+    assert targets.find("web", "b").tokens == -1
+    assert not os.get_inheritable(targets.find("web", "a").tokens)
+
+
+def test_the_tokens_of_a_dead_workers_sessions_come_back(known):
+    targets = known(app(target("a", max_connections=3), target("b", max_connections=5), target("c")))
+    a, b, c = targets
+    for item in (a, a, b):
+        os.eventfd_read(item.tokens)
+    targets.give_back_tokens({a.slot: 2, b.slot: 0, c.slot: 4, 1: 6})
+    assert [tokens(a), tokens(b)] == [3, 4]
+
+
+def test_a_gauge_that_is_not_positive_gives_nothing_back(known):
+    targets = known(app(target("a", max_connections=3)))
+    (a,) = targets
+    targets.give_back_tokens({a.slot: -2})
+    targets.give_back_tokens({})
+    assert tokens(a) == 3
+
+
+def test_close_gives_every_semaphore_back():
+    before = len(os.listdir("/proc/self/fd"))
+    targets = Targets((app(*(target(f"t{n}", max_connections=1) for n in range(10))),))
+    assert len(os.listdir("/proc/self/fd")) == before + 10
+    targets.close()
+    targets.close()
+    assert len(os.listdir("/proc/self/fd")) == before
