@@ -134,7 +134,12 @@ def test_without_a_thread_to_be_had_sessions_stay_and_go_on(monkeypatch):
 def test_a_bug_on_arrival_ends_one_session_and_not_the_thread():
     with House(relays=True) as house:
         met = []
-        house.relays._on_error = lambda call, error: (met.append(error), call.__self__.kill(Reason.INTERNAL_ERROR, Side.PROXY))
+
+        def on_error(call, error):
+            met.append(error)
+            call.__self__.kill(Reason.INTERNAL_ERROR, Side.PROXY)
+
+        house.relays._on_error = on_error
         client, server, session = house.pair()
         broken = session.arrive
 

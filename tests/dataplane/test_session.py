@@ -237,7 +237,7 @@ def test_a_reader_that_stopped_is_ended_by_idle_not_before():
 def test_fin_and_reset_in_one_report_are_a_reset(order):
     """After a FIN recv says 0, whatever came behind it."""
     with House() as house:
-        client, server, session = house.pair()
+        client, server, _session = house.pair()
         one, other = (client, server) if order[0] == "client" else (server, client)
         one.sendall(b"last words")
         one.shutdown(socket.SHUT_WR)
