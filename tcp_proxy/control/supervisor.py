@@ -74,6 +74,7 @@ class Supervisor:
         self._spawned = 0
         self._birth = f"{int(time.time()):x}"
         self._is_serving = self._said_ready = False
+        self._needs_restart = self._is_killing = False
         self._stop_signal = 0
         self._stopped_at = 0.0
         self._cut = 0
@@ -125,7 +126,7 @@ class Supervisor:
             return
         self._is_serving = True
         for worker in self._workers.values():
-            self._lend_listeners(worker)
+            self._tell(worker, self._lend_listeners)
         self._say_ready()
 
     def _say_ready(self) -> None:
@@ -149,9 +150,33 @@ class Supervisor:
                 self._start_worker(index)
 
     def _start_worker(self, index: int) -> None:
-        spawned, self._prestarted = self._prestarted or Spawned(), None
-        worker = self._workers[index] = Worker(self._loop, index, spawned, self._received, self._worker_ended)
+        """Whatever is missing for it (descriptors, processes, memory) may be there later: the supervisor lives on."""
+        try:
+            worker = self._workers[index] = self._spawn(index)
+        except OSError as error:
+            logger.error("worker %d cannot be started: %s", index, error)  # noqa: TRY400
+            self._try_again(index, max(BACKOFF_FIRST, self._next_wait(index)))
+            return
         self._spawned += 1
+        self._tell(worker, self._introduce)
+
+    def _spawn(self, index: int) -> Worker:
+        spawned, self._prestarted = self._prestarted or Spawned(), None
+        try:
+            return Worker(self._loop, index, spawned, self._received, self._worker_ended)
+        except OSError:
+            spawned.discard()
+            raise
+
+    def _tell(self, worker: Worker, tell: Callable[[Worker], None]) -> None:
+        """A worker that cannot be handed what it needs would miss it for ever: it is ended, and another one started."""
+        try:
+            tell(worker)
+        except OSError as error:
+            logger.error("worker %d (pid %d) cannot be given its descriptors: %s", worker.index, worker.pid, error)  # noqa: TRY400
+            worker.kill()
+
+    def _introduce(self, worker: Worker) -> None:
         descriptors = [self._memory_fd]
         write_fd = -1
         if self._access_log is not None:
@@ -159,21 +184,23 @@ class Supervisor:
             self._access_log.attach(read_fd)
             descriptors.append(write_fd)
         snapshot = Snapshot(
-            worker=index,
+            worker=worker.index,
             workers=self._count,
             incarnation=f"{self._birth}.{self._spawned}",
             rows=len(self._memory.rows),
             slots=self._memory.slots,
-            first_row=self._first_row(index),
+            first_row=self._first_row(worker.index),
             records=self._access_log is not None,
             log_level=self._config.log.level,
             grace=self._config.shutdown_grace,
             apps=tuple(app.view() for app in self._targets.apps.values()),
             descriptors=len(descriptors),
         )
-        worker.send(snapshot, descriptors)
-        if write_fd >= 0:
-            os.close(write_fd)
+        try:
+            worker.send(snapshot, descriptors)
+        finally:
+            if write_fd >= 0:
+                os.close(write_fd)
         limited = [target for target in self._targets if target.tokens >= 0]
         for part in _parts(limited):
             worker.send(Limits(tuple(t.slot for t in part), len(part)), [t.tokens for t in part])
@@ -211,22 +238,36 @@ class Supervisor:
         del self._workers[worker.index]
         lost = self._count_out(worker)
         if self._stop_signal:
+            if not worker.has_ended_well and not self._is_killing:
+                self._say_ended(worker, explanation, lost)
             self._close_listeners()
             if not self._workers:
                 self._loop.stop()
             return
-        logger.error("worker %d (pid %d) ended: %s; %d sessions ended with it", worker.index, worker.pid, explanation, lost)
         if worker.has_wrong_version:
-            logger.error("the installed tcp_proxy is another version than the one that runs: restart needed")
             self._not_before[worker.index] = float("inf")
+            if not self._needs_restart:
+                self._needs_restart = True
+                logger.error("the installed tcp_proxy is another version than the one that runs: restart needed")
             return
-        wait = 0.0
+        self._say_ended(worker, explanation, lost)
         if self._loop.now - worker.started < HEALTHY_AFTER:
-            wait = self._backoff.get(worker.index, 0.0)
-            self._backoff[worker.index] = min(BACKOFF_MOST, max(BACKOFF_FIRST, wait * 2))
+            self._try_again(worker.index, self._next_wait(worker.index))
         else:
             self._backoff.pop(worker.index, None)
-        self._not_before[worker.index] = self._loop.now + wait
+            self._try_again(worker.index, 0.0)
+
+    def _say_ended(self, worker: Worker, explanation: str, lost: int) -> None:
+        logger.error("worker %d (pid %d) ended: %s; %d sessions ended with it", worker.index, worker.pid, explanation, lost)
+
+    def _next_wait(self, index: int) -> float:
+        """0 seconds at first, then BACKOFF_FIRST and twice as long each time."""
+        wait = self._backoff.get(index, 0.0)
+        self._backoff[index] = min(BACKOFF_MOST, max(BACKOFF_FIRST, wait * 2))
+        return wait
+
+    def _try_again(self, index: int, wait: float) -> None:
+        self._not_before[index] = self._loop.now + wait
         self._loop.call_later(wait, self._manage_workers)
 
     def _count_out(self, worker: Worker) -> int:
@@ -313,6 +354,7 @@ class Supervisor:
         if self._stop_signal:
             logger.warning("a second %s: ending at once", signal.Signals(number).name)
             self._status = 128 + number
+            self._is_killing = True
             for worker in self._workers.values():
                 worker.kill()
             return
@@ -343,6 +385,7 @@ class Supervisor:
             self._listening.clear()
 
     def _kill_the_rest(self) -> None:
+        self._is_killing = True
         for worker in self._workers.values():
             logger.error("worker %d (pid %d) did not end in time: it is killed", worker.index, worker.pid)
             worker.kill()

@@ -108,6 +108,10 @@ class Worker:
     def has_wrong_version(self) -> bool:
         return self._process.returncode == WRONG_VERSION
 
+    @property
+    def has_ended_well(self) -> bool:
+        return self._process.returncode == 0
+
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         self._channel.send(message, descriptors)
 
