@@ -61,7 +61,7 @@ class Names:
 
     def idle(self):
         """Every look-up that was asked for is over and its answer is heard."""
-        self.bench.until(lambda: "0 look-ups" in repr(self.resolver), "the end of all look-ups")
+        self.bench.until(lambda: ", 0 look-ups" in repr(self.resolver), "the end of all look-ups")
 
     def take(self):
         self.idle()

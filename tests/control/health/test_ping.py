@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import socket
 import struct
 import subprocess
@@ -10,7 +11,7 @@ import sys
 
 import pytest
 
-from kit.waiting import PATIENCE
+from kit.waiting import PATIENCE, wait_until
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import ping
 from tests.control.health.bench import Bench, in_own_network, no_descriptors, sockets
@@ -175,6 +176,9 @@ def test_a_link_local_address_keeps_its_interface(allowed):
 
     def play():
         subprocess.run(["ip", "address", "add", "fe80::1/64", "dev", "lo", "nodad"], check=True)
+        routes = pathlib.Path("/proc/thread-self/net/ipv6_route")
+        local = "fe800000000000000000000000000001 80"
+        wait_until(lambda: local in routes.read_text(), "the route of the new address: the kernel makes it later")
         with Bench() as bench:
             result = probe(bench, (socket.AF_INET6, ("fe80::1", 0, 0, 1)))
         assert result.success is True
