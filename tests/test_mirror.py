@@ -6,20 +6,8 @@ HOME = pathlib.Path(__file__).parents[1]
 
 ELSEWHERE = {
     "__main__.py": "tests/kit/proxy.py starts the program this way",
-    "cli.py": "tests/system/test_command_line.py",
-    "channel.py": "tests/system",
-    "messages.py": "tests/system",
-    "counters.py": "tests/dataplane/test_apps.py",
-    "socket_options.py": "tests/dataplane",
     "sansio/reasons.py": "tests/system/test_resets.py",
-    "dataplane/worker.py": "tests/system/test_lives.py",
-    "control/sockets.py": "tests/system/test_addresses.py",
-    "control/supervisor.py": "tests/system",
-    "control/targets.py": "tests/system/test_health.py",
-    "control/workers.py": "tests/system/test_lives.py",
-    "control/resolver.py": "tests/system/test_addresses.py",
     "control/health/probe.py": "tests/control/health/test_tcp.py",
-    "control/health/runner.py": "tests/system/test_health.py",
 }
 
 

@@ -25,8 +25,8 @@ def echo_once(peer):
 class Load:
     """`failures` are (stage, error): "connect" when connect() itself failed, "session" when it had succeeded."""
 
-    def __init__(self, port, clients=8, talk=echo_once, host="127.0.0.1"):
-        self._port, self._host, self._talk = port, host, talk
+    def __init__(self, port, clients=8, talk=echo_once, host="127.0.0.1", connect_seconds=PATIENCE):
+        self._port, self._host, self._talk, self._connect_seconds = port, host, talk, connect_seconds
         self._stopping = threading.Event()
         self._changed = threading.Condition()
         self.done = 0
@@ -69,7 +69,7 @@ class Load:
         while not self._stopping.is_set():
             stage = "connect"
             try:
-                with connect(self._port, self._host) as peer:
+                with connect(self._port, self._host, seconds=self._connect_seconds) as peer:
                     stage = "session"
                     answer = self._talk(peer)
             except (OSError, AssertionError) as error:

@@ -97,8 +97,8 @@ class Proxy:
 
     def wait_ready(self, seconds=20.0):
         """Until it serves; then remember what it looks like when it has nothing to do."""
-        self.wait_log("ready:", seconds)
-        self._remember()
+        line = self.wait_log("ready:", seconds)
+        self._remember(listeners=int((re.findall(r"on (\d+) listeners", line) or [0])[0]))
         return self
 
     def starts(self, seconds=20.0):
@@ -253,9 +253,15 @@ class Proxy:
 
     def _leaks(self):
         """The descriptors of the supervisor and of each worker, waited for: the last sessions may be ending."""
+        found = []
+
+        def nothing_left():
+            found[:] = self._leaks_now()
+            return not found
+
         with contextlib.suppress(TimeoutError):
-            wait_until(lambda: not any(True for _ in self._leaks_now()), "everything given back", 5.0)
-        return self._leaks_now()
+            wait_until(nothing_left, "everything given back", 5.0)
+        return found
 
     def _leaks_now(self):
         for pid in self.family():
@@ -267,9 +273,8 @@ class Proxy:
             for kind, allowed in spare.items():
                 if not 0 <= now[kind] - before[kind] <= allowed:
                     yield f"process {pid}: {now[kind]} of kind {kind}, {before[kind]} after the start, spare {allowed}"
-            states = procfs.tcp_sockets(pid)
-            if set(states) - {"LISTEN"}:
-                yield f"process {pid} has TCP sockets in states {dict(states)}"
+            if now["socket"] != before["socket"]:  # else they are those of the start, none of which is in CLOSE_WAIT
+                yield f"process {pid} has TCP sockets in states {dict(procfs.tcp_sockets(pid))}"
             if pid != self.pid and procfs.waiting_in_pipes(pid):
                 yield f"process {pid}: {procfs.waiting_in_pipes(pid)} bytes lie in its pipes"
             if procfs.resident(pid) - before["resident"] > GROWTH:
@@ -277,16 +282,24 @@ class Proxy:
 
     # -- helpers
 
-    def _remember(self):
-        wait_until(lambda: self._settled(), "descriptors that stay the same after the start")
-        for pid in self.family():
+    def _remember(self, listeners):
+        """Clients may come as soon as it is ready; but the workers are complete only when they hold every listener."""
+        family = self.family()
+        for pid in self.workers():
+            wait_until(lambda pid=pid: procfs.kinds(pid)["socket"] > listeners, "the listeners are lent")
+        if self._has_checks():  # the first probes come at once
+            wait_until(lambda: self._settled(family), "no TCP socket but those that listen")
+        for pid in family:
             self.baseline[pid] = {
                 **procfs.kinds(pid), "threads": procfs.threads(pid), "resident": procfs.resident(pid),
             }  # fmt: skip
 
-    def _settled(self):
-        """The first probes and the first names are done: no TCP socket but those that listen."""
-        return all(set(procfs.tcp_sockets(pid)) <= {"LISTEN"} for pid in self.family())
+    def _has_checks(self):
+        apps = self.config.get("apps", []) if isinstance(self.config, dict) else []
+        return any(app.get("health", {}) != [] for app in apps)
+
+    def _settled(self, family):
+        return all(set(procfs.tcp_sockets(pid)) <= {"LISTEN"} for pid in family)
 
     def _write(self, config):
         if not isinstance(config, dict):

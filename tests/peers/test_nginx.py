@@ -84,7 +84,7 @@ def test_nginx_stream_proxy_connect_timeout(proxy, service, target):
         program = proxy(targets=[hole, alive], timeouts={"connect": 0.4})
         watch = Stopwatch()
         assert answer(program, 2) == {"alive": 2}
-        assert 0.35 < watch.seconds < 2
+        assert 0.35 < watch.seconds < 8
 
 
 def test_nginx_stream_upstream_round_robin(proxy, service):
@@ -226,7 +226,7 @@ def test_nginx_stream_tcp_nodelay(proxy, target):
         client.send(bytes([number]))
         server.expect(bytes([number])).send(bytes([number]))
         client.expect(bytes([number]))
-    assert watch.seconds < 2
+    assert watch.seconds < 8
 
 
 @pytest.mark.parametrize("path", ["copy", "splice"])
@@ -254,7 +254,7 @@ def test_nginx_worker_shutdown_timeout_stream(proxy, target):
     server.expect(b"x")
     watch = Stopwatch()
     assert program.stop() == 0
-    assert watch.seconds < 2
+    assert watch.seconds < 8
     client.expect_rst()
 
 

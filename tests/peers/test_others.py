@@ -245,7 +245,7 @@ def test_pgbouncer_shutdown_wait_for_clients(proxy, target):
     server.expect_fin()
     watch = Stopwatch()
     assert program.wait() == 0
-    assert watch.seconds < 1.5
+    assert watch.seconds < 6
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -278,7 +278,7 @@ def test_pgbouncer_server_connect_timeout_establish(proxy, target):
         program = proxy(targets=[hole], timeouts={"connect": 0.3})
         watch = Stopwatch()
         program.connect().expect_rst()
-        assert 0.25 < watch.seconds < 1.5
+        assert 0.25 < watch.seconds < 6
     record = program.record()
     assert (record["reason"], record["errno"]) == ("connect_failed", "ETIMEDOUT")
 

@@ -31,7 +31,7 @@ def test_a_reader_that_stops_for_5_s_while_64_mib_wait(proxy, target, service):
     wait_until(lambda: settled(lambda: server.sent), "back-pressure")
     cpu, watch = program.cpu_seconds(), Stopwatch()
     slowest = 0.0
-    while watch.seconds < 5:
+    while watch.seconds < 20:
         one = Stopwatch()
         with program.connect(echo_port) as other:
             other.send(b"are you there?").expect(b"are you there?").fin().expect_fin()

@@ -1,6 +1,8 @@
 """Checks from outside: who is asked, when, what the log says of it, and what it means for sessions old and new."""
 
+import json
 import os
+from datetime import datetime
 
 import pytest
 
@@ -20,7 +22,7 @@ def test_the_first_round_comes_at_once(proxy, service):
     watch = Stopwatch()
     program = proxy(targets=[echo], health={"interval": 60})
     program.wait_log(f"target {echo.address} is up")
-    assert watch.seconds < 3
+    assert watch.seconds < 12
     assert echo.accepted == 1
 
 
@@ -173,13 +175,12 @@ def test_targets_are_probed_side_by_side(proxy, service, target, servers):
     for hole in holes:
         servers.enter_context(clog(hole))
     echo = service()
-    watch = Stopwatch()
     program = proxy(targets=[*holes, echo], health={"interval": 2, "timeout": 1})
-    program.wait_log(f"target {echo.address} is up")
-    assert watch.seconds < 2
-    for hole in holes:
-        program.wait_log(f"target {hole.address} is down .*no answer", seconds=4)
-    assert watch.seconds < 4
+    news = [program.wait_log(f"target {echo.address} is up")]
+    news += [program.wait_log(f"target {hole.address} is down .*no answer", seconds=10) for hole in holes]
+    up, *downs = [datetime.fromisoformat(json.loads(line)["time"]) for line in news]
+    assert up < min(downs)
+    assert (max(downs) - min(downs)).total_seconds() < 0.9, "one after the other they would be a second apart each"
 
 
 def test_one_app_with_a_dead_target_disturbs_no_other_app(proxy, service):

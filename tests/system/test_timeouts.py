@@ -14,7 +14,7 @@ def test_idle_timeout_resets_both_sides(proxy, target):
     watch = Stopwatch()
     client.expect_rst()
     server.expect_rst()
-    assert 0.35 <= watch.seconds < 2
+    assert 0.35 <= watch.seconds < 8
     record = program.record()
     assert (record["reason"], record["ended_by"], record["errno"]) == ("idle_timeout", "proxy", "")
 
@@ -44,7 +44,7 @@ def test_half_closed_timeout_resets_both_sides(proxy, target, first):
     other.expect_fin()
     watch = Stopwatch()
     quiet.expect_rst()
-    assert 0.3 <= watch.seconds < 2
+    assert 0.3 <= watch.seconds < 8
     other.expect_rst()
     record = program.record()
     assert (record["reason"], record["ended_by"]) == ("half_closed_timeout", "proxy")
