@@ -1,0 +1,228 @@
+"""Exit statuses, one clear line for each thing that can be wrong, and no child left behind. Never a traceback."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from kit import procfs
+from kit.ports import free_port
+from kit.proxy import PROGRAM, ROOT, WORKER
+from kit.waiting import Deadline, pause, wait_until
+from tcp_proxy import __version__, cli
+
+NOBODY = 65534
+
+
+def run(folder, *args, before=None, seconds=20, **how):
+    """The program to its end: (status, stdout, stderr). Nothing of it may be left then."""
+    mark = f"cli-{os.getpid()}-{id(folder):x}"
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TCP_PROXY_TEST": mark}
+    done = subprocess.run(
+        [*PROGRAM, *args], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=seconds, check=False, preexec_fn=before, **how,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    wait_until(lambda: not marked(mark), lambda: f"the end of {marked(mark)}")
+    return done.returncode, done.stdout, done.stderr
+
+
+def marked(mark):
+    """Processes that a run has left, by a word in their environment."""
+    left = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and procfs.is_running(int(name)):
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if mark.encode() in file.read():
+                        left.append(int(name))
+            except OSError:
+                continue
+    return left
+
+
+def write(folder, config, name="config.json"):
+    (folder / name).write_text(config if isinstance(config, str) else json.dumps(config))
+    return name
+
+
+def small(**app):
+    return {"workers": 1, "apps": [{"name": "web", "ports": [free_port()], "targets": ["127.0.0.1:9"], "health": [], **app}]}
+
+
+def open_to(folder, uid):
+    """Another user may read what is in there."""
+    for path in (folder, *folder.parents):
+        if path.stat().st_uid == os.geteuid() and path.is_relative_to(folder.parents[2]):
+            path.chmod(0o755)
+
+
+# -- 0
+
+
+def test_version():
+    done = subprocess.run([*PROGRAM, "--version"], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == f"tcp_proxy {__version__}\n"
+
+
+def test_help_names_every_argument(tmp_path):
+    status, out, err = run(tmp_path, "--help")
+    assert (status, err) == (0, "")
+    assert all(word in out for word in ("config", "--check", "--version", "config.json"))
+
+
+def test_check_says_what_there_is_and_binds_nothing(tmp_path):
+    config = small()
+    port = config["apps"][0]["ports"][0]
+    config["pid_file"], config["access_log"] = "x.pid", "x.log"
+    write(tmp_path, config)
+    with socket.create_server(("127.0.0.1", port)):
+        status, out, err = run(tmp_path, "--check", "config.json")
+    assert (status, out, err) == (0, "config.json: right, 1 apps on 1 listeners\n", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"], "no pid file, no log"
+
+
+def test_check_starts_no_process(tmp_path, capsys):
+    path = tmp_path / write(tmp_path, small())
+    before = procfs.children(os.getpid())
+    assert cli.main(["--check", str(path)]) == 0
+    assert procfs.children(os.getpid()) == before
+    assert capsys.readouterr().out.startswith(str(path))
+
+
+# -- 2
+
+
+@pytest.mark.parametrize("args", [(), ("--check",), ("other.json",), ("--check", "other.json")])
+def test_a_missing_file_is_2_and_one_line_that_names_it(tmp_path, args):
+    status, out, err = run(tmp_path, *args)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert ("other.json" if "other.json" in args else "config.json") in err
+
+
+def test_a_folder_or_a_file_that_may_not_be_read_is_2(tmp_path):
+    (tmp_path / "config.json").mkdir()
+    status, _, err = run(tmp_path)
+    assert (status, err.count("\n")) == (2, 1)
+    path = tmp_path / write(tmp_path, small(), "closed.json")
+    path.chmod(0)
+    open_to(tmp_path, NOBODY)
+    status, _, err = run(tmp_path, "closed.json", **({"user": NOBODY} if os.geteuid() == 0 else {}))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "closed.json" in err
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_a_wrong_configuration_is_2_with_all_its_errors(tmp_path, check):
+    write(tmp_path, '{"worker": 1,\n "apps": [{"name": "a", "ports": [0], "targets": []}]}')
+    status, out, err = run(tmp_path, *check)
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) >= 3
+    assert all(line.startswith("config.json:") for line in err.splitlines())
+
+
+@pytest.mark.parametrize("args", [["--nothing"], ["a", "b"], ["--check=1"]])
+def test_wrong_usage_is_2(tmp_path, args):
+    status, _, err = run(tmp_path, *args)
+    assert status == 2
+    assert err.startswith("usage: tcp-proxy")
+
+
+# -- 1
+
+
+def test_a_port_in_use_is_1_and_one_line(tmp_path):
+    config = small()
+    port = config["apps"][0]["ports"][0]
+    write(tmp_path, config)
+    with socket.create_server(("127.0.0.1", port)):
+        status, out, err = run(tmp_path)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"cannot listen on 127.0.0.1:{port} for app 'web': Address already in use")
+
+
+@pytest.mark.parametrize(
+    ("top", "word"),
+    [({"access_log": "no/such/folder/access.log"}, "access.log"), ({"pid_file": "no/such/folder/x.pid"}, "x.pid")],
+)
+def test_a_file_that_cannot_be_written_is_1_and_one_line(tmp_path, top, word):
+    write(tmp_path, {**small(), **top})
+    status, _, err = run(tmp_path)
+    assert (status, err.count("\n")) == (1, 1)
+    assert word in err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user, without privileges")
+def test_without_the_right_to_ping_it_is_1_and_one_line(tmp_path):
+    """In a network of its own, where no group may: what the machine allows is not what is tested."""
+    write(tmp_path, small(health={"type": "ping"}))
+    open_to(tmp_path, NOBODY)
+    command = ["unshare", "--net", "setpriv", f"--reuid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+    done = subprocess.run(
+        [*command, *PROGRAM], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert 'a health check is of type "ping", but this process may not send ICMP' in done.stderr
+    assert "sysctl" in done.stderr
+
+
+def descriptors(count):
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+
+
+@pytest.mark.parametrize("count", range(4, 16))
+def test_too_few_descriptors_to_begin_with_are_1_and_one_line(tmp_path, count):
+    write(tmp_path, small())
+    status, _, err = run(tmp_path, before=descriptors(count))
+    assert (status, err.count("\n")) == (1, 1), err
+    assert "cannot start" in err or "cannot listen" in err
+    assert "Too many open files" in err
+
+
+# -- interrupted
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_moment_of_the_start_leaves_no_child_and_no_traceback(tmp_path, number):
+    """From the first worker on. Before the supervisor has taken the signals over it is 130 or the signal, then 0."""
+    write(tmp_path, small())
+    statuses = set()
+    for wait in range(0, 200, 8):
+        process = subprocess.Popen(
+            PROGRAM, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            family = wait_until(lambda pid=process.pid: workers_of(pid), "the first worker")
+            pause(wait / 1000)
+            process.send_signal(number)
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.communicate()
+        statuses.add(process.returncode)
+        assert "Traceback" not in err, (wait, err)
+        assert process.returncode in {0, 130, -number}
+        wait_until(lambda pids=family: not any(procfs.is_running(pid) for pid in pids), "the end of its worker")
+    assert 0 in statuses or statuses <= {130, -number}
+
+
+def workers_of(pid):
+    deadline = Deadline(10)
+    while not deadline.is_over:
+        found = [child for child, line in procfs.children(pid).items() if WORKER in line]
+        if found:
+            return found
+    return []
+
+
+def test_the_command_of_the_package_is_this_one(tmp_path):
+    code = "import sys; from tcp_proxy.cli import main; sys.exit(main(['nowhere.json']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
