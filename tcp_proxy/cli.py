@@ -8,6 +8,7 @@ This is the only file that knows both wings, the data plane's by the name of its
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CANNOT_START, WRONG_CONFIG, INTERRUPTED = 1, 2, 130
+CANNOT_START, WRONG_CONFIG = 1, 2
 
 
 class CannotStart(Exception):
@@ -32,10 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.check:
         return _check(args.config)
+    # Until the supervisor takes the signals over, Ctrl-C ends us silently; a started worker ends with its channel.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     from tcp_proxy.control.workers import Spawned, raise_descriptor_limit  # noqa: PLC0415  before the slow imports
 
     raise_descriptor_limit()
-    spawned = Spawned()
+    try:
+        spawned = Spawned()
+    except OSError as error:
+        _complain(f"cannot start: no worker process: {error}")
+        return CANNOT_START
     try:
         config = _load(args.config)
         if config is None:
@@ -43,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _serve(config, spawned)
     except CannotStart as error:
         _complain(str(error))
-        return _discarded(spawned, CANNOT_START)
-    except KeyboardInterrupt:  # before the supervisor has taken the signals over
-        return _discarded(spawned, INTERRUPTED)
+    except OSError as error:
+        _complain(f"cannot start: {error}")
+    return _discarded(spawned, CANNOT_START)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,8 +105,6 @@ def _serve(config: "Config", spawned: "Spawned") -> int:
         return Supervisor(config, listening, access_log, spawned).run()
     except (PidFileError, CannotListen) as error:
         raise CannotStart(str(error)) from None
-    except OSError as error:
-        raise CannotStart(f"cannot start: {error}") from error
     finally:
         if pid_file is not None:
             pid_file.release()

@@ -238,7 +238,7 @@ class Supervisor:
         del self._workers[worker.index]
         lost = self._count_out(worker)
         if self._stop_signal:
-            if not worker.has_ended_well and not self._is_killing:
+            if not (worker.has_ended_well or worker.has_wrong_version or self._is_killing):
                 self._say_ended(worker, explanation, lost)
             self._close_listeners()
             if not self._workers:

@@ -158,14 +158,22 @@ def test_few_descriptors_are_no_end_either(started, service, spare):
     client = program.connect().send(b"x")
     wait_until(lambda: program.count_log("cannot be") or client.unacknowledged == 0, "what happens")
     resource.prlimit(program.pid, resource.RLIMIT_NOFILE, limit)
-    for started_with_too_few in program.workers():
-        os.kill(started_with_too_few, signal.SIGKILL)
+    wait_until(lambda: has_good_worker(program, limit), "a worker that did not inherit too few")
     client.close()
     program.connect().send(b"x").expect(b"x")
     program.close_clients()
     wait_until(lambda: len(procfs.descriptors(program.pid)) == before, "as many descriptors as before")
     program.baseline.clear()
     program.uncounted = None
+
+
+def has_good_worker(program, limit):
+    good = False
+    for pid in program.workers():
+        good = resource.prlimit(pid, resource.RLIMIT_NOFILE) == limit
+        if not good:
+            os.kill(pid, signal.SIGKILL)
+    return good
 
 
 def free_numbers(pid):
