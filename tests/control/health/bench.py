@@ -1,10 +1,11 @@
-"""A loop that the test turns by hand, on a clock that it turns too; a scripted kind of check; a network of one's own."""
+"""A loop and a runner that the test turns by hand, clock included; a scripted kind of check; a network of one's own."""
 
 import ctypes
 import errno
 import fcntl
 import os
 import pathlib
+import queue
 import resource
 import socket
 import struct
@@ -14,12 +15,16 @@ from contextlib import contextmanager
 import pytest
 
 from kit.clock import Clock
-from kit.waiting import Deadline
+from kit.waiting import PATIENCE, Deadline
 from tcp_proxy.control.health.probe import Result
+from tcp_proxy.control.health.runner import HealthRunner
+from tcp_proxy.control.resolver import endpoints
 from tcp_proxy.loop import Loop
+from tcp_proxy.sansio.address import Address
 
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+EVEN = 0.5  # the draw that makes an interval exactly what it says
 
 
 class Bench:
@@ -86,6 +91,59 @@ class ScriptedProbe:
     def cancel(self):
         if self in self.kind.probes:
             self.kind.probes.remove(self)
+
+
+class Hand:
+    """A runner that the test turns by hand. `findings` is what it reported and nobody has taken yet."""
+
+    def __init__(self, bench, *checks, draw=lambda: EVEN):
+        self.findings = []
+        self.bench = bench
+        self.runner = HealthRunner("shop", checks, self.findings.append, loop=bench.loop, draw=draw)
+
+    def set_targets(self, **targets):
+        self.runner.set_targets({name: tuple(where) for name, where in targets.items()})
+        self.bench.settle()
+
+    def probe_now(self, name):
+        self.runner.probe_now(name)
+        self.bench.settle()
+
+    def take(self):
+        """(target, state) of each new finding."""
+        found = [(finding.target, finding.state.value) for finding in self.findings]
+        self.findings.clear()
+        return found
+
+
+class Running:
+    """A runner in its own thread, on the real clock."""
+
+    def __init__(self, *checks, app="shop", **targets):
+        self.findings = queue.SimpleQueue()
+        self.runner = HealthRunner(app, checks, self.findings.put)
+        self.runner.set_targets({name: tuple(where) for name, where in targets.items()})
+
+    def __enter__(self):
+        self.runner.start()
+        return self
+
+    def __exit__(self, *_):
+        self.runner.stop()
+
+    def next(self):
+        return self.findings.get(timeout=PATIENCE)
+
+    def until(self, target, state):
+        while True:
+            finding = self.next()
+            if (finding.target, finding.state) == (target, state):
+                return finding
+
+
+def at(server):
+    """The endpoints of a `target()` or `service()`."""
+    return endpoints(Address(server.host, server.port), ())
 
 
 def sockets():

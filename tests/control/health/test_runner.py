@@ -1,29 +1,18 @@
-"""The health thread of an app: when it probes, what it makes of the results, and that nothing outlives it."""
+"""The health thread of an app, turned by hand: when it probes, and what it makes of the results."""
 
-import contextlib
 import itertools
 import logging
-import queue
-import select
 import socket
-import threading
 
 import pytest
 
-from kit.clogged import clog
-from kit.ports import free_port
-from kit.waiting import PATIENCE, Stopwatch, wait_until
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import runner as module
-from tcp_proxy.control.health.ping import permission_error
-from tcp_proxy.control.health.runner import Finding, HealthRunner
-from tcp_proxy.control.resolver import endpoints
-from tcp_proxy.sansio.address import Address
+from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.sansio.verdict import State
-from tests.control.health.bench import Bench, Scripted, no_descriptors, sockets
+from tests.control.health.bench import Bench, Hand, Scripted
 
 A, B, C = ((socket.AF_INET, (f"127.0.0.{n}", 80)) for n in (1, 2, 3))
-EVEN = 0.5  # the draw that makes an interval exactly what it says
 
 
 @pytest.fixture
@@ -42,58 +31,6 @@ def script(monkeypatch):
 
 def scripted(**check):
     return Check(type="scripted", **check)
-
-
-class Hand:
-    """A runner that the test turns by hand. `findings` is what it reported and nobody has taken yet."""
-
-    def __init__(self, bench, *checks, draw=lambda: EVEN):
-        self.findings = []
-        self.bench = bench
-        self.runner = HealthRunner("shop", checks, self.findings.append, loop=bench.loop, draw=draw)
-
-    def set_targets(self, **targets):
-        self.runner.set_targets({name: tuple(where) for name, where in targets.items()})
-        self.bench.settle()
-
-    def probe_now(self, name):
-        self.runner.probe_now(name)
-        self.bench.settle()
-
-    def take(self):
-        """(target, state) of each new finding."""
-        found = [(finding.target, finding.state.value) for finding in self.findings]
-        self.findings.clear()
-        return found
-
-
-class Running:
-    """A runner in its own thread, on the real clock."""
-
-    def __init__(self, *checks, app="shop", **targets):
-        self.findings = queue.SimpleQueue()
-        self.runner = HealthRunner(app, checks, self.findings.put)
-        self.runner.set_targets({name: tuple(where) for name, where in targets.items()})
-
-    def __enter__(self):
-        self.runner.start()
-        return self
-
-    def __exit__(self, *_):
-        self.runner.stop()
-
-    def next(self):
-        return self.findings.get(timeout=PATIENCE)
-
-    def until(self, target, state):
-        while True:
-            finding = self.next()
-            if (finding.target, finding.state) == (target, state):
-                return finding
-
-
-def at(server):
-    return endpoints(Address(server.host, server.port), ())
 
 
 # -- when it probes
@@ -221,21 +158,7 @@ def test_asking_for_what_is_not_there_does_nothing(bench, script):
     assert script.begun == 0
 
 
-def test_an_asked_for_probe_finds_a_dead_target(free_port, service):
-    echo = service()
-    with Running(Check(interval=3600.0), a=at(echo)) as running:
-        running.until("a", State.UP)
-        echo.close()
-        running.runner.probe_now("a")
-        assert "ECONNREFUSED" in running.until("a", State.DOWN).evidence
-
-
 # -- targets come and go
-
-
-def test_targets_may_be_set_before_the_start(service):
-    with Running(Check(), a=at(service())) as running:
-        assert running.next().state is State.UP
 
 
 def test_a_target_that_left_is_probed_no_more(bench, script):
@@ -417,137 +340,6 @@ def test_an_error_of_this_machine_on_one_address_leaves_the_verdict_to_the_other
     assert hand.take() == [("a", "down")]
 
 
-def test_too_few_descriptors_for_real(bench, target, caplog):
-    server = target()
-    hand = Hand(bench, Check(interval=10.0))
-    with no_descriptors(), caplog.at_level(logging.WARNING):
-        hand.set_targets(a=at(server))
-        bench.turn(10.0)
-        bench.turn(10.0)
-    assert hand.take() == []
-    assert [record.message for record in caplog.records] == [
-        f"app shop: target a cannot be checked: tcp 127.0.0.1:{server.port}: too many open files (EMFILE)"
-    ]
-    bench.turn(10.0)
-    bench.until(lambda: hand.findings)
-    assert hand.take() == [("a", "up")]
-    hand.runner.stop()
-
-
-# -- real targets, real time
-
-
-def test_all_kinds_of_targets(service, tmp_path, free_port):
-    """IPv6 ones too: the original failed on them."""
-    one, six = service(), service(host="::1")
-    service(path=tmp_path / "s")
-    with Running(
-        Check(),
-        one=at(one),
-        six=at(six),
-        local=endpoints(Address(path=str(tmp_path / "s")), ()),
-        dead=endpoints(Address("::1", free_port()), ()),
-    ) as running:
-        found = {finding.target: finding for finding in (running.next() for _ in range(4))}
-    assert {name: finding.state.value for name, finding in found.items()} == {
-        "one": "up", "six": "up", "local": "up", "dead": "down",
-    }  # fmt: skip
-    assert found["six"].evidence == f"tcp [::1]:{six.port}: accepted (first result)"
-
-
-@pytest.mark.skipif(permission_error() is not None, reason="this user may not send ICMP")
-def test_ping_and_tcp_together(service):
-    echo = service()
-    with Running(Check(type="ping"), Check(), a=at(echo), b=endpoints(Address("::1", free_port()), ())) as running:
-        assert running.until("b", State.DOWN).changed
-        running.runner.set_targets({"a": at(echo)})
-    with Running(Check(type="ping"), a=at(echo), b=endpoints(Address("::1", 9), ())) as running:
-        texts = sorted(running.next().evidence.split(" in ")[0] for _ in range(2))
-    assert texts == ["ping 127.0.0.1: answered", "ping ::1: answered"]
-    wait_until(lambda: echo.active == 0, "the end of the probe's connection")
-
-
-def test_one_of_two_addresses_is_enough(service, free_port):
-    echo = service()
-    dead = endpoints(Address("127.0.0.1", free_port()), ())
-    with Running(Check(), a=dead + at(echo), b=dead + endpoints(Address("::1", dead[0][1][1]), ())) as running:
-        found = {finding.target: finding for finding in (running.next() for _ in range(2))}
-    assert found["a"].state is State.UP
-    assert found["b"].state is State.DOWN
-    assert "and 1 more addresses failed" in found["b"].evidence
-
-
-def test_forty_silent_targets_cost_one_timeout(target):
-    hole = target(backlog=0)
-    with clog(hole):
-        watch = Stopwatch()
-        targets = {f"t{n}": at(hole) for n in range(40)}
-        with Running(Check(timeout=0.5, interval=30.0), **targets) as running:
-            found = [running.next() for _ in range(40)]
-        assert 0.45 < watch.seconds < 5.0, "one after another they would take 20 s"
-        assert {finding.target for finding in found} == set(targets)
-        assert {finding.state for finding in found} == {State.DOWN}
-
-
-def test_only_odd_servers_are_checked():
-    """HAProxy: 1be_40srv_odd_health_checks."""
-    with contextlib.ExitStack() as stack:
-        servers = []
-        for _ in range(40):
-            servers.append(sock := stack.enter_context(socket.socket()))
-            sock.bind(("127.0.0.1", 0))
-            sock.listen()
-        where = {f"s{n}": ((socket.AF_INET, sock.getsockname()),) for n, sock in enumerate(servers)}
-        odd = {name: endpoint for n, (name, endpoint) in enumerate(where.items()) if n % 2}
-        with Running(Check(interval=0.2, timeout=0.2), **odd) as running:
-            found = [running.next() for _ in range(20)]
-        assert {(finding.target, finding.state) for finding in found} == {(name, State.UP) for name in odd}
-        ready, _, _ = select.select(servers, [], [], 0)
-        assert ready == servers[1::2]
-
-
-def test_down_and_up_again(service):
-    port = free_port()
-    with Running(Check(interval=0.05, timeout=0.05, rise=2, fall=2), a=((socket.AF_INET, ("127.0.0.1", port)),)) as running:
-        assert running.next().state is State.DOWN
-        for _ in range(2):
-            echo = service(port=port)
-            assert running.next().evidence == f"tcp 127.0.0.1:{port}: accepted (rise 2/2)"
-            echo.close()
-            assert running.next().evidence == f"tcp 127.0.0.1:{port}: connection refused (ECONNREFUSED) (fall 2/2)"
-
-
-# -- the end
-
-
-def test_the_thread_has_the_apps_name_and_ends_with_stop(target):
-    hole = target(backlog=0)
-    with clog(hole):
-        before = sockets()
-        with Running(Check(), app="web", a=at(hole)) as running:
-            assert "health-web" in {thread.name for thread in threading.enumerate()}
-            wait_until(lambda: sockets() == before + 1, "the probe under way")
-        assert "health-web" not in {thread.name for thread in threading.enumerate()}
-        assert sockets() == before
-        running.runner.stop()
-        running.runner.set_targets({"a": at(hole)})
-        running.runner.probe_now("a")
-        assert running.findings.empty()
-
-
-def test_a_runner_that_was_never_started_releases_everything(bench, target):
-    hole = target(backlog=0)
-    with clog(hole):
-        before = sockets()
-        hand = Hand(bench, Check())
-        hand.set_targets(a=at(hole))
-        assert sockets() == before + 1
-        hand.runner.stop()
-        hand.runner.stop()
-        assert sockets() == before
-    HealthRunner("idle", (Check(),), print).stop()
-
-
 def test_an_order_that_comes_too_late_begins_nothing(bench, script):
     """Closing the loop makes the calls that are still queued: a probe that began then would have no owner."""
     hand = Hand(bench, scripted())
@@ -555,27 +347,3 @@ def test_an_order_that_comes_too_late_begins_nothing(bench, script):
     hand.runner.probe_now("a")
     hand.runner.stop()
     assert script.begun == 0
-
-
-def test_orders_from_many_threads_until_the_end(service):
-    """Nothing is lost, nothing raises, nothing is left, whoever asks for what while it stops."""
-    echo = service()
-    running = Running(Check(interval=0.02, timeout=0.02))
-    finished = threading.Event()
-
-    def bother(name):
-        for turn in itertools.count():
-            running.runner.set_targets({name: at(echo), f"{name}-{turn % 3}": at(echo)})
-            running.runner.probe_now(name)
-            if finished.wait(0.001):
-                return
-
-    threads = [threading.Thread(target=bother, args=(f"t{n}",), name=f"bother-{n}") for n in range(3)]
-    with running:
-        for thread in threads:
-            thread.start()
-        for _ in range(50):
-            assert running.next().state is State.UP
-    finished.set()
-    for thread in threads:
-        thread.join()
