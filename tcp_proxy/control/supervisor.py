@@ -46,6 +46,7 @@ from tcp_proxy.sansio.verdict import State
 
 logger = logging.getLogger(__name__)
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 RESOLVE_WAIT = 2.0  # seconds to wait for the first answer of every name before clients are served
 LISTEN_DRAIN = 0.05  # seconds that a closing listener still accepts what is on its way (DESIGN 9.5)
 KILL_MARGIN = 5.0  # seconds after the grace until a worker that has not ended is killed
@@ -335,7 +336,7 @@ class Supervisor:
         theirs.setblocking(False)
         signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         self._wakeup = theirs
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        for number in SIGNALS:
             signal.signal(number, _enqueued)
         self._loop.watch(ours.fileno(), READ, lambda _events: self._signals(ours))
         return ours
@@ -415,6 +416,8 @@ class Supervisor:
         self._targets.close()
         self._memory.close()
         os.close(self._memory_fd)
+        for number in SIGNALS:  # the interpreter, as it ends, gives back only what Python handles: a late signal is nothing
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _enqueued(_number: int, _frame: object) -> None:

@@ -31,6 +31,7 @@ PAUSE_AT = 64  # free descriptors: fewer, and accepting pauses; logs, pipes and 
 RESUME_AT = 128
 PER_SESSION = 2  # descriptors
 LOOK_AGAIN = 0.05  # seconds between two looks whether accepting can go on
+SAY_EVERY = 10.0  # seconds between two pauses that are said: under load they come and go many times a second
 GIVE_WAY = 0.005  # seconds the listeners are left to the other workers
 
 
@@ -55,9 +56,7 @@ class Listener:
 
     def ready(self, _events: int) -> None:
         server, accept, family = self.server, self._accept, self.sock.family
-        if not server.may_accept():
-            return
-        for _ in range(ACCEPTS):
+        for _ in range(server.places()):
             try:
                 fd, address = accept()
             except BlockingIOError:
@@ -99,6 +98,7 @@ class Server:
         self._sessions_begun = 0
         self._full = False
         self._said_full = False  # and has not taken anybody since
+        self._said_at = float("-inf")
         self._ahead = False
         self._others_moved = 0
         self._draining = False
@@ -156,14 +156,16 @@ class Server:
             self._said_full = False
             self._warn(f"accepting goes on: {self.sessions} sessions")
 
-    def may_accept(self) -> bool:
-        if self.free_descriptors < PAUSE_AT:
+    def places(self) -> int:
+        """How many clients may be taken now; accepting has paused when it is none."""
+        spare = self.free_descriptors - PAUSE_AT
+        if spare < 0:
             self.pause(errno.EMFILE)
-            return False
+            return 0
         if self._workers > 1 and not self._draining and self._is_ahead():
             self._give_way()
-            return False
-        return True
+            return 0
+        return min(ACCEPTS, 1 + spare // PER_SESSION)
 
     def pause(self, code: int) -> None:
         """Out of descriptors or memory: take nobody until there is room again."""
@@ -171,8 +173,9 @@ class Server:
             return
         self._full = True
         self._stop_watching()
-        if not self._said_full:
+        if not self._said_full and self._loop.now - self._said_at >= SAY_EVERY:
             self._said_full = True
+            self._said_at = self._loop.now
             self._warn(
                 f"accepting pauses: {os.strerror(code)}; {self.sessions} sessions, "
                 f"{max(0, self.free_descriptors)} descriptors free (raise the limit: ulimit -n)"
