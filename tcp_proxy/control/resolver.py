@@ -126,11 +126,19 @@ class Resolver:
         name.asked_at = self._loop.now
         self._pending += 1
         if len(self._threads) < min(THREADS, self._pending):
-            number = len(self._threads)
-            thread = threading.Thread(target=self._serve, name=f"resolver-{number}", daemon=True)
-            self._threads.append(thread)
+            self._start_thread()
+        if self._threads:
+            self._queue.put(name)
+        else:
+            self._loop.call_soon(self._looked_up, name, (), "no thread could be started for the look-up")
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._serve, name=f"resolver-{len(self._threads)}", daemon=True)
+        try:
             thread.start()
-        self._queue.put(name)
+        except RuntimeError:  # the limit on threads: those that there are do the work, or the next turn tries again
+            return
+        self._threads.append(thread)
 
     def _serve(self) -> None:
         """A resolver thread. Of a name it reads the host, which never changes, and whether it is wanted still."""

@@ -294,6 +294,26 @@ def test_threads_come_when_they_are_needed_and_are_daemons(names):
     assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("resolver-"))
 
 
+def test_without_a_thread_to_be_had_the_next_turn_tries_again(names, monkeypatch):
+    def no_thread(_self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.threading.Thread, "start", no_thread)
+        names.resolver.want("a")
+        assert names.take() == (Answer("a", (), "no thread could be started for the look-up"),)
+    names.bench.turn(31.0)
+    assert names.take() == (Answer("a", (ONE,), ""),)
+    names.dns.stuck.add("slow")
+    names.resolver.want("slow")
+    wait_until(lambda: names.dns.waiting, "the look-up")
+    with monkeypatch.context() as patch:
+        patch.setattr(module.threading.Thread, "start", no_thread)
+        names.resolver.want("b")
+    names.dns.release()
+    names.wait_for("slow", "b")
+
+
 # -- the end
 
 

@@ -117,6 +117,7 @@ class HealthRunner:
         self._report = report
         self._draw = draw
         self._loop = loop or Loop(f"health-{app}")
+        self._loop.on_error = self._bug
         self._thread = threading.Thread(target=self._serve, name=f"health-{app}", daemon=True)
         self._subjects: dict[str, _Subject] = {}
         self._is_over = False
@@ -152,6 +153,10 @@ class HealthRunner:
             self._loop.run()
         finally:
             self._release()
+
+    def _bug(self, call: Callable[..., Any], error: Exception) -> None:
+        """One probe is lost; the thread, and with it the health of all other targets, goes on."""
+        logger.error("app %s: a health check met a bug in %r", self.app, call, exc_info=error)
 
     def _release(self) -> None:
         self._is_over = True  # the loop's close makes the calls that are still queued: they must begin nothing

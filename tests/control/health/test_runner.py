@@ -340,6 +340,22 @@ def test_an_error_of_this_machine_on_one_address_leaves_the_verdict_to_the_other
     assert hand.take() == [("a", "down")]
 
 
+def test_a_bug_costs_one_round_and_not_the_thread(bench, script, monkeypatch, caplog):
+    def broken(*_):
+        raise LookupError("unknown encoding: idna")
+
+    hand = Hand(bench, scripted(interval=10.0))
+    with monkeypatch.context() as patch:
+        patch.setitem(module.KINDS, "scripted", broken)
+        hand.set_targets(a=[A])
+    assert hand.take() == []
+    assert "app shop: a health check met a bug" in caplog.text
+    assert "unknown encoding" in caplog.text
+    bench.turn(11.0)
+    script.answer(True)
+    assert hand.take() == [("a", "up")]
+
+
 def test_an_order_that_comes_too_late_begins_nothing(bench, script):
     """Closing the loop makes the calls that are still queued: a probe that began then would have no owner."""
     hand = Hand(bench, scripted())
