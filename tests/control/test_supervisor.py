@@ -1,5 +1,6 @@
 """The supervisor as a process: what it does when workers die, cannot be started, are of another version; signals."""
 
+import contextlib
 import os
 import pathlib
 import resource
@@ -17,7 +18,7 @@ from kit.waiting import Stopwatch, wait_until
 
 @pytest.fixture
 def started(tmp_path):
-    """started(code, targets): the program with some lines of Python run before it, not ready yet."""
+    """started(targets, code): the program with some lines of Python run before it, not ready yet."""
     running = []
 
     def start(targets, before="", tree=ROOT, **top):
@@ -27,13 +28,11 @@ def started(tmp_path):
         running.append(program := Proxy(config, tmp_path, program=("env", f"PYTHONPATH={tree}", sys.executable, "-c", code)))
         return program
 
-    yield start
-    for program in running:
-        program.close_clients()
-        try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: [program.kill() for program in running])
+        yield start
+        for program in running:
             program.check()
-        finally:
-            program.kill()
 
 
 def ended(program):
