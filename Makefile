@@ -1,9 +1,10 @@
 # Everything a newcomer and CI need. Python 3.11 and make are enough to begin: the virtual environment is made here.
-.PHONY: help run test lint format clean
+.PHONY: help run test bench lint format clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+READY_BENCH := $(VENV)/ready-bench
 PYTHON := $(shell command -v python3.11 || command -v python3)
 
 help: ## this list
@@ -15,9 +16,19 @@ run: $(READY) ## start echo targets and the proxy on config.json, until Ctrl-C
 test: $(READY) ## run the tests; make test ARGS="-k name" for some of them
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(READY) ## ruff, mypy --strict on the package, import contracts
+# The benchmark's settings, e.g. make bench ROUNDS=1 SECONDS=1 ONLY="fresh kept" COMPARE=build/bench/earlier.json
+ROUNDS = 5
+SECONDS = 5
+ONLY =
+COMPARE =
+OUTPUT = build/bench
+
+bench: $(READY_BENCH) ## measure beside HAProxy and nginx (ROUNDS, SECONDS, ONLY, COMPARE, OUTPUT)
+	@exec $(BIN)/python -m benchmarks --rounds '$(ROUNDS)' --seconds '$(SECONDS)' --only '$(ONLY)' --compare '$(COMPARE)' --output '$(OUTPUT)'
+
+lint: $(READY) ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict tcp_proxy
+	$(BIN)/mypy --strict tcp_proxy benchmarks
 	$(BIN)/lint-imports
 
 format: $(READY) ## let ruff sort the imports and lay out the code
@@ -35,4 +46,9 @@ $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is incomplete: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+# The benchmark's table and plot need two packages more.
+$(READY_BENCH): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@

@@ -56,7 +56,7 @@ def test_links_lead_somewhere():
 def test_every_make_target_that_is_named_exists():
     makefile = (HOME / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE))
-    assert targets == {"help", "run", "test", "lint", "format", "clean"}
+    assert targets == {"help", "run", "test", "bench", "lint", "format", "clean"}
     for document in DOCUMENTS:
         assert set(re.findall(r"(?:`|^)make ([a-z]+)", document.read_text(), re.MULTILINE)) <= targets
 

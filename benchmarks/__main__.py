@@ -1,0 +1,85 @@
+"""`make bench`: measure, save, show.
+
+Exit status: 0 every figure was found, 1 something failed, 2 usage or a missing program, 130 interrupted.
+"""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks import results as saved
+from benchmarks import runner
+from benchmarks.measures.registry import MEASURES
+from benchmarks.programs import PACKAGES, Failed, Missing, need
+from benchmarks.report import markdown, print_settings, print_table
+from benchmarks.settings import Settings, parse
+
+OUT = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
+ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main() -> int:
+    settings = parse(sys.argv[1:], list(MEASURES))
+    try:
+        need(PACKAGES)
+        return measure(settings)
+    except (Missing, saved.Unreadable) as error:
+        ERRORS.print(f"bench: {error}", markup=False)
+        return 2
+    except (Failed, TimeoutError) as error:
+        ERRORS.print(f"bench: {error}", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        ERRORS.print("bench: interrupted; everything it started is stopped")
+        return 130
+
+
+def measure(settings: Settings) -> int:
+    measures = [found for name, found in MEASURES.items() if not settings.only or name in settings.only]
+    results = saved.Results(saved.about(settings))
+    print_settings(OUT, results)
+    with progress_bar(runner.estimate(measures, settings)) as progress:
+        runner.run(measures, settings, results, progress)
+    print_table(OUT, measures, results)
+    save(settings, results, markdown(measures, results))
+    for failure in results.failures:
+        ERRORS.print(f"bench: failed: {failure}", markup=False)
+    return 1 if results.failures else 0
+
+
+@contextlib.contextmanager
+def progress_bar(total: float) -> Iterator[runner.Progress]:
+    """Drawn on a terminal only."""
+    columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=ERRORS, transient=True, refresh_per_second=2) as bar:
+        task = bar.add_task("starting", total=total)
+        last = 0.0
+
+        def step(what: str, seconds: float) -> None:
+            nonlocal last
+            bar.update(task, description=what, advance=last)
+            last = seconds
+
+        yield step
+
+
+def save(settings: Settings, results: saved.Results, table: str) -> None:
+    settings.output.mkdir(parents=True, exist_ok=True)
+    stem = settings.output / f"bench-{str(results.about['date'])[:19].replace(':', '')}"
+    stem.with_suffix(".json").write_text(results.as_json())
+    stem.with_suffix(".md").write_text(table)
+    OUT.print(f"saved {stem}.json and {stem}.md")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""The place where it all happens: one temporary folder, the targets, the proxies; nothing of it outlives `with Lab()`."""
+
+import contextlib
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from types import TracebackType
+
+from benchmarks.programs import Program, find, free_ports
+from benchmarks.proxies import ROOT, Contender, Proxy, descriptor_limit
+
+NGINX = """\
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile {descriptors};
+pid {folder}/nginx.pid;
+error_log {folder}/error.log crit;
+events {{ worker_connections 8192; multi_accept on; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
+    uwsgi_temp_path {folder}; scgi_temp_path {folder};
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{ return 200 "hello from nginx\\n"; }}
+    }}
+}}
+"""
+SERVICES = ("http", "bulk", "ping", "echo", "greet")  # the targets, each behind a listener of every proxy
+
+
+class Lab:
+    """Targets are started with the Lab, proxies when they are asked for."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._proxies = contextlib.ExitStack()
+        self._kept: dict[Contender, Proxy] = {}
+        self._folders = 0
+        self.targets: dict[str, int] = {}
+
+    def __enter__(self) -> "Lab":
+        with self._stack:  # an error on the way stops what has been started
+            self.folder = pathlib.Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tcp-proxy-bench-")))
+            self._stack.enter_context(self._proxies)
+            self._start_targets()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def proxy(self, contender: Contender) -> Proxy:
+        """One that runs until release()."""
+        if contender not in self._kept:
+            self._kept[contender] = self._proxies.enter_context(self.fresh(contender))
+        self._kept[contender].check()
+        return self._kept[contender]
+
+    def release(self) -> None:
+        self._kept.clear()
+        self._proxies.close()
+
+    @contextlib.contextmanager
+    def fresh(self, contender: Contender) -> Iterator[Proxy]:
+        """One of its own, that has served nobody yet."""
+        with self.starting(contender) as proxy:
+            proxy.wait_listening()
+            yield proxy
+
+    @contextlib.contextmanager
+    def starting(self, contender: Contender) -> Iterator[Proxy]:
+        """One that may not be ready yet."""
+        proxy = Proxy(contender, self.targets, self.new_folder())
+        try:
+            yield proxy
+        finally:
+            proxy.stop()
+
+    def new_folder(self) -> pathlib.Path:
+        self._folders += 1
+        folder = self.folder / str(self._folders)
+        folder.mkdir()
+        return folder
+
+    def _start_targets(self) -> None:
+        self.targets = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
+        for name, port in self.targets.items():
+            program = Program(self._argv(name, port), self.new_folder(), [port], {**os.environ, "PYTHONPATH": str(ROOT)})
+            self._stack.callback(program.stop)
+            program.wait_listening()
+
+    def _argv(self, name: str, port: int) -> list[object]:
+        if name == "http":
+            folder = self.new_folder()
+            config = folder / "nginx.conf"
+            config.write_text(NGINX.format(port=port, folder=folder, descriptors=descriptor_limit()))
+            user = "user root;" if os.geteuid() == 0 else ""
+            return [find("nginx"), "-p", folder, "-e", folder / "error.log", "-g", user, "-c", config]
+        if name == "bulk":
+            return [find("iperf3"), "-s", "-B", "127.0.0.1", "-p", port]
+        if name == "ping":
+            return [find("sockperf"), "server", "--tcp", "-i", "127.0.0.1", "-p", port]
+        module = {"echo": "benchmarks.helpers.echo", "greet": "benchmarks.helpers.greeter"}[name]
+        return [sys.executable, "-m", module, port]

@@ -1,0 +1,131 @@
+"""The load programs: how each is called, and its answer as figures. Whatever it says of errors is a failure."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.programs import Failed, find
+
+PATIENCE = 30  # seconds beyond the wanted ones
+MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
+SHORT_SESSIONS = ("-H", "Connection: close")
+
+
+@dataclass(frozen=True)
+class Requests:
+    count: int
+    rate: float  # requests/s
+    p50: float  # microseconds
+    p99: float
+
+
+@dataclass(frozen=True)
+class Bytes:
+    count: int
+    rate: float  # bytes/s
+
+
+@dataclass(frozen=True)
+class RoundTrips:
+    count: int
+    p50: float  # microseconds, half a round trip as sockperf counts it
+    p99: float
+
+
+def wrk(port: int, seconds: float, clients: int = 50, options: Sequence[str] = ()) -> Requests:
+    argv = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}", "--timeout", "10", "--latency", *options]
+    return parse_wrk(_run([*argv, f"http://127.0.0.1:{port}/"], seconds))
+
+
+def parse_wrk(text: str) -> Requests:
+    for sign in ("Socket errors", "Non-2xx"):
+        if sign in text:
+            raise Failed(f"wrk: {next(line.strip() for line in text.splitlines() if sign in line)}")
+    count = int(_find(r"(\d+) requests in", text))
+    rate = float(_find(r"Requests/sec:\s+([\d.]+)", text))
+    if not count:
+        raise Failed("wrk: not one request was answered")
+    return Requests(count, rate, _percentile(text, 50), _percentile(text, 99))
+
+
+def _percentile(text: str, percent: int) -> float:
+    value, unit = re.fullmatch(r"([\d.]+)([a-z]+)", _find(rf"^\s+{percent}%\s+(\S+)$", text)).groups()  # type: ignore[union-attr]
+    return float(value) * MICROSECONDS[unit]
+
+
+def iperf3_argv(port: int, seconds: float, streams: int = 1) -> list[str]:
+    return ["iperf3", "-c", "127.0.0.1", "-p", str(port), "-t", f"{seconds:g}", "-P", str(streams), "-J"]
+
+
+def iperf3(port: int, seconds: float, streams: int = 1) -> Bytes:
+    return parse_iperf3(_run(iperf3_argv(port, seconds, streams), seconds))
+
+
+def parse_iperf3(text: str) -> Bytes:
+    try:
+        told = json.loads(text)
+    except ValueError:
+        raise Failed(f"iperf3: no JSON but {text[:200]!r}") from None
+    if "error" in told:
+        raise Failed(f"iperf3: {told['error']}")
+    received = told["end"]["sum_received"]
+    if not received["bytes"]:
+        raise Failed("iperf3: not one byte arrived")
+    return Bytes(received["bytes"], received["bits_per_second"] / 8)
+
+
+def sockperf(port: int, seconds: float, size: int = 64) -> RoundTrips:
+    argv = ["sockperf", "ping-pong", "--tcp", "-i", "127.0.0.1", "-p", str(port), "-m", str(size), "-t", f"{seconds:g}"]
+    return parse_sockperf(_run(argv, seconds))
+
+
+def parse_sockperf(text: str) -> RoundTrips:
+    text = re.sub(r"\x1b\[[\d;]*m", "", text)
+    for line in text.splitlines():
+        if "ERROR" in line:
+            raise Failed(f"sockperf: {line.strip()}")
+    lost = [int(number) for number in re.findall(r"# (?:dropped|duplicated|out-of-order) messages = (\d+)", text)]
+    if any(lost):
+        raise Failed(f"sockperf: messages dropped, duplicated, out of order: {lost}")
+    count = int(_find(r"Total (\d+) observations", text))
+    p50, p99 = (float(_find(rf"percentile {percent}\.000\s*=\s*([\d.]+)", text)) for percent in (50, 99))
+    return RoundTrips(count, p50, p99)
+
+
+def pinger(port: int, seconds: float, size: int) -> int:
+    """How many messages went there and back."""
+    argv = [sys.executable, "-m", "benchmarks.helpers.pinger", str(port), str(size), f"{seconds:g}"]
+    count = int(json.loads(_run(argv, seconds))["messages"])
+    if not count:
+        raise Failed("pinger: not one message came back")
+    return count
+
+
+def _run(argv: list[str], seconds: float) -> str:
+    """Its output. A status other than 0 is a failure, unless the output itself says more."""
+    path = argv[0] if argv[0] == sys.executable else find(argv[0])
+    try:
+        done = subprocess.run(
+            [path, *argv[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=seconds + PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{argv[0]}: no end after {seconds + PATIENCE:g} s") from None
+    if done.returncode and not done.stdout.lstrip().startswith("{"):
+        last = (done.stderr + done.stdout).strip().splitlines()[-1:] or ["no word"]
+        raise Failed(f"{argv[0]} ended with status {done.returncode}: {last[0]}")
+    return done.stdout
+
+
+def _find(pattern: str, text: str) -> str:
+    match = re.search(pattern, text, re.MULTILINE)
+    if match is None:
+        raise Failed(f"nothing like {pattern!r} in {text[-300:]!r}")
+    return match[1]
