@@ -10,26 +10,49 @@ any process maps it; nobody unlinks anything.
 
 import mmap
 import os
+from collections.abc import Collection
 from typing import Self
 
 RELAY_THREADS = 2  # in a worker, beside its loop
 ROWS_PER_WORKER = 1 + RELAY_THREADS
 
-# The process-wide slots, then TARGET_SLOTS for each target, from its `slot` on.
+# The process-wide slots come first. After them lie blocks, each from its owner's `slot` on: control.slots hands them out.
 ACCEPTING = 0  # gauge, in the worker's first row: 1 while it serves its listeners
 SESSIONS = 1  # gauge: sessions from accept to end
 ACCEPTED = 2
 PROCESS_SLOTS = 8
 
-ACTIVE = 0  # gauge: sessions that hold a connection to the target
-SERVED = 1  # sessions that got one
-FAILED = 2  # connects that failed by the target's or the network's doing
-LOCAL = 3  # connects that failed for want of something on this machine
-BYTES_UP = 4
-BYTES_DOWN = 5
-TARGET_SLOTS = 6
+# The block of a target, and that of an app: it counts there what happened without a target, or at one that has left.
+ACTIVE = 0  # gauge: sessions that hold the target, or are being connected to it
+BYTES_UP = 1  # from the client to the target
+BYTES_DOWN = 2
+RETRIES = 3  # connects after another connect of the same session had failed
+LOST = 4  # sessions that ended with their worker; written by the supervisor only
+FAILURES = 5  # one slot for each of sansio.reasons.FAILURES: connects that failed
+CONNECT_MICROSECONDS = 11  # the sum, of the sessions that were connected
+CONNECTS = 12  # the same sessions, one slot for each of CONNECT_BUCKETS and one for all above
+SESSION_MICROSECONDS = 27  # the sum, of the sessions that have ended
+DURATIONS = 28  # the same sessions, one slot for each of SESSION_BUCKETS and one for all above
+ENDS = 44  # the same sessions, one slot for each of sansio.reasons.Reason, in its order
+TARGET_SLOTS = 64
+APP_ACCEPTED = 64  # clients of listeners that have left
+APP_SLOTS = 72
 
-_GAUGES_OF_PROCESS = (ACCEPTING, SESSIONS)
+# The block of a listener. Sessions now are the difference.
+LISTENER_ACCEPTED = 0
+LISTENER_ENDED = 1
+LISTENER_SLOTS = 8
+
+CONNECT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds, at most
+SESSION_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
+CONNECT_SLOTS, SESSION_SLOTS = len(CONNECT_BUCKETS) + 1, len(SESSION_BUCKETS) + 1
+
+assert CONNECTS + CONNECT_SLOTS == SESSION_MICROSECONDS
+assert DURATIONS + SESSION_SLOTS == ENDS
+
+BLOCKS = {"target": TARGET_SLOTS, "app": APP_SLOTS, "listener": LISTENER_SLOTS}  # kind of owner -> slots
+GAUGES = {"target": (ACTIVE,), "app": (), "listener": ()}  # where in the block
+PROCESS_GAUGES = (ACCEPTING, SESSIONS)
 
 Row = memoryview
 
@@ -57,23 +80,21 @@ class Counters:
     def total(self, slot: int) -> int:
         return sum(row[slot] for row in self.rows)
 
-    def fold(self, row: int) -> dict[int, int]:
-        """Take a dead writer's row into the base and clear it. Gauges vanish; returns them, by slot, where not 0."""
-        base, dead, gauges = self.rows[0], self.rows[row], {}
-        for slot in range(self.slots):
-            if self.is_gauge(slot):
-                if dead[slot]:
-                    gauges[slot] = dead[slot]
-            else:
-                base[slot] += dead[slot]
-            dead[slot] = 0
-        return gauges
+    def sums(self, slot: int, size: int) -> list[int]:
+        """The totals of a block."""
+        return [sum(words) for words in zip(*(row[slot : slot + size].tolist() for row in self.rows), strict=True)]
 
-    @staticmethod
-    def is_gauge(slot: int) -> bool:
-        if slot < PROCESS_SLOTS:
-            return slot in _GAUGES_OF_PROCESS
-        return (slot - PROCESS_SLOTS) % TARGET_SLOTS == ACTIVE
+    def fold(self, row: int, gauges: Collection[int]) -> dict[int, int]:
+        """Take a dead writer's row into the base and clear it. Gauges vanish; returns them, by slot, where not 0."""
+        base, dead = self.rows[0], self.rows[row]
+        values = dead.tolist()
+        lost = {slot: values[slot] for slot in gauges if values[slot]}
+        for slot, value in enumerate(values):
+            if value:
+                if slot not in lost:
+                    base[slot] += value
+                dead[slot] = 0
+        return lost
 
     def close(self) -> None:
         for row in self.rows:

@@ -38,7 +38,10 @@ class TargetView:
 
 @dataclass(frozen=True, slots=True)
 class AppView:
+    """`slot` is the first of its counters (counters.APP_SLOTS of them)."""
+
     name: str
+    slot: int
     balance: str
     retries: int
     timeouts: Timeouts
@@ -75,9 +78,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Accept on these sockets."""
+    """Accept on these sockets. `slots`: the first of each one's counters (counters.LISTENER_SLOTS of them)."""
 
     ids: tuple[int, ...]
+    slots: tuple[int, ...]
     apps: tuple[str, ...]
     addresses: tuple[str, ...]
     descriptors: int

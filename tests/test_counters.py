@@ -15,20 +15,29 @@ from tcp_proxy.counters import (
     ACCEPTED,
     ACCEPTING,
     ACTIVE,
+    APP_ACCEPTED,
+    APP_SLOTS,
     BYTES_DOWN,
     BYTES_UP,
-    FAILED,
-    LOCAL,
+    CONNECT_BUCKETS,
+    CONNECT_MICROSECONDS,
+    CONNECTS,
+    ENDS,
+    FAILURES,
+    PROCESS_GAUGES,
     PROCESS_SLOTS,
-    SERVED,
+    SESSION_BUCKETS,
     SESSIONS,
     TARGET_SLOTS,
     Counters,
 )
+from tcp_proxy.sansio.reasons import FAILURES as sansio_failures
+from tcp_proxy.sansio.reasons import Reason
 
 SLOTS = PROCESS_SLOTS + 2 * TARGET_SLOTS
 SECOND = PROCESS_SLOTS + TARGET_SLOTS  # the first slot of the second target
 MOST = 2**63 - 1
+GAUGES = {*PROCESS_GAUGES, PROCESS_SLOTS + ACTIVE, SECOND + ACTIVE}
 
 
 class Memory:
@@ -112,46 +121,56 @@ def test_two_threads_on_two_rows_lose_nothing(memory):
 # -- folding
 
 
-def test_gauges_are_what_the_design_says():
-    gauges = {slot for slot in range(SLOTS) if Counters.is_gauge(slot)}
-    assert gauges == {ACCEPTING, SESSIONS, PROCESS_SLOTS + ACTIVE, SECOND + ACTIVE}
+def test_the_blocks_have_room_for_everything():
+    assert len(Reason) <= TARGET_SLOTS - ENDS
+    assert FAILURES + len(sansio_failures) <= CONNECT_MICROSECONDS
+    assert APP_ACCEPTED < APP_SLOTS
+    for bounds in (CONNECT_BUCKETS, SESSION_BUCKETS):
+        assert list(bounds) == sorted(set(bounds))
+
+
+def test_the_sums_of_a_block_are_its_totals(memory):
+    for number, row in enumerate(memory.counters.rows):
+        for slot in range(SLOTS):
+            row[slot] = number * slot
+    assert memory.counters.sums(SECOND, 5) == [memory.counters.total(SECOND + n) for n in range(5)]
 
 
 def test_fold_saves_totals_and_lets_gauges_vanish(memory):
     base, dead, alive, _ = memory.counters.rows
     base[ACCEPTED], base[SECOND + BYTES_UP] = 10, 1000
     dead[ACCEPTING], dead[SESSIONS], dead[ACCEPTED] = 1, 5, 7
-    dead[PROCESS_SLOTS + SERVED] = dead[PROCESS_SLOTS + FAILED] = dead[PROCESS_SLOTS + LOCAL] = 3
+    dead[PROCESS_SLOTS + CONNECTS] = dead[PROCESS_SLOTS + FAILURES] = dead[PROCESS_SLOTS + ENDS] = 3
     dead[SECOND + ACTIVE], dead[SECOND + BYTES_UP], dead[SECOND + BYTES_DOWN] = 2, 500, 600
     alive[SESSIONS], alive[ACCEPTED] = 1, 1
-    assert memory.counters.fold(1) == {ACCEPTING: 1, SESSIONS: 5, SECOND + ACTIVE: 2}
+    assert memory.counters.fold(1, GAUGES) == {ACCEPTING: 1, SESSIONS: 5, SECOND + ACTIVE: 2}
     assert dead.tolist() == [0] * SLOTS
     assert (base[ACCEPTED], base[SECOND + BYTES_UP], base[SECOND + BYTES_DOWN]) == (17, 1500, 600)
-    assert [base[PROCESS_SLOTS + slot] for slot in (SERVED, FAILED, LOCAL)] == [3, 3, 3]
+    assert [base[PROCESS_SLOTS + slot] for slot in (CONNECTS, FAILURES, ENDS)] == [3, 3, 3]
     assert memory.counters.total(SESSIONS) == 1
     assert memory.counters.total(ACCEPTED) == 18
-    assert memory.counters.fold(1) == {}, "a second time there is nothing left"
+    assert memory.counters.fold(1, GAUGES) == {}, "a second time there is nothing left"
 
 
 def test_a_negative_gauge_is_told_as_it_is(memory):
     """The rows of one worker together are right, each alone need not be."""
     memory.counters.rows[1][SECOND + ACTIVE] = 5
     memory.counters.rows[2][SECOND + ACTIVE] = -3
-    assert [memory.counters.fold(row) for row in (1, 2)] == [{SECOND + ACTIVE: 5}, {SECOND + ACTIVE: -3}]
+    assert [memory.counters.fold(row, GAUGES) for row in (1, 2)] == [{SECOND + ACTIVE: 5}, {SECOND + ACTIVE: -3}]
 
 
-@given(rows=st.lists(st.lists(st.integers(-(2**40), 2**40), min_size=SLOTS, max_size=SLOTS), min_size=2, max_size=4))
+@given(rows=st.lists(st.lists(st.integers(-(2**40), 2**40), min_size=SLOTS, max_size=SLOTS), min_size=2, max_size=3))
 def test_folding_every_row_changes_no_total_and_returns_every_gauge(rows):
     with Memory(len(rows)) as memory:
         for row, values in zip(memory.counters.rows, rows, strict=True):
             for slot, value in enumerate(values):
                 row[slot] = value
         before = [memory.counters.total(slot) for slot in range(SLOTS)]
-        gauges = [memory.counters.fold(row) for row in range(1, len(rows))]
+        gauges = [memory.counters.fold(row, GAUGES) for row in range(1, len(rows))]
         for slot in range(SLOTS):
             returned = sum(part.get(slot, 0) for part in gauges)
             assert memory.counters.total(slot) + returned == before[slot]
-            assert Counters.is_gauge(slot) or returned == 0
+            assert slot in GAUGES or returned == 0
 
 
 # -- other mappings
@@ -221,7 +240,7 @@ def test_processes_share_the_memory_and_a_killed_one_is_counted_out(memory):
             child.kill()
             child.communicate(timeout=10)
     assert memory.counters.total(ACCEPTED) == 40_000
-    assert [memory.counters.fold(row) for row in (1, 2)] == [{SESSIONS: 3}, {SESSIONS: 3}]
+    assert [memory.counters.fold(row, GAUGES) for row in (1, 2)] == [{SESSIONS: 3}, {SESSIONS: 3}]
     assert memory.counters.rows[0][ACCEPTED] == memory.counters.total(ACCEPTED) == 40_000
     assert memory.counters.total(SESSIONS) == 0
 

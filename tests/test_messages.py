@@ -74,7 +74,7 @@ def test_the_language_is_every_message_there_is():
 def test_a_sockaddr_stays_what_connect_takes(family, sockaddr):
     endpoints = ((int(family), sockaddr),)
     assert decode(body(TargetChanged("app", "target", "up", endpoints))).endpoints == endpoints
-    view = AppView("app", "round_robin", 3, Timeouts(), (TargetView("t", 8, 1, False, False, "up", endpoints),))
+    view = AppView("app", 8, "round_robin", 3, Timeouts(), (TargetView("t", 8, 1, False, False, "up", endpoints),))
     snapshot = Snapshot(0, 1, "x", 4, 14, 1, False, "info", 30, (view,), 1)
     found = decode(body(snapshot))
     assert found.apps[0].targets[0].endpoints == endpoints

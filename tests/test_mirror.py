@@ -6,7 +6,6 @@ HOME = pathlib.Path(__file__).parents[1]
 
 ELSEWHERE = {
     "__main__.py": "tests/kit/proxy.py starts the program this way",
-    "sansio/reasons.py": "tests/system/test_resets.py",
     "control/health/probe.py": "tests/control/health/test_tcp.py",
 }
 

@@ -22,6 +22,7 @@ from tcp_proxy.config.model import Config
 from tcp_proxy.control.access_log import AccessLog
 from tcp_proxy.control.health.runner import Finding, HealthRunner
 from tcp_proxy.control.resolver import Answer, Resolver
+from tcp_proxy.control.slots import Slots
 from tcp_proxy.control.sockets import Listening
 from tcp_proxy.control.targets import KnownTarget, Targets
 from tcp_proxy.control.workers import Spawned, Worker
@@ -65,10 +66,13 @@ class Supervisor:
         self._access_log = access_log
         self._prestarted = prestarted
         self._loop = Loop("main")
-        self._targets = Targets(config.apps)
+        self._slots = Slots()
+        self._targets = Targets(config.apps, self._slots)
+        for item in listening:
+            self._slots.take("listener", item.app, str(item.address))
         self._count = config.workers or len(os.sched_getaffinity(0))
         rows = 1 + self._count * counters.ROWS_PER_WORKER
-        self._memory, self._memory_fd = Counters.create(rows, self._targets.slots)
+        self._memory, self._memory_fd = Counters.create(rows, self._slots.used)
         self._workers: dict[int, Worker] = {}
         self._not_before: dict[int, float] = {}  # worker index -> when it may be started again
         self._backoff: dict[int, float] = {}
@@ -213,7 +217,8 @@ class Supervisor:
             worker.open_listeners.update(item.number for item in part)
             ids, apps = tuple(item.number for item in part), tuple(item.app for item in part)
             addresses = tuple(str(item.address) for item in part)
-            worker.send(Listen(ids, apps, addresses, len(part)), [item.sock.fileno() for item in part])
+            slots = tuple(self._slots.take("listener", item.app, str(item.address)) for item in part)
+            worker.send(Listen(ids, slots, apps, addresses, len(part)), [item.sock.fileno() for item in part])
 
     def _first_row(self, index: int) -> int:
         return 1 + index * counters.ROWS_PER_WORKER
@@ -275,8 +280,9 @@ class Supervisor:
         """Its totals go to the base row, its gauges vanish, its tokens are free; how many sessions it had."""
         held: dict[int, int] = {}
         first = self._first_row(worker.index)
+        gauges = self._slots.gauges()
         for row in range(first, first + counters.ROWS_PER_WORKER):
-            for slot, value in self._memory.fold(row).items():
+            for slot, value in self._memory.fold(row, gauges).items():
                 held[slot] = held.get(slot, 0) + value
         self._targets.give_back_tokens(held)
         return held.get(counters.SESSIONS, 0)
@@ -403,7 +409,7 @@ class Supervisor:
         self._resolver.stop()
         for listening in self._listening.values():
             listening.sock.close()
-        served = sum(self._memory.total(target.slot + counters.SERVED) for target in self._targets)
+        served = sum(sum(self._memory.sums(t.slot + counters.CONNECTS, counters.CONNECT_SLOTS)) for t in self._targets)
         accepted = self._memory.total(counters.ACCEPTED)
         if self._access_log is not None:
             self._access_log.stop()

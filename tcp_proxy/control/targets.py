@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tcp_proxy.config import model
 from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.control.resolver import Answer, endpoints
-from tcp_proxy.counters import PROCESS_SLOTS, TARGET_SLOTS
+from tcp_proxy.control.slots import Slots
 from tcp_proxy.messages import AppView, Endpoint, TargetChanged, TargetView
 from tcp_proxy.sansio.verdict import State
 
@@ -55,12 +55,13 @@ class KnownTarget:
 @dataclass(slots=True)
 class KnownApp:
     config: model.App
+    slot: int
     targets: dict[str, KnownTarget] = field(default_factory=dict)
 
     def view(self) -> AppView:
         config = self.config
         targets = tuple(target.view() for target in self.targets.values())
-        return AppView(config.name, config.balance, config.retries, config.timeouts, targets)
+        return AppView(config.name, self.slot, config.balance, config.retries, config.timeouts, targets)
 
     def endpoints(self) -> dict[str, tuple[Endpoint, ...]]:
         """What is to be probed: disabled targets are not."""
@@ -70,19 +71,16 @@ class KnownApp:
 class Targets:
     """All apps and their targets, with the counter slots and semaphores that belong to them."""
 
-    def __init__(self, apps: tuple[model.App, ...]) -> None:
+    def __init__(self, apps: tuple[model.App, ...], slots: Slots) -> None:
         self.apps: dict[str, KnownApp] = {}
         self.by_host: dict[str, list[KnownTarget]] = {}
-        slot = PROCESS_SLOTS
         for app in apps:
-            known = self.apps[app.name] = KnownApp(app)
+            known = self.apps[app.name] = KnownApp(app, slots.take("app", app.name))
             for config in app.targets:
-                known.targets[config.name] = self._know(app, config, slot)
-                slot += TARGET_SLOTS
-        self.slots = slot
+                known.targets[config.name] = self._know(app, config, slots.take("target", app.name, config.name))
 
     def __repr__(self) -> str:
-        return f"<Targets of {len(self.apps)} apps, {self.slots} slots>"
+        return f"<Targets of {len(self.apps)} apps>"
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         return (target for app in self.apps.values() for target in app.targets.values())

@@ -19,7 +19,7 @@ from tcp_proxy.config.model import Timeouts
 from tcp_proxy.counters import Row
 from tcp_proxy.messages import AppView, Endpoint, TargetView
 from tcp_proxy.sansio.balance import make
-from tcp_proxy.sansio.reasons import Reason, errno_name
+from tcp_proxy.sansio.reasons import Reason, errno_name, failure_of
 from tcp_proxy.sansio.verdict import State
 from tcp_proxy.socket_options import first_ephemeral_port, keepalive_options, set_options
 
@@ -106,6 +106,7 @@ class LiveApp:
     ) -> None:
         """`row`: the loop thread's; `failed(app, target, error)` asks the supervisor for a probe."""
         self.name = view.name
+        self.slot = view.slot
         self.retries = view.retries
         self.timeouts = view.timeouts
         self.row = row
@@ -149,7 +150,7 @@ class LiveApp:
 
     def connect_failed(self, target: LiveTarget, code: int, local: bool, now: float) -> None:
         """Count a failed connect; unless it is this machine's fault, let the supervisor probe the target now."""
-        self.row[target.slot + (counters.LOCAL if local else counters.FAILED)] += 1
+        self.row[target.slot + counters.FAILURES + failure_of(code)] += 1
         if not local and now - target.asked_at >= ASK_EVERY:
             target.asked_at = now
             self._failed(self.name, target.name, errno_name(code))

@@ -38,11 +38,12 @@ GIVE_WAY = 0.005  # seconds the listeners are left to the other workers
 class Listener:
     """One listening socket of one app."""
 
-    __slots__ = ("_accept", "address", "app", "fd", "id", "server", "sock")
+    __slots__ = ("_accept", "address", "app", "fd", "id", "server", "slot", "sock")
 
-    def __init__(self, server: "Server", number: int, app: LiveApp, address: str, fd: int) -> None:
+    def __init__(self, server: "Server", number: int, slot: int, app: LiveApp, address: str, fd: int) -> None:
         self.server = server
         self.id = number
+        self.slot = slot
         self.app = app
         self.address = address
         self.sock = socket.socket(fileno=fd)
@@ -137,9 +138,9 @@ class Server:
 
     # -- accepting
 
-    def listen(self, number: int, app: LiveApp, address: str, fd: int) -> None:
+    def listen(self, number: int, slot: int, app: LiveApp, address: str, fd: int) -> None:
         """Own `fd` and accept on it."""
-        listener = Listener(self, number, app, address, fd)
+        listener = Listener(self, number, slot, app, address, fd)
         self._open[number] = listener
         self.listeners[listener.sock] = app.name
         if not self._full and not self._ahead:

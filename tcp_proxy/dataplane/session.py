@@ -140,7 +140,7 @@ class Session:
         self.cut = dial.cut
         loop, client = home.loop, self.client
         self.last = self.connected_at = loop.now
-        home.row[target.slot + counters.SERVED] += 1
+        home.row[target.slot + counters.CONNECTS] += 1
         self._enter(State.RELAYING)
         up = self.up = Pump(loop, self, client, sock, True)
         down = self.down = Pump(loop, self, sock, client, sock.family != AF_UNIX)

@@ -117,8 +117,10 @@ class Worker:
             by_slot[slot].tokens = fd
 
     def _listen(self, message: Listen, descriptors: list[int]) -> None:
-        for number, app, address, fd in zip(message.ids, message.apps, message.addresses, descriptors, strict=True):
-            self._server.listen(number, self._apps[app], address, fd)
+        for number, slot, app, address, fd in zip(
+            message.ids, message.slots, message.apps, message.addresses, descriptors, strict=True
+        ):
+            self._server.listen(number, slot, self._apps[app], address, fd)
         self._server.count_descriptors()
         self._row[counters.ACCEPTING] = 1
 

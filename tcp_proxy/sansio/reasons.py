@@ -22,6 +22,7 @@ class Reason(StrEnum):
     SHUTDOWN = "shutdown"
     LIMIT = "limit"
     INTERNAL_ERROR = "internal_error"
+    CLOSED_BY_ADMIN = "closed_by_admin"
 
 
 class Side(StrEnum):
@@ -38,6 +39,22 @@ LOCAL_ERRNOS = frozenset({
 })
 # Accepting stops until something is free again; every other accept error concerns one connection only.
 EXHAUSTED_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+# What a failed connect is counted as, in the order of its counters.
+FAILURES = ("refused", "timed_out", "unreachable", "reset", "local", "other")
+_FAILURES = {
+    errno.ECONNREFUSED: 0, errno.ENOENT: 0,  # the latter: a UNIX target that is not there
+    errno.ETIMEDOUT: 1, errno.EAGAIN: 1,
+    errno.EHOSTUNREACH: 2, errno.ENETUNREACH: 2, errno.ENETDOWN: 2, errno.EHOSTDOWN: 2,
+    errno.ECONNRESET: 3, errno.EPIPE: 3,
+    **dict.fromkeys(LOCAL_ERRNOS, 4),
+}  # fmt: skip
+
+
+def failure_of(code: int) -> int:
+    """The index in FAILURES of a failed connect's errno."""
+    return _FAILURES.get(code, 5)
 
 
 def is_local(code: int) -> bool:

@@ -8,8 +8,8 @@ import pytest
 from tcp_proxy.config.model import App, Target
 from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.control.resolver import Answer
+from tcp_proxy.control.slots import Slots
 from tcp_proxy.control.targets import Targets
-from tcp_proxy.counters import PROCESS_SLOTS, TARGET_SLOTS
 from tcp_proxy.messages import TargetChanged
 from tcp_proxy.sansio.address import Address
 from tcp_proxy.sansio.verdict import State
@@ -30,7 +30,7 @@ def app(*targets, name="web"):
 def known():
     """known(app, ...): Targets, closed at the end."""
     made = []
-    yield lambda *apps: made.append(Targets(apps)) or made[-1]
+    yield lambda *apps: made.append(Targets(apps, Slots())) or made[-1]
     for targets in made:
         targets.close()
 
@@ -164,9 +164,8 @@ def test_the_view_of_an_app_is_all_that_a_worker_needs(known):
 
 def test_every_target_has_counters_of_its_own(known):
     targets = known(app(target("a"), target("b")), app(target("a"), name="shop"))
-    assert [item.slot for item in targets] == [PROCESS_SLOTS + n * TARGET_SLOTS for n in range(3)]
-    assert targets.slots == PROCESS_SLOTS + 3 * TARGET_SLOTS
-    assert repr(targets) == f"<Targets of 2 apps, {targets.slots} slots>"
+    assert len({item.slot for item in targets} | {known.slot for known in targets.apps.values()}) == 5
+    assert repr(targets) == "<Targets of 2 apps>"
 
 
 # -- tokens
@@ -198,7 +197,7 @@ def test_a_gauge_that_is_not_positive_gives_nothing_back(known):
 
 def test_close_gives_every_semaphore_back():
     before = len(os.listdir("/proc/self/fd"))
-    targets = Targets((app(*(target(f"t{n}", max_connections=1) for n in range(10))),))
+    targets = Targets((app(*(target(f"t{n}", max_connections=1) for n in range(10))),), Slots())
     assert len(os.listdir("/proc/self/fd")) == before + 10
     targets.close()
     targets.close()

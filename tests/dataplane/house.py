@@ -21,6 +21,11 @@ FIELDS = (
 ).split()
 
 
+def first_slot(target):
+    """Of the counters of the n-th target; behind the last of them lie the app's."""
+    return counters.PROCESS_SLOTS + target * counters.TARGET_SLOTS
+
+
 class Clock:
     """Seconds that pass only when a test says so."""
 
@@ -52,16 +57,18 @@ class House:
         self.records = Records()
         self.asked = []
         self.servers = [self.listen(family) for _ in range(targets)]
-        self.memory, fd = Counters.create(1 + counters.ROWS_PER_WORKER, counters.PROCESS_SLOTS + 6 * targets)
+        app_slot = first_slot(targets)
+        self.listener_slot = app_slot + counters.APP_SLOTS
+        self.memory, fd = Counters.create(1 + counters.ROWS_PER_WORKER, self.listener_slot + counters.LISTENER_SLOTS)
         self.stack.callback(os.close, fd)
         rows = self.memory.rows
         self.row = rows[1]
         self.home = WorkerHome(self.loop, rows[1], self.records)
         views = tuple(
-            TargetView(f"t{n}", counters.PROCESS_SLOTS + 6 * n, 1, False, n < len(limits), "up", (self.endpoint(server),))
+            TargetView(f"t{n}", first_slot(n), 1, False, n < len(limits), "up", (self.endpoint(server),))
             for n, server in enumerate(self.servers)
         )
-        view = AppView("web", balance, retries, timeouts or Timeouts(), views)
+        view = AppView("web", app_slot, balance, retries, timeouts or Timeouts(), views)
         self.app = LiveApp(view, 0, rows, rows[1], lambda *what: self.asked.append(what))
         self.relays = None
         if relays:

@@ -21,9 +21,9 @@ class Rig:
         os.close(fd)
         views = tuple(self.view(n, **target) for n, target in enumerate(targets))
         self.failed = []
+        view = AppView("web", 0, balance, 3, Timeouts(), views)
         self.apps = [
-            LiveApp(AppView("web", balance, 3, Timeouts(), views), n, self.memory.rows, self.memory.rows[1 + n], self.note)
-            for n in range(workers)
+            LiveApp(view, n, self.memory.rows, self.memory.rows[1 + n], self.note) for n in range(workers)
         ]
         self.app = self.apps[0]
         self.row = self.memory.rows[1]

@@ -1,5 +1,6 @@
 """Finding a target that answers: next ones, the lone one once more, deadlines, errors of this machine."""
 
+import errno
 import resource
 import socket
 
@@ -8,6 +9,7 @@ import pytest
 from tcp_proxy import counters
 from tcp_proxy.config.model import Timeouts
 from tcp_proxy.dataplane.session import State
+from tcp_proxy.sansio.reasons import FAILURES, failure_of
 from tests.dataplane.house import House, blackhole, reset
 
 SHORT = Timeouts(connect=1.0, idle=10.0, half_closed=2.0)
@@ -152,7 +154,7 @@ def test_a_failed_connect_asks_for_one_probe_a_second():
         house.pass_time(1.1)
         house.client()
         assert len(house.asked) == 2
-        assert house.row[house.app.targets["t0"].slot + counters.FAILED] == 3
+        assert house.row[house.app.targets["t0"].slot + counters.FAILURES + failure_of(errno.ECONNREFUSED)] == 3
 
 
 def test_an_error_of_this_machine_is_counted_apart_and_asks_for_nothing():
@@ -176,7 +178,7 @@ def test_an_error_of_this_machine_is_counted_apart_and_asks_for_nothing():
         record = house.record()
         assert (record["reason"], record["errno"]) == ("connect_failed", "EMFILE")
         assert house.asked == []
-        assert house.row[house.app.targets["t0"].slot + counters.LOCAL] == 1
+        assert house.row[house.app.targets["t0"].slot + counters.FAILURES + FAILURES.index("local")] == 1
 
 
 def test_a_unix_target_that_does_not_listen_is_refused_like_any_other():

@@ -21,7 +21,7 @@ class Rig:
         self.house = House(**house)
         self.memory = self.house.memory
         if others:
-            self.memory, fd = Counters.create(1 + (1 + others) * counters.ROWS_PER_WORKER, counters.PROCESS_SLOTS + 6)
+            self.memory, fd = Counters.create(1 + (1 + others) * counters.ROWS_PER_WORKER, counters.PROCESS_SLOTS + 200)
             os.close(fd)
             self.house.home.row = self.house.app.row = self.memory.rows[1]
             for target in self.house.app.targets.values():
@@ -31,7 +31,7 @@ class Rig:
         self.server = Server(self.house.home, self.memory, 1, 1 + others, lambda: self.pipes, self.warnings.append, 5.0)
         self.front = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.address = self.front.getsockname()
-        self.server.listen(7, self.house.app, "127.0.0.1:80", self.front.fileno())
+        self.server.listen(7, self.house.listener_slot, self.house.app, "127.0.0.1:80", self.front.fileno())
         self.front.detach()
         self.server.count_descriptors()
         self.clients = []

@@ -41,7 +41,8 @@ from tcp_proxy.records import Record
 from tcp_proxy.socket_options import refuse_new_connections
 
 ROWS = 1 + counters.ROWS_PER_WORKER
-SLOT = counters.PROCESS_SLOTS
+SLOT = counters.PROCESS_SLOTS  # the listener's block; then the targets' and the app's
+FIRST_TARGET = SLOT + counters.LISTENER_SLOTS
 FOREIGN = [
     "jsonschema", "fastapi", "sqlite3", "subprocess", "asyncio", "ping3", "argparse", "multiprocessing", "ssl",
     "tcp_proxy.control", "tcp_proxy.config.load", "tcp_proxy.config.schema", "tcp_proxy.cli",
@@ -58,14 +59,14 @@ class Driver:
         self.spawned = Spawned()
         self.pid = self.spawned.process.pid
         self.channel = Channel(self.loop, self.spawned.sock, self._hear, self._end)
-        self.memory, self.memory_fd = Counters.create(ROWS, SLOT + targets * counters.TARGET_SLOTS)
+        self.memory, self.memory_fd = Counters.create(ROWS, self.slots(targets))
         self.records_fd, write_fd = os.pipe()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.listener.getsockname()[1]
         self.targets = [Target(name=f"t{number}") for number in range(targets)]
         self.clients = []
         views = tuple(self.view(number, limited) for number in range(targets))
-        app = AppView("web", "round_robin", 3, timeouts or Timeouts(), views)
+        app = AppView("web", FIRST_TARGET + targets * counters.TARGET_SLOTS, "round_robin", 3, timeouts or Timeouts(), views)
         slots = self.memory.slots
         snapshot = Snapshot(0, 1, "inc", ROWS, slots, 1, True, "info", grace, (app,), 2)
         self.channel.send(snapshot, [self.memory_fd, write_fd])
@@ -88,6 +89,10 @@ class Driver:
         self.memory.close()
         os.close(self.memory_fd)
 
+    @staticmethod
+    def slots(targets):
+        return FIRST_TARGET + targets * counters.TARGET_SLOTS + counters.APP_SLOTS
+
     def _hear(self, message, _descriptors):
         self.heard.append(message)
 
@@ -95,7 +100,7 @@ class Driver:
         self.gone = True
 
     def view(self, number, limited=False):
-        slot = SLOT + number * counters.TARGET_SLOTS
+        slot = FIRST_TARGET + number * counters.TARGET_SLOTS
         return TargetView(f"t{number}", slot, 1, False, limited, "up", (self.endpoint(number),))
 
     def endpoint(self, number):
@@ -111,7 +116,7 @@ class Driver:
         self.until(lambda: Pong(number) in self.heard or self.gone)
 
     def listen(self, number=7):
-        self.say(Listen((number,), ("web",), (f"127.0.0.1:{self.port}",), 1), [self.listener.fileno()])
+        self.say(Listen((number,), (SLOT,), ("web",), (f"127.0.0.1:{self.port}",), 1), [self.listener.fileno()])
 
     def say_state(self, state, target=0):
         self.say(TargetChanged("web", f"t{target}", state, (self.endpoint(target),)))
@@ -217,7 +222,8 @@ def test_it_serves_what_it_was_lent(driver):
     assert record.id == "inc-1"
     assert record.listener == f"127.0.0.1:{driver.port}"
     assert record.client == client.address
-    assert [driver.total(slot) for slot in (counters.SESSIONS, counters.ACCEPTED, SLOT + counters.SERVED)] == [0, 1, 1]
+    slots = (counters.SESSIONS, counters.ACCEPTED, FIRST_TARGET + counters.CONNECTS)
+    assert [driver.total(slot) for slot in slots] == [0, 1, 1]
     assert driver.total(counters.ACCEPTING) == 1
 
 
@@ -279,7 +285,7 @@ def test_tokens_limit_the_sessions_of_a_target():
     with Driver(limited=True) as driver:
         tokens = os.eventfd(2, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
         try:
-            driver.say(Limits((SLOT,), 1), [tokens])
+            driver.say(Limits((FIRST_TARGET,), 1), [tokens])
             first, second = driver.session(), driver.session()
             driver.connect().expect_rst()
             for peer in first:
