@@ -5,6 +5,8 @@ import pathlib
 HOME = pathlib.Path(__file__).parents[1]
 
 ELSEWHERE = {
+    "control/crew.py": "tests/control/test_supervisor.py",
+    "control/states.py": "tests/system/test_health.py",
     "__main__.py": "tests/kit/proxy.py starts the program this way",
     "control/health/probe.py": "tests/control/health/test_tcp.py",
 }
