@@ -6,7 +6,7 @@ Exit status: 0 every figure was found, 1 something failed, 2 usage or a missing 
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from rich.console import Console
@@ -14,7 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from benchmarks import results as saved
 from benchmarks import runner
+from benchmarks.compare import print_comparison
+from benchmarks.measures.base import Measure
 from benchmarks.measures.registry import MEASURES
+from benchmarks.plot import draw
 from benchmarks.programs import PACKAGES, Failed, Missing, need
 from benchmarks.report import markdown, print_settings, print_table
 from benchmarks.settings import Settings, parse
@@ -41,12 +44,15 @@ def main() -> int:
 
 def measure(settings: Settings) -> int:
     measures = [found for name, found in MEASURES.items() if not settings.only or name in settings.only]
+    earlier = saved.load(settings.compare) if settings.compare else None
     results = saved.Results(saved.about(settings))
     print_settings(OUT, results)
     with progress_bar(runner.estimate(measures, settings)) as progress:
         runner.run(measures, settings, results, progress)
     print_table(OUT, measures, results)
-    save(settings, results, markdown(measures, results))
+    if earlier:
+        print_comparison(OUT, measures, earlier, results)
+    save(settings, measures, results)
     for failure in results.failures:
         ERRORS.print(f"bench: failed: {failure}", markup=False)
     return 1 if results.failures else 0
@@ -68,12 +74,13 @@ def progress_bar(total: float) -> Iterator[runner.Progress]:
         yield step
 
 
-def save(settings: Settings, results: saved.Results, table: str) -> None:
+def save(settings: Settings, measures: Sequence[Measure], results: saved.Results) -> None:
     settings.output.mkdir(parents=True, exist_ok=True)
     stem = settings.output / f"bench-{str(results.about['date'])[:19].replace(':', '')}"
     stem.with_suffix(".json").write_text(results.as_json())
-    stem.with_suffix(".md").write_text(table)
-    OUT.print(f"saved {stem}.json and {stem}.md")
+    stem.with_suffix(".md").write_text(markdown(measures, results))
+    draw(measures, results, stem.with_suffix(".svg"))
+    OUT.print(f"saved {stem}.json, .md and .svg")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

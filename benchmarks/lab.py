@@ -40,7 +40,8 @@ class Lab:
         self._proxies = contextlib.ExitStack()
         self._kept: dict[Contender, Proxy] = {}
         self._folders = 0
-        self.targets: dict[str, int] = {}
+        self.targets: dict[str, int] = {}  # their ports
+        self.servers: dict[str, Program] = {}
 
     def __enter__(self) -> "Lab":
         with self._stack:  # an error on the way stops what has been started
@@ -92,6 +93,7 @@ class Lab:
             program = Program(self._argv(name, port), self.new_folder(), [port], {**os.environ, "PYTHONPATH": str(ROOT)})
             self._stack.callback(program.stop)
             program.wait_listening()
+            self.servers[name] = program
 
     def _argv(self, name: str, port: int) -> list[object]:
         if name == "http":

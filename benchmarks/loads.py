@@ -1,10 +1,11 @@
 """The load programs: how each is called, and its answer as figures. Whatever it says of errors is a failure."""
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.programs import Failed, find
@@ -62,6 +63,38 @@ def iperf3_argv(port: int, seconds: float, streams: int = 1) -> list[str]:
 
 def iperf3(port: int, seconds: float, streams: int = 1) -> Bytes:
     return parse_iperf3(_run(iperf3_argv(port, seconds, streams), seconds))
+
+
+class Beside:
+    """An iperf3 that runs while something else is measured."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self._output = ""
+
+    def wait(self) -> None:
+        """It ends by itself."""
+        try:
+            self._output, _ = self._process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"iperf3: no end after {PATIENCE} s") from None
+
+    def result(self) -> Bytes:
+        return parse_iperf3(self._output)
+
+
+@contextlib.contextmanager
+def iperf3_beside(port: int, seconds: float) -> Iterator[Beside]:
+    """It outlasts what is measured beside it; its result is there after the block."""
+    argv = iperf3_argv(port, seconds + 2)
+    with subprocess.Popen(
+        [find(argv[0]), *argv[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield (beside := Beside(process))
+            beside.wait()
+        finally:
+            process.kill()
 
 
 def parse_iperf3(text: str) -> Bytes:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks import procfs
-from benchmarks.waiting import wait_until
+from benchmarks.waiting import now, wait_until
 
 PACKAGES = {
     "wrk": "wrk",
@@ -107,6 +107,7 @@ class Program:
         self.ports = tuple(ports)
         self.log = folder / f"{pathlib.Path(str(argv[0])).name}-{id(self):x}.log"
         self._members: set[int] = set()
+        self.started = now()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [str(word) for word in argv], cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,

@@ -14,6 +14,7 @@ class Spread:
     median: float
     low: float
     high: float
+    count: int = 1
 
     def meets(self, other: "Spread") -> bool:
         """Whether the two overlap: then a change between them may be chance."""
@@ -22,7 +23,7 @@ class Spread:
 
 def spread(values: Sequence[float]) -> Spread | None:
     """None of no values."""
-    return Spread(statistics.median(values), min(values), max(values)) if values else None
+    return Spread(statistics.median(values), min(values), max(values), len(values)) if values else None
 
 
 def values(rounds: Sequence[Round], contender: str, figure: str) -> list[float]:

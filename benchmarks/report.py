@@ -13,7 +13,7 @@ from benchmarks.proxies import Contender
 from benchmarks.ratios import Spread, is_reached, ratio, spread, values
 from benchmarks.results import Results
 
-COLUMNS = ("figure", "unit", "project", "HAProxy", "nginx", "project / HAProxy", "to reach", "project / nginx")
+COLUMNS = ("figure", "unit", "project", "HAProxy", "nginx", "/ HAProxy", "to reach", "/ nginx")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ def _judged(figure: Figure, own: Spread, beside: Spread | None) -> str:
 
 
 def shown(found: Spread | None) -> str:
-    return f"{found.median:.2f} ({found.low:.2f} to {found.high:.2f})" if found else ""
+    """The median, and from where to where the rounds went if there were several."""
+    if found is None:
+        return ""
+    return f"{found.median:.2f}" + (f" ({found.low:.2f}-{found.high:.2f})" if found.low < found.high else "")
 
 
 def number(value: float) -> str:
@@ -76,7 +79,7 @@ def number(value: float) -> str:
 
 
 def print_table(console: Console, measures: Sequence[Measure], results: Results) -> None:
-    table = Table(box=box.SIMPLE_HEAD, title="medians; ratios: the median of the pairs (least to greatest)")
+    table = Table(box=box.SIMPLE_HEAD, title="medians of the rounds; ratios: the median of the pairs (least-greatest)")
     for name in COLUMNS:
         table.add_column(name, justify="right" if name in COLUMNS[2:5] else "left", no_wrap=name == "figure")
     for title, rows in sections(measures, results):

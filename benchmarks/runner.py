@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from benchmarks.lab import Lab
-from benchmarks.measures.base import Measure
+from benchmarks.measures.base import Measure, Sample
 from benchmarks.programs import Failed
 from benchmarks.proxies import PROJECT, Contender
 from benchmarks.ratios import Round
@@ -46,9 +46,16 @@ def _run_measure(lab: Lab, measure: Measure, settings: Settings, results: Result
         for contender in rotated(measure.contenders, number):
             progress(f"{measure.title}: {contender.name}, round {number + 1}", measure.cost * settings.seconds)
             try:
-                found[contender.name] = measure.run(lab, contender, settings.seconds)
+                found[contender.name] = complete(measure, measure.run(lab, contender, settings.seconds))
             except (Failed, OSError) as error:
                 results.failures.append(f"{measure.name}, {contender.name}, round {number + 1}: {error}")
+
+
+def complete(measure: Measure, sample: Sample) -> Sample:
+    missing = [figure.key for figure in measure.figures if figure.key not in sample]
+    if missing:
+        raise Failed(f"no value for {', '.join(missing)}")
+    return sample
 
 
 def rotated(contenders: Sequence[Contender], number: int) -> list[Contender]:

@@ -29,7 +29,7 @@ FRESH = Measure(
 )
 KEPT = Measure(
     name="kept",
-    title="requests on kept connections",
+    title="kept requests",
     figures=(Figure("rate", "rate", "requests/s", "more", 1.0), *cpu_figures("request", 1.0), *latency_figures()),
     run=measure_kept,
 )

@@ -10,12 +10,12 @@ ROUNDS = [
 
 
 def test_the_median_of_the_pairs_not_the_ratio_of_medians():
-    assert ratio(ROUNDS, "project", "peer", "rate") == Spread(0.9, 0.9, 1.1)
+    assert ratio(ROUNDS, "project", "peer", "rate") == Spread(0.9, 0.9, 1.1, 3)
 
 
 def test_a_pair_with_a_part_missing_is_left_out():
     rounds = [*ROUNDS[:1], {"project": {"rate": 1.0}}, {"project": {"rate": 1.0}, "peer": {}}, {"peer": {"rate": 1.0}}]
-    assert ratio(rounds, "project", "peer", "rate") == Spread(0.9, 0.9, 0.9)
+    assert ratio(rounds, "project", "peer", "rate") == Spread(0.9, 0.9, 0.9, 1)
 
 
 def test_nothing_is_divided_by_zero():
@@ -23,8 +23,8 @@ def test_nothing_is_divided_by_zero():
 
 
 def test_spread():
-    assert spread([3.0, 1.0, 8.0]) == Spread(3.0, 1.0, 8.0)
-    assert spread([2.0, 1.0]) == Spread(1.5, 1.0, 2.0)
+    assert spread([3.0, 1.0, 8.0]) == Spread(3.0, 1.0, 8.0, 3)
+    assert spread([2.0, 1.0]) == Spread(1.5, 1.0, 2.0, 2)
     assert spread([]) is None
 
 

@@ -1,0 +1,80 @@
+"""Memory of idle sessions: PSS of the whole process tree, with 0, 1,000, 5,000 and 9,000 of them.
+
+Every session has its target's connection, over which one byte came. What the kernel needs for sockets is not in PSS.
+Levels that the limit of open files does not allow are left out.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from benchmarks import procfs
+from benchmarks.lab import Lab
+from benchmarks.measures.base import Figure, Measure, Sample
+from benchmarks.programs import Failed
+from benchmarks.proxies import HAPROXY_ONE, PROJECT, ROOT, SPARE, Contender, descriptor_limit
+from benchmarks.waiting import pause
+
+LEVELS = tuple(level for level in (1000, 5000, 9000) if 2 * level + 2 * SPARE <= descriptor_limit())
+SETTLE = 0.5  # seconds for what is put off a little
+
+
+def measure(lab: Lab, contender: Contender, _seconds: int) -> Sample:
+    with lab.fresh(contender) as proxy, idle_clients(proxy.port["greet"]) as clients:
+        pause(SETTLE)
+        empty = procfs.pss(proxy.pids())
+        sample = {"empty": empty / 1e6}
+        for level in LEVELS:
+            open_sessions(clients, level)
+            pause(SETTLE)
+            sample[f"session@{level}"] = (procfs.pss(proxy.pids()) - empty) / level
+        return sample
+
+
+@contextlib.contextmanager
+def idle_clients(port: int) -> Iterator["subprocess.Popen[str]"]:
+    argv = [sys.executable, "-m", "benchmarks.helpers.idle_clients", str(port)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        argv,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def open_sessions(clients: "subprocess.Popen[str]", count: int) -> None:
+    """Until that many are open in all, and greeted."""
+    assert clients.stdin
+    assert clients.stdout
+    assert clients.stderr
+    clients.stdin.write(f"{count}\n")
+    clients.stdin.flush()
+    if clients.stdout.readline() != f"{count}\n":  # it has ended
+        last = clients.stderr.read().strip().splitlines()[-1:] or ["no word"]
+        raise Failed(f"idle clients: {count} sessions were not to be had: {last[0]}")
+
+
+MEMORY = Measure(
+    name="memory",
+    title="memory of idle sessions",
+    figures=(
+        Figure("empty", "the empty proxy", "MB", "less"),
+        *(
+            Figure(f"session@{level}", f"a session, of {level:,}", "bytes", "less", limit=4096 if level == 9000 else None)
+            for level in LEVELS
+        ),
+    ),
+    run=measure,
+    contenders=(PROJECT, HAPROXY_ONE),
+    most_rounds=3,
+)
