@@ -14,14 +14,18 @@ Always true:
 import heapq
 import os
 import select
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from socket import SocketType
 from typing import Any, Protocol
 
 # One registration per socket for its whole life: edge-triggered, both ways, the peer's FIN, urgent data (DESIGN 3, 9.1).
 EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
+# The same, for a socket that nobody waits to write to: a fresh one would be reported as writable at once, for nothing.
+QUIET_EDGE = EDGE & ~select.EPOLLOUT
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 RDHUP = select.EPOLLRDHUP
@@ -98,16 +102,18 @@ class Loop:
         del self._handlers[fd]
         self._epoll.unregister(fd)
 
-    def forget(self, fd: int) -> None:
-        """Like `unwatch`, for a descriptor whose only copy is closed in this batch: the kernel drops it then by itself."""
-        del self._handlers[fd]
+    def drop(self, sock: socket.socket | SocketType) -> None:
+        """Forget a socket, watched or not, whose only copy this is, and close it when the current batch is done."""
+        self._handlers.pop(sock.fileno(), None)
+        self._closing.append(sock)
 
     def is_watched(self, fd: int) -> bool:
         return fd in self._handlers
 
-    def handle(self, fd: int, handler: Callable[[int], Any]) -> None:
-        """Give a watched descriptor another handler."""
-        assert fd in self._handlers
+    def attend(self, fd: int, events: int, handler: Callable[[int], Any]) -> None:
+        """Watch a descriptor, or give one that is watched already another handler."""
+        if fd not in self._handlers:
+            self._epoll.register(fd, events)
         self._handlers[fd] = handler
 
     def close_after_batch(self, resource: Closable) -> None:

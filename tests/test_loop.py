@@ -89,7 +89,7 @@ def test_handle_gives_a_descriptor_another_handler(loop, pair):
     ours, theirs = pair
     first, second = [], []
     loop.watch(ours.fileno(), READ, first.append)
-    loop.handle(ours.fileno(), second.append)
+    loop.attend(ours.fileno(), READ, second.append)
     theirs.send(b"x")
     loop.run_once(0)
     assert (first, second) == ([], [READ])
@@ -142,8 +142,7 @@ def test_a_reused_number_never_gets_a_stale_event(loop):
             other = pairs[1 - n][0]
             if other.fileno() < 0 or made:
                 return
-            loop.forget(other.fileno())
-            loop.close_after_batch(other)
+            loop.drop(other)
             made.extend(socket.socketpair())
             loop.watch(made[0].fileno(), READ, lambda events: stale.append(events))
 
@@ -163,13 +162,12 @@ def test_a_reused_number_never_gets_a_stale_event(loop):
         sock.close()
 
 
-def test_forget_leaves_the_kernel_nothing_once_the_descriptor_is_closed(loop):
+def test_drop_leaves_the_kernel_nothing_once_the_descriptor_is_closed(loop):
     """No epoll_ctl and no EBADF: the number can be watched again at once."""
     for _ in range(20):
         ours, theirs = socket.socketpair()
         loop.watch(ours.fileno(), EDGE, lambda _events: None)
-        loop.forget(ours.fileno())
-        loop.close_after_batch(ours)
+        loop.drop(ours)
         loop.run_once(0)
         theirs.close()
 

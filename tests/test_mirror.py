@@ -8,6 +8,7 @@ ELSEWHERE = {
     "control/crew.py": "tests/control/test_supervisor.py",
     "control/states.py": "tests/system/test_health.py",
     "__main__.py": "tests/kit/proxy.py starts the program this way",
+    "dataplane/handover.py": "tests/dataplane/test_relay_pool.py",
     "control/health/probe.py": "tests/control/health/test_tcp.py",
 }
 

@@ -25,15 +25,19 @@ from tcp_proxy.socket_options import first_ephemeral_port, keepalive_options, se
 
 ASK_EVERY = 1.0  # seconds between two reports of failed connects to one target
 _FIRST_EPHEMERAL = first_ephemeral_port()
+_LOOPBACK = ("127.", "::1")
 TICK_LEAST, TICK_MOST = 0.25, 10.0  # seconds between two looks at a session's peers
+# A session of this age, to twice this, gets keep-alive on its target's socket and Patience with its peers: most sessions
+# never need either (of 23 system calls of a short one, 16 are left).
+FIRST_TICK = 1.0  # seconds
 
 
 class LiveTarget:
     """One target: where it is, whether it may have sessions, how many it has."""
 
     __slots__ = (
-        "active_slot", "asked_at", "backup", "cut", "cut_reason", "endpoints", "limited", "may_be_ourselves", "name",
-        "rotation", "rows", "slot", "state", "tokens", "weight",
+        "active_slot", "asked_at", "backup", "cut", "cut_reason", "endpoints", "is_near", "limited", "may_be_ourselves",
+        "name", "rotation", "rows", "slot", "state", "tokens", "weight",
     )  # fmt: skip
 
     def __init__(self, view: TargetView, rows: list[Row]) -> None:
@@ -57,6 +61,8 @@ class LiveTarget:
         self.may_be_ourselves = any(
             family != AF_UNIX and address[1] >= _FIRST_EPHEMERAL for family, address in endpoints
         )
+        # On this machine: the handshake is over before connect() returns.
+        self.is_near = all(family != AF_UNIX and address[0].startswith(_LOOPBACK) for family, address in endpoints)
 
     def __repr__(self) -> str:
         return f"<LiveTarget {self.name} {self.state} active={self.active}>"
@@ -118,6 +124,7 @@ class LiveApp:
         self._narrow_balancer = make(view.balance, worker)
         self._keepalive = keepalive_options(view.timeouts.keepalive)
         self.tick = tick_of(view.timeouts)
+        self.first_tick = min(self.tick, FIRST_TICK)
         self._limited = any(target.limited for target in self.targets.values())
         self.primaries: tuple[LiveTarget, ...] = ()
         self.backups: tuple[LiveTarget, ...] = ()
@@ -133,8 +140,8 @@ class LiveApp:
             return self._choose_narrowly(key, now, excluded or set())
         if not pool:
             return None
-        target = self._balancer.pick(pool, key, now, random.random)
-        target.take(self.row)
+        target = pool[0] if len(pool) == 1 else self._balancer.pick(pool, key, now, random.random)
+        self.row[target.active_slot] += 1  # `take` of a target without a limit
         return target
 
     def retake(self, target: LiveTarget) -> bool:

@@ -19,10 +19,10 @@ The Pump contract (tests/dataplane/test_pump.py runs it on every kind of pump):
 """
 
 import select
-from socket import MSG_DONTWAIT, MSG_NOSIGNAL, SocketType
+from socket import MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, SocketType
 from typing import Any, Protocol, Self
 
-from tcp_proxy.loop import FAILED, READ, WRITE, Loop
+from tcp_proxy.loop import EDGE, FAILED, READ, WRITE, Loop
 
 CHUNK = 65536  # bytes asked for in one recv; what a pump holds at most
 READS_PER_TURN = 4  # then the other sessions have their turn
@@ -34,6 +34,7 @@ _RDHUP = select.EPOLLRDHUP
 _ERROR = select.EPOLLERR
 _NO_SHORTCUT = select.EPOLLPRI | FAILED
 _SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
+_LAST_FLAGS = _SEND_FLAGS | MSG_MORE  # a shutdown or close follows at once and sends the bytes with its FIN, in one packet
 
 assert _READABLE & READ
 assert not _READABLE & WRITE
@@ -56,8 +57,8 @@ class Pump:
     """Copies."""
 
     __slots__ = (
-        "blocked", "dest", "done", "ended", "failed", "full", "loop", "moved", "opposite", "owner", "pending", "queued",
-        "source", "tcp",
+        "armed", "blocked", "dest", "done", "ended", "failed", "full", "loop", "moved", "opposite", "owner", "pending",
+        "queued", "source", "tcp",
     )  # fmt: skip
     is_movable = True  # nothing of this direction is where only this thread can reach it
     opposite: "Pump"
@@ -71,6 +72,7 @@ class Pump:
         self.tcp = tcp
         self.pending: bytes | memoryview = b""
         self.blocked = False
+        self.armed = False  # the loop watches `dest` for room to write: asked for when it is first needed
         self.ended = False
         self.done = False
         self.failed = False  # epoll has reported an error of the source; it will not do so again
@@ -81,7 +83,7 @@ class Pump:
     def take_over(self, old: "Pump") -> Self:
         """Go on where `old` stopped, with what it has read and not written yet."""
         self.pending, self.blocked, self.ended, self.done = old.pending, old.blocked, old.ended, old.done
-        self.failed = old.failed
+        self.failed, self.armed = old.failed, True  # a session that changes its thread is watched for everything there
         self.moved = old.moved
         return self
 
@@ -120,8 +122,9 @@ class Pump:
                 self._end()
                 return
             self.moved += size
+            last = events & _RDHUP and size < CHUNK and self.tcp and not events & _NO_SHORTCUT
             try:
-                sent = dest.send(data, _SEND_FLAGS)
+                sent = dest.send(data, _LAST_FLAGS if last else _SEND_FLAGS)
             except BlockingIOError:
                 sent = 0
             except OSError as error:
@@ -130,14 +133,13 @@ class Pump:
                 return
             if sent < size:
                 self.pending = memoryview(data)[sent:]
-                self.blocked = True
-            if size < CHUNK and self.tcp and not events & _NO_SHORTCUT:
-                if events & _RDHUP:
-                    self._end()
-                    return
-                if events & READ:
-                    self.full = self.full + 1 if size >= BIG else 0
-                    return
+                self.block()
+            if last:
+                self._end()
+                return
+            if size < CHUNK and events & READ and self.tcp and not events & _NO_SHORTCUT:
+                self.full = self.full + 1 if size >= BIG else 0
+                return
             self.full = self.full + 1 if size >= BIG else 0
             if self.full >= BULK_AFTER and self.owner.bulk(self):
                 return  # the session moves to another thread at the end of this turn and goes on there
@@ -145,19 +147,39 @@ class Pump:
                 return
         self._go_on_later()
 
+    def begin(self, first: bytes, sent: int) -> None:
+        """Go on from what was read before there was a pump; `sent` bytes of it are written."""
+        self.moved = len(first)
+        if sent < len(first):
+            self.pending = memoryview(first)[sent:]
+            if not self.write() and not self.done:
+                self.block()
+
+    def block(self) -> None:
+        """The destination is full; the loop will say when it has room."""
+        self.blocked = True
+        if not self.armed:
+            self.armed = True
+            self.loop.rewatch(self.dest.fileno(), EDGE)
+
     def flush(self) -> None:
         """Write what waits; when all is written, end or read on."""
+        if self.write():
+            self._flushed()
+
+    def write(self) -> bool:
+        """Whether all that waits was written; if not, the destination is full or the owner has been told of its failure."""
         try:
             while self.pending:
                 sent = self.dest.send(self.pending, _SEND_FLAGS)
                 self.pending = self.pending[sent:]
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             self.owner.write_failed(self, error.errno or 0)
-            return
+            return False
         self.pending = b""
-        self._flushed()
+        return True
 
     def resume(self, _events: int = 0) -> None:
         """Go on after the turn of others, or after a hand-over: the edges seen so far say nothing any more."""
@@ -195,16 +217,13 @@ class Pump:
         if self.failed:  # FIN and RST came together: after a FIN, recv says 0 and hides the error
             self.owner.source_failed(self)
         if not self.blocked and not self.done:
-            self._finish()
+            self.done = True
+            self.owner.pump_done(self)
 
     def _flushed(self) -> None:
         self.blocked = False
         if self.ended:
-            self._finish()
+            self.done = True
+            self.owner.pump_done(self)
         else:
             self.fill()
-
-    def _finish(self) -> None:
-        self.done = True
-        self.release()
-        self.owner.pump_done(self)

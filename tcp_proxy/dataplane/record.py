@@ -9,7 +9,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from tcp_proxy.loop import WRITE, Loop
@@ -32,7 +32,7 @@ class Ended(Protocol):
     number: int
     listener: str
     address: Any
-    tried: list[tuple[str, str]]
+    tried: Sequence[tuple[str, str]]
     started: float
     connected_at: float
 

@@ -1,9 +1,7 @@
 """The relay threads: each moves the bytes of bulk sessions with os.splice, in an event loop of its own.
 
-`adopt` hands a session from the worker's loop to a relay thread, `release` hands it back when it is bulk no more. A
-hand-over is always: the old thread lets go of everything (`session.leave`), then queues `session.arrive` to the new
-one; between the two the session belongs to that queued call and nobody touches it. What was read and not written
-travels in the session's pumps.
+`adopt` hands a session from the worker's loop to a relay thread; its home there sends it back when it is bulk no more
+(handover.py says how).
 
 Threads `relay-<n>` start with the first adopted session, not before. Each owns its loop, its home and its pipes.
 """
@@ -14,6 +12,7 @@ from socket import SocketType
 from typing import Any
 
 from tcp_proxy.counters import Row
+from tcp_proxy.dataplane.handover import hand_over
 from tcp_proxy.dataplane.homes import Home
 from tcp_proxy.dataplane.pump import Owner, Pump
 from tcp_proxy.dataplane.record import Recorder
@@ -116,16 +115,6 @@ class WorkerHome(Home):
 
     def send_away(self, session: Any) -> bool:
         return self.relays is not None and self.relays.adopt(session)
-
-
-def hand_over(session: Any, to: Home) -> bool:
-    """From the thread that owns the session now. False, and the session stays, when `to` takes nobody any more."""
-    old = session.home
-    session.leave()
-    if to.loop.call_soon(session.arrive, to):
-        return True
-    session.arrive(old)
-    return False
 
 
 def _serve(home: RelayHome) -> None:

@@ -17,57 +17,57 @@ Always true:
 - sockets are closed after the batch of events in which they were given up.
 """
 
-from enum import Enum, auto
+from collections.abc import Sequence
+from enum import IntEnum
 from errno import ETIMEDOUT
-from socket import AF_UNIX, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
+from socket import AF_UNIX, MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Any
 
 from tcp_proxy import counters
 from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
 from tcp_proxy.dataplane.dial import Dial
+from tcp_proxy.dataplane.handover import Movable
 from tcp_proxy.dataplane.homes import NEVER, Home
 from tcp_proxy.dataplane.patience import Patience
-from tcp_proxy.dataplane.pump import Pump
-from tcp_proxy.loop import EDGE, FAILED, WRITE
+from tcp_proxy.dataplane.pump import CHUNK, Pump
+from tcp_proxy.loop import FAILED, QUIET_EDGE, WRITE
 from tcp_proxy.sansio.address import ip_of
 from tcp_proxy.sansio.reasons import Reason, Side, client_end
-from tcp_proxy.socket_options import outstanding, reset_on_close
+from tcp_proxy.socket_options import outstanding, push, reset_on_close
 
 # How often an ending session asks whether everything was acknowledged: at once, then ever more rarely.
 LINGER_FIRST = 0.001
 LINGER_MOST = 0.25
-
-# A session of this age, to twice this, gets keep-alive on its target's socket and Patience with its peers: most sessions
-# never need either (of 23 system calls of a short one, 16 are left).
-FIRST_TICK = 1.0  # seconds
 
 # A session in a relay thread that moved less than this in a while goes back to the event loop.
 CALM_AFTER = 1.0  # seconds
 CALM_BYTES = 1 << 20
 
 
-class State(Enum):
-    DIALING = auto()
-    RELAYING = auto()
-    LINGERING = auto()
-    DONE = auto()
+class State(IntEnum):
+    DIALING = 0
+    RELAYING = 1
+    LINGERING = 2
+    DONE = 3
 
+
+# By their own names: looking a member up in its class costs more than all else that is done with it.
+DIALING, RELAYING, LINGERING, DONE = State
 
 STEPS = {
-    State.DIALING: (State.RELAYING, State.DONE),
-    State.RELAYING: (State.LINGERING, State.DONE),
-    State.LINGERING: (State.DONE,),
-    State.DONE: (),
+    DIALING: (RELAYING, DONE),
+    RELAYING: (LINGERING, DONE),
+    LINGERING: (DONE,),
+    DONE: (),
 }
 
 
-class Session:
+class Session(Movable):
     """`number` is unique in this worker; `listener` and `address` are text and sockaddr, for the record."""
 
     __slots__ = (
-        "address", "app", "broken", "calm_mark", "calm_since", "client", "connected_at", "cut", "deadline", "dial",
-        "down", "early", "first_end", "half_closed", "home", "last", "listener", "moving", "next_tick", "number",
-        "patience", "started", "state", "target", "tried", "up", "upstream",
+        "address", "app", "broken", "connected_at", "deadline", "dial", "early", "first", "first_end", "half_closed",
+        "last", "listener", "moving", "next_tick", "number", "patience", "started", "state", "tried",
     )  # fmt: skip
 
     def __init__(self, number: int, home: Home, app: LiveApp, listener: str, client: SocketType, address: Any) -> None:
@@ -77,17 +77,18 @@ class Session:
         self.listener = listener
         self.client = client
         self.address = address
-        self.state = State.DIALING
+        self.state = DIALING
         self.started = self.last = home.loop.now
         self.deadline = NEVER
         self.connected_at = -1.0
+        self.first = b""  # what the client has said before we were connected
         self.early = 0  # what epoll said of the client while we were dialing
         self.target: LiveTarget | None = None
         self.upstream: SocketType | None = None
         self.up: Pump | None = None
         self.down: Pump | None = None
         self.dial: Dial | None = None
-        self.tried: list[tuple[str, str]] = []
+        self.tried: Sequence[tuple[str, str]] = ()
         self.broken: tuple[Side, int] | None = None  # the first side that failed, and its errno
         self.first_end: Side | None = None
         self.half_closed = False
@@ -103,14 +104,22 @@ class Session:
         return f"<Session {self.number} {self.app.name} {self.state.name} client={self.address} target={target}>"
 
     def start(self) -> None:
-        home = self.home
+        home, client = self.home, self.client
         home.members.add(self)
         home.row[counters.SESSIONS] += 1
         home.row[counters.ACCEPTED] += 1
-        home.loop.watch(self.client.fileno(), EDGE, self._client_early)
+        try:
+            self.first = client.recv(CHUNK, MSG_DONTWAIT)  # who speaks first has mostly spoken by now
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._finish(Reason.CLIENT_GONE, Side.CLIENT, error.errno or 0, reset=True)
+            return
         key = ip_of(self.address).encode() if self.app.needs_key else b""
-        self.dial = Dial(home.loop, self, self.app, key)
-        self.dial.start()
+        dial = self.dial = Dial(home.loop, self, self.app, key, self.first)
+        dial.start()
+        if self.state is DIALING:
+            home.loop.watch(client.fileno(), QUIET_EDGE, self._client_early)
 
     # -- DIALING -----------------------------------------------------------------------------------------------------
 
@@ -141,20 +150,23 @@ class Session:
         loop, client = home.loop, self.client
         self.last = self.connected_at = loop.now
         home.row[target.slot + counters.CONNECTS] += 1
-        self._enter(State.RELAYING)
+        self._enter(RELAYING)
         up = self.up = Pump(loop, self, client, sock, True)
         down = self.down = Pump(loop, self, sock, client, sock.family != AF_UNIX)
         up.opposite, down.opposite = down, up
-        loop.handle(client.fileno(), up.ready)
-        loop.handle(sock.fileno(), down.ready)
         # Ticks fall together for all sessions, so that one look at them all does for each.
-        tick = min(self.app.tick, FIRST_TICK)
+        tick = self.app.first_tick
         self.next_tick = (loop.now // tick + 2) * tick
         if self.next_tick < home.next_look:
             home.look_at(self.next_tick)
+        loop.attend(client.fileno(), QUIET_EDGE, up.ready)
+        loop.attend(sock.fileno(), QUIET_EDGE, down.ready)
+        if self.first:
+            first, self.first = self.first, b""
+            up.begin(first, dial.sent)
         if self.early:
             up.ready(self.early)
-        if events & ~WRITE and self.state is State.RELAYING:
+        if events & ~WRITE and self.state is RELAYING:
             down.ready(events)
         if target.cut != self.cut:  # ended from above while we dialed it
             self.cut_off()
@@ -199,7 +211,7 @@ class Session:
     def source_failed(self, pump: Pump) -> None:
         """epoll reports an error while nobody reads there: the pump waits for its destination, or had its end of file."""
         code = pump.source.getsockopt(SOL_SOCKET, SO_ERROR)
-        if not code or self.state is not State.RELAYING:
+        if not code or self.state is not RELAYING:
             return
         self._break(Side.CLIENT if pump is self.up else Side.TARGET, code)
         pump.opposite.stop()
@@ -234,38 +246,15 @@ class Session:
         """Leave this thread, unless the session has ended meanwhile or bytes in a pipe hold it here."""
         self.moving = False
         up, down = self.up, self.down
-        if self.state is not State.RELAYING or up is None or down is None:
+        if self.state is not RELAYING or up is None or down is None:
             return
         if not (up.is_movable and down.is_movable and self.home.send_away(self)):
             up.resume()
-            if self.state is State.RELAYING:
+            if self.state is RELAYING:
                 down.resume()
 
-    def leave(self) -> None:
-        """The old owner's last touch. Calls of the old pumps that are still queued here find them done; what they had
-        read and not written travels in two pumps that no loop knows."""
-        home, upstream, up, down = self.home, self.upstream, self.up, self.down
-        assert upstream is not None
-        assert up is not None
-        assert down is not None
-        self._set_pumps(*(Pump(home.loop, self, old.source, old.dest, old.tcp).take_over(old) for old in (up, down)))
-        up.retire()
-        down.retire()
-        home.loop.unwatch(self.client.fileno())
-        home.loop.unwatch(upstream.fileno())
-        home.members.discard(self)
-        self.client.setblocking(False)  # a splice waits for a socket that is not non-blocking itself (DESIGN 9.3)
-
-    def arrive(self, home: Home) -> None:
-        """The new owner's first touch. Whatever can be read or written now comes as a first edge of its epoll."""
-        self.home = home
-        loop, upstream = home.loop, self.upstream
-        assert upstream is not None
-        up, down = self._replace_pumps(home)
-        home.members.add(self)
-        loop.watch(self.client.fileno(), EDGE, up.ready)
-        loop.watch(upstream.fileno(), EDGE, down.ready)
-        self.calm_since, self.calm_mark = loop.now, up.moved + down.moved
+    def arrived(self) -> None:
+        home = self.home
         if home.closing is not None:
             self.kill(home.closing, Side.PROXY)
         elif self.target is not None and self.target.cut != self.cut:
@@ -273,25 +262,11 @@ class Session:
         elif self.due() < home.next_look:
             home.look_at(self.due())
 
-    def _replace_pumps(self, home: Home) -> tuple[Pump, Pump]:
-        old_up, old_down = self.up, self.down
-        assert old_up is not None
-        assert old_down is not None
-        return self._set_pumps(
-            home.make_pump(self, old_up.source, old_up.dest, old_up.tcp).take_over(old_up),
-            home.make_pump(self, old_down.source, old_down.dest, old_down.tcp).take_over(old_down),
-        )
-
-    def _set_pumps(self, up: Pump, down: Pump) -> tuple[Pump, Pump]:
-        self.up, self.down = up, down
-        up.opposite, down.opposite = down, up
-        return up, down
-
     # -- ends ------------------------------------------------------------------------------------------------------------
 
     def due(self) -> float:
         """When `expire` is to be called, as things are now."""
-        if self.state is State.RELAYING:
+        if self.state is RELAYING:
             return min(self.next_tick, self._silence_ends())
         return self.deadline
 
@@ -300,14 +275,14 @@ class Session:
         return self.last + (timeouts.half_closed if self.half_closed else timeouts.idle)
 
     def expire(self) -> None:
-        if self.state is State.DIALING:
+        if self.state is DIALING:
             assert self.dial is not None
             self.deadline = NEVER
             self.dial.timed_out()
             return
-        if self.state is State.RELAYING:
+        if self.state is RELAYING:
             self._tick()
-            if self.state is not State.RELAYING or self.home.loop.now < self._silence_ends():
+            if self.state is not RELAYING or self.home.loop.now < self._silence_ends():
                 return
         if self.broken is not None:
             self._finish_broken()
@@ -334,12 +309,12 @@ class Session:
 
     def kill(self, reason: Reason, side: Side) -> None:
         """Reset both sides now."""
-        if self.state is not State.DONE:
+        if self.state is not DONE:
             self._finish(reason, side, 0, reset=True)
 
     def cut_off(self) -> None:
         """The target is lost: what was read from it is delivered, then the client is reset."""
-        if self.state is State.RELAYING:
+        if self.state is RELAYING:
             self._lose(Side.PROXY, 0)
 
     def _lose(self, side: Side, code: int) -> None:
@@ -374,12 +349,20 @@ class Session:
         assert down is not None
         up.stop()
         down.stop()
-        if self.state is State.LINGERING:
+        if self.state is LINGERING:
             self._finish_broken()
             return
-        self._enter(State.LINGERING)
+        self._enter(LINGERING)
+        survivor = self._survivor()
+        if survivor.family != AF_UNIX:
+            push(survivor)  # a pump that saw its end may have announced more
         self.deadline_set(self.home.loop.now + self.app.timeouts.half_closed)
         self._ask_acknowledged(LINGER_FIRST, 0)
+
+    def _reset_both(self) -> None:
+        for sock in (self.client, self.upstream):
+            if sock is not None and sock.family != AF_UNIX:
+                reset_on_close(sock)
 
     def _survivor(self) -> SocketType:
         assert self.broken is not None
@@ -387,7 +370,7 @@ class Session:
         return self.upstream if self.broken[0] is Side.CLIENT else self.client
 
     def _ask_acknowledged(self, wait: float, before: int) -> None:
-        if self.state is not State.LINGERING:
+        if self.state is not LINGERING:
             return
         survivor = self._survivor()
         left = outstanding(survivor) if survivor.family != AF_UNIX else 0  # a UNIX peer can read on after our close
@@ -414,7 +397,7 @@ class Session:
 
     def _finish(self, reason: Reason, side: Side, code: int, reset: bool) -> None:
         """The one way to DONE: release everything, count, write the record."""
-        self._enter(State.DONE)
+        self._enter(DONE)
         home, upstream, up, down = self.home, self.upstream, self.up, self.down
         if self.dial is not None:
             self.tried = self.dial.tried
@@ -428,9 +411,11 @@ class Session:
             bytes_up, bytes_down = up.moved, down.moved
             del up.opposite, down.opposite  # no cycle is left for the collector
             self.up = self.down = None
-        self._give_up(self.client, reset)
+        if reset:
+            self._reset_both()
+        home.loop.drop(self.client)
         if upstream is not None:
-            self._give_up(upstream, reset)
+            home.loop.drop(upstream)
         home.members.discard(self)
         row, target = home.row, self.target
         row[counters.SESSIONS] -= 1
@@ -441,10 +426,3 @@ class Session:
         if home.recorder is not None:
             home.recorder.add_ended(self, home.loop.now, (bytes_up, bytes_down), (side, reason, code))
 
-    def _give_up(self, sock: SocketType, reset: bool) -> None:
-        loop = self.home.loop
-        if loop.is_watched(sock.fileno()):
-            loop.forget(sock.fileno())
-        if reset and sock.family != AF_UNIX:
-            reset_on_close(sock)
-        loop.close_after_batch(sock)

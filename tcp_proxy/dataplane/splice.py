@@ -159,6 +159,8 @@ class SplicePump(Pump):
         if self.pending:
             super().flush()  # goes on by _flushed
         elif self.pipe is not None and self._drain(self.pipe):
+            if self.ended:
+                self.release()
             self._flushed()
 
     def release(self) -> None:

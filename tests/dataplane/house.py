@@ -115,14 +115,19 @@ class House:
         """A client, and its session, which is dialing or relaying already."""
         client = self.stack.enter_context(socket.create_connection(self.front.getsockname()))
         client.settimeout(5)
+        session = self.admit()
+        self.turn(2)
+        return client, session
+
+    def admit(self):
+        """The session of the client that waits."""
         inner, address = self.front.accept()
         set_options(inner, FIRST_OPTIONS)
         raw = socket.SocketType(inner.family, socket.SOCK_STREAM, 0, inner.detach())
         session = Session(len(self.sessions) + 1, self.home, self.app, "127.0.0.1:1", raw, address)
         self.sessions.append(session)
         session.start()
-        self.turn(2)
-        return client, session
+        return session
 
     def pair(self, target=0):
         """A client and the server's end of its session."""
