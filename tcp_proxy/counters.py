@@ -5,7 +5,8 @@
 one row of it may be negative (a session may end in another thread than it began).
 
 The supervisor creates the memory and gives out slots; a worker maps what it was handed. The memory lives as long as
-any process maps it; nobody unlinks anything.
+any process maps it; nobody unlinks anything. A row has room for ROOM slots and more, of which the most are never touched
+and so are no memory; `used` says how many are given out. More rows can be added while it is in use.
 """
 
 import mmap
@@ -13,6 +14,7 @@ import os
 from collections.abc import Collection
 from typing import Self
 
+ROOM = 1 << 20  # slots in a row at the least: about 16,000 targets, 8 MiB of addresses
 RELAY_THREADS = 2  # in a worker, beside its loop
 ROWS_PER_WORKER = 1 + RELAY_THREADS
 
@@ -50,8 +52,10 @@ CONNECT_SLOTS, SESSION_SLOTS = len(CONNECT_BUCKETS) + 1, len(SESSION_BUCKETS) + 
 assert CONNECTS + CONNECT_SLOTS == SESSION_MICROSECONDS
 assert DURATIONS + SESSION_SLOTS == ENDS
 
+UNPAID = 63  # gauge of a target with max_connections: sessions that hold it without a token (dataplane.apps)
+
 BLOCKS = {"target": TARGET_SLOTS, "app": APP_SLOTS, "listener": LISTENER_SLOTS}  # kind of owner -> slots
-GAUGES = {"target": (ACTIVE,), "app": (), "listener": ()}  # where in the block
+GAUGES = {"target": (ACTIVE, UNPAID), "app": (), "listener": ()}  # where in the block
 PROCESS_GAUGES = (ACCEPTING, SESSIONS)
 
 Row = memoryview
@@ -63,19 +67,35 @@ class Counters:
     def __init__(self, fd: int, rows: int, slots: int) -> None:
         """Map `fd`, which stays the caller's."""
         self.slots = slots
-        self._map = mmap.mmap(fd, rows * slots * 8)
-        self._view = memoryview(self._map).cast("q")
-        self.rows: list[Row] = [self._view[i * slots : (i + 1) * slots] for i in range(rows)]
+        self.used = slots  # whoever gives them out says how many
+        self._maps: list[tuple[mmap.mmap, memoryview]] = []
+        self.rows: list[Row] = []
+        self.add_rows(fd, rows)
 
     @classmethod
     def create(cls, rows: int, slots: int) -> tuple[Self, int]:
-        """A new zeroed memory, and the descriptor to hand to workers; the caller closes it."""
+        """A new zeroed memory, and the descriptor to hand to workers; the caller closes it. Whole pages: slots % 512 == 0
+        where rows are to be added later."""
         fd = os.memfd_create("tcp_proxy counters", os.MFD_CLOEXEC)
-        os.ftruncate(fd, rows * slots * 8)
-        return cls(fd, rows, slots), fd
+        try:
+            os.ftruncate(fd, rows * slots * 8)
+            return cls(fd, rows, slots), fd
+        except OSError:
+            os.close(fd)
+            raise
 
     def __repr__(self) -> str:
         return f"<Counters {len(self.rows)} rows of {self.slots} slots>"
+
+    def add_rows(self, fd: int, rows: int) -> None:
+        """Have `rows` in all; `fd` is the memory's, already long enough. Nothing happens when there are as many."""
+        before, size = len(self.rows), self.slots * 8
+        if rows <= before:
+            return
+        mapped = mmap.mmap(fd, (rows - before) * size, offset=before * size)
+        view = memoryview(mapped).cast("q")
+        self._maps.append((mapped, view))
+        self.rows.extend(view[i * self.slots : (i + 1) * self.slots] for i in range(rows - before))
 
     def total(self, slot: int) -> int:
         return sum(row[slot] for row in self.rows)
@@ -87,7 +107,7 @@ class Counters:
     def fold(self, row: int, gauges: Collection[int]) -> dict[int, int]:
         """Take a dead writer's row into the base and clear it. Gauges vanish; returns them, by slot, where not 0."""
         base, dead = self.rows[0], self.rows[row]
-        values = dead.tolist()
+        values = dead[: self.used].tolist()
         lost = {slot: values[slot] for slot in gauges if values[slot]}
         for slot, value in enumerate(values):
             if value:
@@ -99,5 +119,6 @@ class Counters:
     def close(self) -> None:
         for row in self.rows:
             row.release()
-        self._view.release()
-        self._map.close()
+        for mapped, view in self._maps:
+            view.release()
+            mapped.close()

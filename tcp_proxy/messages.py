@@ -69,8 +69,35 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Configure:
+    """What is different from the snapshot, or from what was said since. Answered by Configured."""
+
+    generation: int
+    workers: int
+    grace: float
+    apps: tuple[AppView, ...]  # new ones, and those that changed
+    removed: tuple[str, ...]  # apps; their listeners are closed
+
+
+@dataclass(frozen=True, slots=True)
+class Grow:
+    """The counters' memory has this many rows now. Its descriptor comes along."""
+
+    rows: int
+    descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Write session records to this pipe from now on; no descriptor: to none."""
+
+    descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
-    """One semaphore for each of these target slots: as many tokens as connections are still allowed."""
+    """One semaphore for each of these target slots: as many tokens as connections are allowed, less those that the
+    sessions there are have taken. It takes the place of an earlier one."""
 
     slots: tuple[int, ...]
     descriptors: int
@@ -85,6 +112,15 @@ class Listen:
     apps: tuple[str, ...]
     addresses: tuple[str, ...]
     descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """These listeners belong to other apps from now on."""
+
+    ids: tuple[int, ...]
+    slots: tuple[int, ...]
+    apps: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +150,8 @@ class CloseSessions:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Exit when the last session has ended, or after `grace` seconds."""
+    """Exit when the last session has ended, or after `grace` seconds; below 0: whenever that will be. Said again, the
+    newer grace counts."""
 
     grace: float
 
@@ -130,6 +167,11 @@ class Ping:
 @dataclass(frozen=True, slots=True)
 class Ready:
     capacity: int  # sessions that the descriptor limit allows
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +205,9 @@ class Drained:
 
 
 Message = (
-    Snapshot | Limits | Listen | Unlisten | TargetChanged | CloseSessions | Drain | Ping
-    | Ready | Pong | Unlistened | ConnectFailed | Logged | Drained
+    Snapshot | Configure | Grow | Records | Limits | Listen | HandOver | Unlisten | TargetChanged | CloseSessions
+    | Drain | Ping
+    | Ready | Configured | Pong | Unlistened | ConnectFailed | Logged | Drained
 )  # fmt: skip
 KINDS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Message)}
 

@@ -26,6 +26,7 @@ from tcp_proxy.counters import (
     FAILURES,
     PROCESS_GAUGES,
     PROCESS_SLOTS,
+    ROOM,
     SESSION_BUCKETS,
     SESSIONS,
     TARGET_SLOTS,
@@ -248,3 +249,32 @@ def test_processes_share_the_memory_and_a_killed_one_is_counted_out(memory):
 def test_the_memory_has_no_name(memory):
     """Nobody can unlink it, nobody finds it but by the descriptor."""
     assert os.readlink(f"/proc/self/fd/{memory.fd}") == "/memfd:tcp_proxy counters (deleted)"
+
+
+def test_rows_are_added_while_others_use_the_memory():
+    counters, fd = Counters.create(2, 512)
+    other = Counters(fd, 2, 512)
+    rows = counters.rows
+    counters.rows[1][ACCEPTED] = 4
+    os.ftruncate(fd, 5 * 512 * 8)
+    counters.add_rows(fd, 5)
+    counters.add_rows(fd, 3)
+    assert len(counters.rows) == 5
+    assert counters.rows is rows
+    counters.rows[4][ACCEPTED] = 3
+    assert other.total(ACCEPTED) == 4, "it does not know of them yet"
+    other.add_rows(fd, 5)
+    assert other.total(ACCEPTED) == counters.total(ACCEPTED) == 7
+    for one in (counters, other):
+        one.close()
+    os.close(fd)
+
+
+def test_room_that_is_not_used_is_no_memory():
+    counters, fd = Counters.create(4, ROOM)
+    counters.used = SLOTS
+    counters.rows[1][ACCEPTED] = 1
+    counters.fold(1, GAUGES)
+    assert os.fstat(fd).st_blocks * 512 < 1 << 16
+    counters.close()
+    os.close(fd)

@@ -6,11 +6,17 @@ supervisor says (messages) is applied here and nowhere else.
 A target takes a session by `take` and gets it back by `give`: the gauge of its sessions and, with max_connections, one
 token of the semaphore that all workers share (an eventfd: see docs/decisions.md) change together, so the supervisor
 can return the tokens of a worker that died by looking at its gauges (test_tokens_of_a_dead_worker_come_back).
+
+A limit that changes is a new semaphore. `adopt` buys a token of it for every session there is; those for which there is
+none are `unpaid`, and as many of the next that end give nothing back (test_a_limit_below_the_sessions_there_are…). What
+`give` of a limited target and `adopt` share is under `lock`; a target that gets its first limit is `guard`ed before, until
+no relay thread is in the middle of a `give` without the lock any more.
 """
 
 import os
 import random
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from socket import AF_UNIX, SocketType
 from typing import Any
 
@@ -36,23 +42,31 @@ class LiveTarget:
     """One target: where it is, whether it may have sessions, how many it has."""
 
     __slots__ = (
-        "active_slot", "asked_at", "backup", "cut", "cut_reason", "endpoints", "is_near", "limited", "may_be_ourselves",
-        "name", "rotation", "rows", "slot", "state", "tokens", "weight",
+        "active_slot", "asked_at", "backup", "cut", "cut_reason", "endpoints", "is_near", "limited", "lock",
+        "may_be_ourselves", "name", "rotation", "rows", "slot", "state", "tokens", "unpaid", "weight",
     )  # fmt: skip
 
     def __init__(self, view: TargetView, rows: list[Row]) -> None:
-        self.name = view.name
         self.slot = view.slot
         self.active_slot = view.slot + counters.ACTIVE
-        self.weight = view.weight
-        self.backup = view.backup
-        self.limited = view.limited
         self.rows = rows
         self.rotation = 0
+        self.lock = threading.Lock()  # guards tokens and unpaid, and the gauge together with them
         self.tokens = -1  # the semaphore's descriptor, once it has come
+        self.unpaid = 0  # sessions of this worker that have no token
         self.asked_at = float("-inf")
         self.cut = 0  # how often its sessions were ended from above; a session that moved meanwhile compares
         self.cut_reason = Reason.TARGET_DOWN
+        self.configure(view)
+
+    def configure(self, view: TargetView) -> None:
+        """All that may change while it lives. A new limit is in force when its semaphore has come."""
+        self.name = view.name
+        self.weight = view.weight
+        self.backup = view.backup
+        self.limited = view.limited or self.tokens >= 0
+        if not view.limited:
+            self.lift()
         self.change(view.state, view.endpoints)
 
     def change(self, state: str, endpoints: tuple[Endpoint, ...]) -> None:
@@ -80,7 +94,7 @@ class LiveTarget:
     def take(self, row: Row) -> bool:
         """Count one session more; False, and nothing changed, when it is at its limit."""
         row[self.active_slot] += 1
-        if self.limited:
+        if self.tokens >= 0:
             try:
                 os.eventfd_read(self.tokens)
             except BlockingIOError:
@@ -91,8 +105,47 @@ class LiveTarget:
     def give(self, row: Row) -> None:
         """One session less; `row` is the calling thread's."""
         if self.limited:
-            os.eventfd_write(self.tokens, 1)
-        row[self.active_slot] -= 1
+            self._give_back(row)
+        else:
+            row[self.active_slot] -= 1
+
+    def _give_back(self, row: Row) -> None:
+        with self.lock:
+            if self.unpaid:
+                self.unpaid -= 1
+                row[self.slot + counters.UNPAID] -= 1
+            elif self.tokens >= 0:
+                os.eventfd_write(self.tokens, 1)
+            row[self.active_slot] -= 1
+
+    def adopt(self, tokens: int, mine: Sequence[Row]) -> None:
+        """In the loop's thread: from now on this semaphore counts. `mine`: this worker's rows, the loop's first."""
+        unpaid_slot = self.slot + counters.UNPAID
+        with self.lock:
+            self._drop_tokens()
+            self.tokens = tokens
+            self.unpaid = sum(row[self.active_slot] for row in mine)
+            while self.unpaid and _bought(tokens):
+                self.unpaid -= 1
+            mine[0][unpaid_slot] += self.unpaid - sum(row[unpaid_slot] for row in mine)
+
+    def lift(self) -> None:
+        """In the loop's thread: no limit (any more)."""
+        with self.lock:
+            self._drop_tokens()
+            self.unpaid = 0  # what the counter says of it is put right by the next adopt
+        self.limited = False
+
+    def leave(self) -> None:
+        """It is not a target any more; its sessions go on."""
+        self.change(State.DOWN, ())
+        if self.limited:
+            self.lift()
+
+    def _drop_tokens(self) -> None:
+        tokens, self.tokens = self.tokens, -1
+        if tokens >= 0:
+            os.close(tokens)
 
     def endpoints_to_try(self) -> tuple[Endpoint, list[Endpoint] | None]:
         """The first address to try, in rotation, and the others, last first."""
@@ -113,25 +166,50 @@ class LiveApp:
         """`row`: the loop thread's; `failed(app, target, error)` asks the supervisor for a probe."""
         self.name = view.name
         self.slot = view.slot
+        self.row = row
+        self.targets: dict[str, LiveTarget] = {}
+        self._rows = rows
+        self._worker = worker
+        self._failed = failed
+        self._policy = ""
+        self.configure(view)
+
+    def __repr__(self) -> str:
+        return f"<LiveApp {self.name}: {len(self.primaries)} primaries, {len(self.backups)} backups eligible>"
+
+    def configure(self, view: AppView) -> None:
+        """Become what the view says. Targets are told by their slots: who keeps his keeps his sessions."""
         self.retries = view.retries
         self.timeouts = view.timeouts
-        self.row = row
-        self.targets = {target.name: LiveTarget(target, rows) for target in view.targets}
-        self.needs_key = view.balance == "source_hash"
-        self._failed = failed
-        self._balancer = make(view.balance, worker)
-        # For choices among a part of the targets: their tuples come and go and would disturb the balancer's memory.
-        self._narrow_balancer = make(view.balance, worker)
-        self._keepalive = keepalive_options(view.timeouts.keepalive)
         self.tick = tick_of(view.timeouts)
         self.first_tick = min(self.tick, FIRST_TICK)
+        self._keepalive = keepalive_options(view.timeouts.keepalive)
+        self.needs_key = view.balance == "source_hash"
+        if view.balance != self._policy:
+            self._policy = view.balance
+            self._balancer = make(view.balance, self._worker)
+            # For choices among a part of the targets: their tuples come and go and would disturb the balancer's memory.
+            self._narrow_balancer = make(view.balance, self._worker)
+        known = {target.slot: target for target in self.targets.values()}
+        self.targets = {target.name: self._live(target, known.pop(target.slot, None)) for target in view.targets}
+        for target in known.values():
+            target.leave()
         self._limited = any(target.limited for target in self.targets.values())
         self.primaries: tuple[LiveTarget, ...] = ()
         self.backups: tuple[LiveTarget, ...] = ()
         self._sort()
 
-    def __repr__(self) -> str:
-        return f"<LiveApp {self.name}: {len(self.primaries)} primaries, {len(self.backups)} backups eligible>"
+    def leave(self) -> None:
+        """It is not an app any more; its sessions go on."""
+        for target in self.targets.values():
+            target.leave()
+        self._sort()
+
+    def _live(self, view: TargetView, known: LiveTarget | None) -> LiveTarget:
+        if known is None:
+            return LiveTarget(view, self._rows)
+        known.configure(view)
+        return known
 
     def choose(self, key: bytes, now: float, excluded: set[LiveTarget] | None) -> LiveTarget | None:
         """The target for a new session, already taken; None: `why_none` says why."""
@@ -191,6 +269,14 @@ class LiveApp:
             self.primaries = primaries
         if backups != self.backups:
             self.backups = backups
+
+
+def _bought(tokens: int) -> bool:
+    try:
+        os.eventfd_read(tokens)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def tick_of(timeouts: Timeouts) -> float:

@@ -56,6 +56,7 @@ class Recorder:
         self._out = bytearray()
         self._armed = False
         self._hurried = False
+        self._closed = False
         os.set_blocking(fd, False)
 
     def __repr__(self) -> str:
@@ -94,7 +95,8 @@ class Recorder:
         ))  # fmt: skip
 
     def close(self, wait: float) -> None:
-        """Write what waits, unless the reader takes nothing for `wait` seconds, and close the pipe."""
+        """Write what waits, unless the reader takes nothing for `wait` seconds, and close the pipe. Nobody adds any more."""
+        self._closed = True
         self._collect()
         writable = select.poll()
         writable.register(self._fd, select.POLLOUT)
@@ -108,11 +110,15 @@ class Recorder:
         self._loop.call_later(FLUSH_EVERY, self._flush_timed)
 
     def _flush_timed(self) -> None:
+        if self._closed:
+            return
         self._armed = False
         self.wall = time.time() - self._loop.now
         self._flush()
 
     def _flush(self) -> None:
+        if self._closed:
+            return
         self._hurried = False
         self._collect()
         self._write()

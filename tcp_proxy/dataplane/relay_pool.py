@@ -52,7 +52,7 @@ class RelayPool:
         """`home` is the worker's own; `rows` one for each thread; `on_error` is called in the thread it concerns."""
         self._home = home
         self._rows = rows
-        self._recorder = recorder
+        self.recorder = recorder  # of the threads that are started from now on
         self._on_error = on_error
         self._may_open_pipe = may_open_pipe
         self._threads: list[threading.Thread] = []
@@ -91,7 +91,7 @@ class RelayPool:
         except OSError:  # no descriptor for it
             return
         loop.on_error = self._on_error
-        home = RelayHome(loop, self._rows[number], self._recorder, PipePool(self._may_open_pipe), self._home)
+        home = RelayHome(loop, self._rows[number], self.recorder, PipePool(self._may_open_pipe), self._home)
         thread = threading.Thread(target=_serve, args=(home,), name=loop.name, daemon=True)
         try:
             thread.start()

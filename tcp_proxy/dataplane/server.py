@@ -91,7 +91,7 @@ class Server:
         self._rows = memory.rows
         self._mine = memory.rows[first_row : first_row + counters.ROWS_PER_WORKER]
         self._first_row = first_row
-        self._workers = workers
+        self.workers = workers
         self._pipes = pipes
         self._warn = warn
         self._grace = grace
@@ -102,7 +102,7 @@ class Server:
         self._said_at = float("-inf")
         self._ahead = False
         self._others_moved = 0
-        self._draining = False
+        self._closing = 0  # calls of unlisten() that are not done
         self._usable = 0
 
     def __repr__(self) -> str:
@@ -146,6 +146,12 @@ class Server:
         if not self._full and not self._ahead:
             self._loop.watch(fd, READ, listener.ready)
 
+    def hand_over(self, number: int, slot: int, app: LiveApp) -> None:
+        """From now on the listener is that app's."""
+        listener = self._open[number]
+        listener.app, listener.slot = app, slot
+        self.listeners[listener.sock] = app.name
+
     def begin(self, listener: Listener, client: SocketType, address: Any) -> None:
         self._sessions_begun += 1
         session = Session(self._sessions_begun, self._home, listener.app, listener.address, client, address)
@@ -163,7 +169,7 @@ class Server:
         if spare < 0:
             self.pause(errno.EMFILE)
             return 0
-        if self._workers > 1 and not self._draining and self._is_ahead():
+        if self.workers > 1 and not self._closing and self._is_ahead():
             self._give_way()
             return 0
         return min(ACCEPTS, 1 + spare // PER_SESSION)
@@ -218,7 +224,7 @@ class Server:
     def _take_part(self) -> None:
         """Go on when no longer ahead, or for one round when the others have taken nobody meanwhile: they may hang."""
         moved = self._accepted_by_others()
-        if self._is_ahead() and moved != self._others_moved and not self._draining:
+        if self._is_ahead() and moved != self._others_moved and not self._closing:
             self._others_moved = moved
             self._loop.call_later(GIVE_WAY, self._take_part)
             return
@@ -231,10 +237,10 @@ class Server:
             self._accept_once()
 
     def _accept_once(self) -> None:
-        workers, self._workers = self._workers, 1
+        workers, self.workers = self.workers, 1
         for listener in self._open.values():
             listener.ready(READ)
-        self._workers = workers
+        self.workers = workers
 
     def _accepted_by_others(self) -> int:
         mine = sum([row[counters.ACCEPTED] for row in self._mine])
@@ -244,7 +250,7 @@ class Server:
 
     def unlisten(self, numbers: tuple[int, ...], drain: float, done: Callable[[tuple[int, ...]], Any]) -> None:
         """The sockets answer no SYN any more: take those whose handshake was done or under way, then close."""
-        self._draining = True
+        self._closing += 1
         self._loop.call_later(drain, self._close, numbers, done, self._loop.now + drain + self._grace)
 
     def _close(self, numbers: tuple[int, ...], done: Callable[[tuple[int, ...]], Any], at_last: float) -> None:
@@ -258,6 +264,8 @@ class Server:
                 self._loop.unwatch(listener.fd)
             del self.listeners[listener.sock]
             self._loop.close_after_batch(listener.sock)
+        self._closing -= 1
+        self._loop.call_soon(self.count_descriptors)  # when they are closed
         done(numbers)
 
     def _accept_rest(self, listener: Listener) -> None:

@@ -31,18 +31,23 @@ from typing import Any  # noqa: E402
 from tcp_proxy import __version__, counters  # noqa: E402
 from tcp_proxy.channel import Channel  # noqa: E402
 from tcp_proxy.counters import Counters  # noqa: E402
-from tcp_proxy.dataplane.apps import LiveApp  # noqa: E402
+from tcp_proxy.dataplane.apps import LiveApp, LiveTarget  # noqa: E402
 from tcp_proxy.dataplane.homes import Home  # noqa: E402
 from tcp_proxy.dataplane.record import Recorder  # noqa: E402
 from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome  # noqa: E402
 from tcp_proxy.dataplane.server import PAUSE_AT, Server  # noqa: E402
 from tcp_proxy.dataplane.session import Session  # noqa: E402
-from tcp_proxy.loop import Loop  # noqa: E402
+from tcp_proxy.loop import Loop, Timer  # noqa: E402
 from tcp_proxy.messages import (  # noqa: E402
+    AppView,
     CloseSessions,
+    Configure,
+    Configured,
     ConnectFailed,
     Drain,
     Drained,
+    Grow,
+    HandOver,
     Limits,
     Listen,
     Logged,
@@ -50,6 +55,7 @@ from tcp_proxy.messages import (  # noqa: E402
     Ping,
     Pong,
     Ready,
+    Records,
     Snapshot,
     TargetChanged,
     Unlisten,
@@ -74,10 +80,15 @@ class Worker:
         self._grace = 0.0
         self._cut = 0
         self._draining = False
+        self._grace_timer = Timer(0.0, None, ())
         self._handlers: dict[type, Callable[..., Any]] = {
             Snapshot: self._snapshot,
+            Configure: self._configure,
+            Grow: self._grow,
+            Records: self._records,
             Limits: self._limits,
             Listen: self._listen,
+            HandOver: self._hand_over,
             Unlisten: self._unlisten,
             TargetChanged: self._target_changed,
             CloseSessions: self._close_sessions,
@@ -95,9 +106,13 @@ class Worker:
         memory_fd, *rest = descriptors
         memory = Counters(memory_fd, message.rows, message.slots)
         os.close(memory_fd)
+        self._memory = memory
+        self._index = message.worker
+        self._incarnation = message.incarnation
         self._grace = message.grace
         first = message.first_row
-        row, *relay_rows = memory.rows[first : first + counters.ROWS_PER_WORKER]
+        self._mine = memory.rows[first : first + counters.ROWS_PER_WORKER]
+        row, *relay_rows = self._mine
         self._row = row
         recorder = Recorder(self._loop, rest[0], message.incarnation, self._warn) if message.records else None
         self._recorder = recorder
@@ -105,16 +120,52 @@ class Worker:
         self._relays = home.relays = RelayPool(home, relay_rows, recorder, self._handler_failed, self._may_open_pipe)
         self._server = Server(home, memory, first, message.workers, lambda: self._relays.pipes, self._warn, message.grace)
         for view in message.apps:
-            self._apps[view.name] = LiveApp(view, message.worker, memory.rows, row, self._connect_failed)
+            self._set_app(view)
         self._server.count_descriptors()
         gc.collect()
         gc.freeze()  # what is here now stays; the collector need not look at it again
         self._channel.send(Ready(self._server.capacity))
 
     def _limits(self, message: Limits, descriptors: list[int]) -> None:
+        """A target with a first limit is guarded since `Configure`; the semaphore counts from when every thread knows."""
         by_slot = {target.slot: target for app in self._apps.values() for target in app.targets.values()}
-        for slot, fd in zip(message.slots, descriptors, strict=True):
-            by_slot[slot].tokens = fd
+        semaphores = [(by_slot[slot], fd) for slot, fd in zip(message.slots, descriptors, strict=True)]
+        self._when_all_have(lambda _home: None, partial(self._adopt, semaphores))
+
+    def _adopt(self, semaphores: list[tuple[LiveTarget, int]]) -> None:
+        for target, fd in semaphores:
+            if target.limited:
+                target.adopt(fd, self._mine)
+            else:  # it has lost its limit meanwhile, or has left
+                os.close(fd)
+        self._server.count_descriptors()
+
+    def _configure(self, message: Configure, _descriptors: list[int]) -> None:
+        self._server.workers = message.workers
+        self._grace = message.grace
+        for view in message.apps:
+            self._set_app(view)
+        for name in message.removed:
+            self._apps.pop(name).leave()
+        self._channel.send(Configured(message.generation))
+
+    def _set_app(self, view: AppView) -> None:
+        if view.name in self._apps:
+            self._apps[view.name].configure(view)
+        else:
+            self._apps[view.name] = LiveApp(view, self._index, self._memory.rows, self._row, self._connect_failed)
+
+    def _grow(self, message: Grow, descriptors: list[int]) -> None:
+        self._memory.add_rows(descriptors[0], message.rows)
+        os.close(descriptors[0])
+        self._server.count_descriptors()
+
+    def _records(self, message: Records, descriptors: list[int]) -> None:
+        old = self._recorder
+        new = Recorder(self._loop, descriptors[0], self._incarnation, self._warn) if message.descriptors else None
+        self._recorder = self._relays.recorder = new
+        self._when_all_have(partial(_record_to, new), lambda: old.close(LAST_RECORDS) if old is not None else None)
+        self._server.count_descriptors()
 
     def _listen(self, message: Listen, descriptors: list[int]) -> None:
         for number, slot, app, address, fd in zip(
@@ -123,6 +174,10 @@ class Worker:
             self._server.listen(number, slot, self._apps[app], address, fd)
         self._server.count_descriptors()
         self._row[counters.ACCEPTING] = 1
+
+    def _hand_over(self, message: HandOver, _descriptors: list[int]) -> None:
+        for number, slot, app in zip(message.ids, message.slots, message.apps, strict=True):
+            self._server.hand_over(number, slot, self._apps[app])
 
     def _unlisten(self, message: Unlisten, _descriptors: list[int]) -> None:
         self._server.unlisten(message.ids, message.drain, lambda ids: self._channel.send(Unlistened(ids)))
@@ -137,10 +192,12 @@ class Worker:
         self._in_all_homes(partial(_cut_off, target))
 
     def _drain(self, message: Drain, _descriptors: list[int]) -> None:
+        self._grace_timer.cancel()
+        if message.grace >= 0:
+            self._grace_timer = self._loop.call_later(message.grace, self._grace_over)
         if not self._draining:
             self._draining = True
             self._row[counters.ACCEPTING] = 0
-            self._loop.call_later(message.grace, self._grace_over)
             self._look_drained()
 
     def _ping(self, message: Ping, _descriptors: list[int]) -> None:
@@ -193,6 +250,27 @@ class Worker:
         call(self._home)
         self._relays.call_in_all(call)
 
+    def _when_all_have(self, call: Callable[[Home], Any], done: Callable[[], Any]) -> None:
+        """`call` in every thread with its home, then `done` here."""
+        homes = list(self._relays.homes)
+        waiting = len(homes)
+
+        def arrived() -> None:
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                done()
+
+        def call_there(home: Home) -> None:
+            call(home)
+            self._loop.call_soon(arrived)
+
+        call(self._home)
+        for home in homes:
+            home.loop.call_soon(call_there, home)
+        if not homes:
+            done()
+
     def _exit(self) -> None:
         self._relays.stop()
         if self._recorder is not None:
@@ -205,6 +283,10 @@ def _cut_off(target: Any, home: Home) -> None:
     for session in tuple(home.members):
         if session.target is target:
             session.cut_off()
+
+
+def _record_to(recorder: Recorder | None, home: Home) -> None:
+    home.recorder = recorder
 
 
 def _close_home(home: Home) -> None:

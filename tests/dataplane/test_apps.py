@@ -144,3 +144,149 @@ def test_the_first_address_rotates():
         firsts, rests = zip(*[target.endpoints_to_try() for _ in range(6)], strict=True)
         assert {firsts.count(address) for address in addresses} == {2}
         assert all({first, *rest} == set(addresses) for first, rest in zip(firsts, rests, strict=True))
+
+
+# -- a new configuration while sessions go on
+
+
+def semaphore(limit):
+    return os.eventfd(limit, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
+
+
+def left(fd):
+    """How many tokens are left: taken, counted and given back."""
+    count = 0
+    while True:
+        try:
+            os.eventfd_read(fd)
+        except BlockingIOError:
+            break
+        count += 1
+    if count:
+        os.eventfd_write(fd, count)
+    return count
+
+
+def view_of(rig, *targets, balance="round_robin", retries=3):
+    return AppView("web", 0, balance, retries, Timeouts(), tuple(rig.view(n, **more) for n, more in targets))
+
+
+def test_who_keeps_his_slot_keeps_his_sessions_and_who_leaves_takes_no_more():
+    with Rig({}, {}) as rig:
+        a, b = rig.app.targets["a"], rig.app.targets["b"]
+        assert sorted([rig.choose(), rig.choose()]) == ["a", "b"]
+        rig.app.configure(view_of(rig, (1, {"weight": 7})))
+        assert rig.app.targets == {"b": b}
+        assert (b.weight, b.active, a.active) == (7, 1, 1)
+        assert not a.is_eligible
+        assert not rig.app.retake(a)
+        assert {rig.choose() for _ in range(3)} == {"b"}
+        a.give(rig.row)
+        assert a.active == 0
+
+
+def test_weights_count_from_the_next_session_on_and_credits_stay():
+    with Rig({}, {}) as rig:
+        first = rig.choose()
+        rig.app.configure(view_of(rig, (0, {}), (1, {})))
+        assert rig.choose() != first, "the same turn goes on"
+        rig.app.configure(view_of(rig, (0, {"weight": 3}), (1, {})))
+        picks = [rig.choose() for _ in range(8)]
+        assert (picks.count("a"), picks.count("b")) == (6, 2)
+
+
+def test_another_policy_is_another_balancer():
+    with Rig({}, {}) as rig:
+        rig.app.configure(view_of(rig, (0, {}), (1, {}), balance="source_hash", retries=0))
+        assert rig.app.needs_key
+        assert rig.app.retries == 0
+        assert len({rig.choose() for _ in range(6)}) == 1
+
+
+def test_an_app_that_leaves_has_no_target_for_anybody():
+    with Rig({}, {"limit": 1}) as rig:
+        rig.semaphores.clear()  # the app closes it
+        rig.app.leave()
+        assert rig.choose() is None
+
+
+def test_a_limit_counts_the_sessions_there_are():
+    with Rig({}) as rig:
+        target = rig.app.targets["a"]
+        sessions = [rig.choose() for _ in range(3)]
+        rig.app.configure(view_of(rig, (0, {"limit": 5})))
+        tokens = semaphore(5)
+        target.adopt(os.dup(tokens), [rig.row])
+        assert left(tokens) == 2
+        assert [rig.choose() for _ in range(3)] == ["a", "a", None]
+        for _ in (*sessions, 1, 2):
+            rig.give("a")
+        assert left(tokens) == 5
+        os.close(tokens)
+        rig.app.configure(view_of(rig, (0, {})))
+
+
+def test_a_limit_below_the_sessions_there_are_is_reached_as_they_end():
+    with Rig({}) as rig:
+        target = rig.app.targets["a"]
+        for _ in range(5):
+            rig.choose()
+        rig.app.configure(view_of(rig, (0, {"limit": 2})))
+        tokens = semaphore(2)
+        target.adopt(os.dup(tokens), [rig.row])
+        assert (left(tokens), rig.row[target.slot + counters.UNPAID]) == (0, 3)
+        for active in (4, 3, 2):
+            assert rig.choose() is None
+            rig.give("a")
+            assert target.active == active
+        assert (left(tokens), rig.row[target.slot + counters.UNPAID]) == (0, 0)
+        rig.give("a")
+        assert rig.choose() == "a"
+        assert rig.choose() is None
+        os.close(tokens)
+        rig.app.configure(view_of(rig, (0, {})))
+
+
+def test_a_limit_goes_up_and_down_and_away_and_comes_back_and_no_token_is_lost():
+    with Rig({}) as rig:
+        target = rig.app.targets["a"]
+        for _ in range(4):
+            rig.choose()
+        for limit in (2, 9, 3, 0, 4, 0, 6):
+            rig.app.configure(view_of(rig, (0, {"limit": limit})))
+            if limit:
+                tokens = semaphore(limit)
+                target.adopt(os.dup(tokens), [rig.row])
+                assert left(tokens) == max(0, limit - target.active)
+                while rig.choose():
+                    pass
+                assert target.active == max(limit, 4 if limit < 4 else limit)
+                while target.active > 4:
+                    rig.give("a")
+                os.close(tokens)
+            else:
+                assert (target.tokens, target.limited) == (-1, False)
+                assert rig.choose() == "a"
+                rig.give("a")
+        while target.active:
+            rig.give("a")
+        assert left(target.tokens) == 6
+        rig.app.configure(view_of(rig, (0, {})))
+
+
+def test_sessions_of_relay_threads_are_counted_too():
+    with Rig({}, workers=2) as rig:
+        mine = rig.memory.rows[1:3]
+        target = rig.app.targets["a"]
+        for _ in range(4):
+            rig.choose()
+        target.give(mine[1])  # in another thread: its row is -1 now
+        rig.app.configure(view_of(rig, (0, {"limit": 2})))
+        tokens = semaphore(2)
+        target.adopt(tokens, mine)
+        assert (left(tokens), target.unpaid) == (0, 1)
+        target.give(mine[1])
+        target.give(mine[1])
+        assert left(tokens) == 1
+        assert sum(row[target.slot + counters.UNPAID] for row in mine) == 0
+        rig.app.configure(view_of(rig, (0, {})))

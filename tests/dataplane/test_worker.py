@@ -59,7 +59,7 @@ class Driver:
         self.spawned = Spawned()
         self.pid = self.spawned.process.pid
         self.channel = Channel(self.loop, self.spawned.sock, self._hear, self._end)
-        self.memory, self.memory_fd = Counters.create(ROWS, self.slots(targets))
+        self.memory, self.memory_fd = Counters.create(ROWS, -(-self.slots(targets) // 512) * 512)
         self.records_fd, write_fd = os.pipe()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.listener.getsockname()[1]
