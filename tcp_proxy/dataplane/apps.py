@@ -122,30 +122,26 @@ class LiveTarget:
         """In the loop's thread: from now on this semaphore counts. `mine`: this worker's rows, the loop's first."""
         unpaid_slot = self.slot + counters.UNPAID
         with self.lock:
-            self._drop_tokens()
-            self.tokens = tokens
+            old, self.tokens = self.tokens, tokens
             self.unpaid = sum(row[self.active_slot] for row in mine)
             while self.unpaid and _bought(tokens):
                 self.unpaid -= 1
             mine[0][unpaid_slot] += self.unpaid - sum(row[unpaid_slot] for row in mine)
+        _close(old)
 
     def lift(self) -> None:
         """In the loop's thread: no limit (any more)."""
         with self.lock:
-            self._drop_tokens()
+            old, self.tokens = self.tokens, -1
             self.unpaid = 0  # what the counter says of it is put right by the next adopt
         self.limited = False
+        _close(old)
 
     def leave(self) -> None:
         """It is not a target any more; its sessions go on."""
         self.change(State.DOWN, ())
         if self.limited:
             self.lift()
-
-    def _drop_tokens(self) -> None:
-        tokens, self.tokens = self.tokens, -1
-        if tokens >= 0:
-            os.close(tokens)
 
     def endpoints_to_try(self) -> tuple[Endpoint, list[Endpoint] | None]:
         """The first address to try, in rotation, and the others, last first."""
@@ -269,6 +265,11 @@ class LiveApp:
             self.primaries = primaries
         if backups != self.backups:
             self.backups = backups
+
+
+def _close(tokens: int) -> None:
+    if tokens >= 0:
+        os.close(tokens)
 
 
 def _bought(tokens: int) -> bool:
