@@ -19,11 +19,12 @@ from benchmarks.measures.base import Measure
 from benchmarks.measures.registry import MEASURES
 from benchmarks.plot import draw
 from benchmarks.programs import PACKAGES, Failed, Missing, need
-from benchmarks.report import markdown, print_settings, print_table
+from benchmarks.report import markdown, print_about, print_table
 from benchmarks.settings import Settings, parse
 
 OUT = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
 ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
@@ -46,7 +47,7 @@ def measure(settings: Settings) -> int:
     measures = [found for name, found in MEASURES.items() if not settings.only or name in settings.only]
     earlier = saved.load(settings.compare) if settings.compare else None
     results = saved.Results(saved.about(settings))
-    print_settings(OUT, results)
+    print_about(OUT, results)
     with progress_bar(runner.estimate(measures, settings)) as progress:
         runner.run(measures, settings, results, progress)
     print_table(OUT, measures, results)
@@ -60,16 +61,19 @@ def measure(settings: Settings) -> int:
 
 @contextlib.contextmanager
 def progress_bar(total: float) -> Iterator[runner.Progress]:
-    """Drawn on a terminal only."""
+    """Drawn on a terminal; elsewhere a line for each measure."""
     columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=ERRORS, transient=True, refresh_per_second=2) as bar:
         task = bar.add_task("starting", total=total)
-        last = 0.0
+        last, measured = 0.0, ""
 
         def step(what: str, seconds: float) -> None:
-            nonlocal last
+            nonlocal last, measured
             bar.update(task, description=what, advance=last)
             last = seconds
+            if not ERRORS.is_terminal and (now := what.partition(":")[0]) != measured:
+                ERRORS.print(f"bench: {now}")
+                measured = now
 
         yield step
 
@@ -84,9 +88,13 @@ def save(settings: Settings, measures: Sequence[Measure], results: saved.Results
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Once: then everything is stopped, and that takes its time undisturbed."""
+    for number in ENDS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
+    for end in ENDS:
+        signal.signal(end, _interrupt)
     sys.exit(main())

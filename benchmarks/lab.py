@@ -46,8 +46,8 @@ class Lab:
     def __enter__(self) -> "Lab":
         with self._stack:  # an error on the way stops what has been started
             self.folder = pathlib.Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tcp-proxy-bench-")))
-            self._stack.enter_context(self._proxies)
             self._start_targets()
+            self._stack.enter_context(self._proxies)  # the first to be closed
             self._stack = self._stack.pop_all()
         return self
 

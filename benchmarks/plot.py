@@ -69,7 +69,10 @@ def draw_growth(axes: Axes, measure: Measure, results: Results) -> None:
         axes.plot(
             labels, [each.median if each else float("nan") for each in found], "o-", color=colour, label=contender.name
         )
-    axes.set_yscale("log")
+    if axes.dataLim.ymax > 10 * axes.dataLim.ymin:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.set_title(f"{measure.title}: CPU, {figures[0].unit}", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)

@@ -95,10 +95,17 @@ def _coloured(judgement: str) -> str:
     return f"[{colour}]{judgement}[/{colour}]" if judgement else ""
 
 
-def print_settings(console: Console, results: Results) -> None:
-    for name, text in dict(results.about["settings"]).items():  # type: ignore[call-overload]
-        console.print(f"[bold]{name}[/bold]")
-        console.print(text, markup=False)
+def print_about(console: Console, results: Results) -> None:
+    """Everything that a reader needs to judge the figures, the settings of all proxies included."""
+    for name, told in results.about.items():
+        if isinstance(told, dict) and name == "settings":
+            for proxy, text in told.items():
+                console.print(f"\n[bold]settings of {proxy}[/bold]")
+                console.print(text.rstrip(), markup=False)
+        else:
+            console.print(
+                f"{name}: {', '.join(map(' '.join, told.items())) if isinstance(told, dict) else told}", markup=False
+            )
 
 
 def markdown(measures: Sequence[Measure], results: Results) -> str:

@@ -1,0 +1,34 @@
+"""What all measures have in common, and how a growth is found."""
+
+import pytest
+
+from benchmarks.measures.registry import MEASURES
+from benchmarks.measures.scaling import counted, figures, walk
+from benchmarks.proxies import HAPROXY_ONE, PROJECT
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+def test_every_measure(measure):
+    assert measure.name.isalnum(), "it is a word of ONLY"
+    keys = [figure.key for figure in measure.figures]
+    assert len(set(keys)) == len(keys) > 0
+    assert {PROJECT, HAPROXY_ONE} <= set(measure.contenders)
+
+
+def test_the_bounds_of_the_design():
+    bounds = {(m.name, f.key): f.bound or f.limit for m in MEASURES.values() for f in m.figures if f.bound or f.limit}
+    wanted = {
+        ("fresh", "rate"): 1.0, ("fresh", "cpu"): 1.0, ("kept", "rate"): 1.0, ("kept", "cpu"): 1.0,
+        ("bulk", "rate"): 1.0, ("bulk", "cpu"): 1.0, ("roundtrip", "p50"): 1.0, ("roundtrip", "p99"): 1.1,
+        ("memory", "session@9000"): 4096, ("start", "start"): 0.35,
+    }  # fmt: skip
+    assert wanted.items() <= bounds.items()
+
+
+def test_a_growth_is_the_cost_over_that_of_the_first_step():
+    run = walk(lambda lab, contender, seconds, step: {"rate": 1.0, "cpu": 2.0 * step}, (1, 4))
+    assert run(None, PROJECT, 1) == {
+        "rate@1": 1.0, "cpu@1": 2.0, "growth@1": 1.0, "rate@4": 1.0, "cpu@4": 8.0, "growth@4": 4.0,
+    }  # fmt: skip
+    keys = [figure.key for figure in figures(counted((1, 4), "client"), "requests/s", "us each")]
+    assert keys == ["rate@1", "cpu@1", "rate@4", "cpu@4", "growth@4"]

@@ -1,0 +1,84 @@
+"""Programs are found or named with their packages, and nothing of one is left when it has been stopped."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+from benchmarks import programs
+from benchmarks.programs import Failed, Missing, Program
+from kit import procfs
+from kit.programs import need
+from kit.waiting import wait_until
+
+SERVER = (
+    "import signal, socket, subprocess, sys\n"
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(sys.argv[2])))\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
+    "server = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+    "signal.pause()\n"
+)
+
+
+def test_what_is_missing_is_named_with_its_package(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(programs, "ELSEWHERE", ())
+    with pytest.raises(Missing, match=r"^not installed: nginx, wrk \(Debian: apt install nginx-light wrk\)$"):
+        programs.need(["nginx", "wrk"])
+    with pytest.raises(Missing, match=r"^sockperf is not installed \(Debian: apt install sockperf\)$"):
+        programs.find("sockperf")
+
+
+def test_the_stream_module_is_a_package_of_its_own(monkeypatch):
+    need("nginx")
+    monkeypatch.setattr(programs, "stream_module", lambda: None)
+    with pytest.raises(Missing, match="libnginx-mod-stream"):
+        programs.need(["nginx"])
+
+
+@pytest.mark.parametrize("name", programs.PACKAGES)
+def test_versions(name):
+    need(name)
+    assert programs.version(name)[0].isdigit()
+
+
+def test_ports_are_given_once():
+    first, second = programs.free_ports(20), programs.free_ports(20)
+    assert len({*first, *second}) == 40
+
+
+@pytest.fixture
+def server(tmp_path):
+    [port] = programs.free_ports(1)
+    program = Program([sys.executable, "-c", SERVER, port, 0], tmp_path, [port])
+    yield program
+    program.stop()
+
+
+def test_a_program_is_waited_for_and_stopped_with_its_children(server):
+    server.wait_listening()
+    family = server.pids()
+    assert len(family) == 2
+    server.check()
+    server.stop()
+    wait_until(lambda: not any(map(procfs.is_running, family)), "all have ended")
+
+
+def test_children_of_a_program_that_was_killed_end_too(server):
+    server.wait_listening()
+    family = server.pids()
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    with pytest.raises(Failed, match="ended with status -9"):
+        server.check()
+    server.stop()
+    wait_until(lambda: not any(map(procfs.is_running, family)), "all have ended")
+
+
+def test_a_program_that_ends_at_once_says_why(tmp_path):
+    [port] = programs.free_ports(1)
+    program = Program([sys.executable, "-c", "raise SystemExit('no such luck')"], tmp_path, [port])
+    with pytest.raises(Failed, match="no such luck"):
+        program.wait_listening()
+    program.stop()
