@@ -21,6 +21,7 @@ import socket
 from socket import SocketType
 from typing import Any, Protocol
 
+from tcp_proxy.counters import RETRIES
 from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
 from tcp_proxy.loop import EDGE, FAILED, WRITE, Loop, Timer
 from tcp_proxy.messages import Endpoint
@@ -110,6 +111,8 @@ class Dial:
     def _try_target(self, target: LiveTarget) -> bool:
         self.target = target
         self.cut = target.cut
+        if self.tried:
+            self._count_retry()
         endpoint, self.endpoints = target.endpoints_to_try()
         return self._connect(endpoint) or self._next_endpoint()
 
@@ -208,6 +211,7 @@ class Dial:
     def _next_endpoint(self) -> bool:
         """Try the other addresses of this target's name. Whether one of them is under way."""
         while self.endpoints and self.loop.now < self.end:
+            self._count_retry()
             if self._connect(self.endpoints.pop()):
                 return True
         return False
@@ -246,6 +250,10 @@ class Dial:
             self.owner.dial_failed(Reason.CONNECT_FAILED, self.last_code)
         else:
             self.owner.dial_failed(self.app.why_none(), 0)
+
+    def _count_retry(self) -> None:
+        assert self.target is not None
+        self.app.row[self.target.slot + RETRIES] += 1
 
     def _close_socket(self) -> None:
         sock, self.sock = self.sock, None

@@ -9,20 +9,27 @@ Instead the home looks at its sessions when the earliest deadline it knows of is
 a later deadline meanwhile are simply found not to be due.
 """
 
+from collections.abc import Callable
+from functools import partial
 from socket import SocketType
 from typing import Any, Protocol
 
 from tcp_proxy.counters import Row
 from tcp_proxy.dataplane.pump import Owner, Pump
 from tcp_proxy.dataplane.record import Recorder
+from tcp_proxy.dataplane.tally import moved
 from tcp_proxy.loop import Loop, Timer
 from tcp_proxy.sansio.reasons import Reason
 
+COUNT_EVERY = 1.0  # seconds between two looks at what the sessions have moved
 GRAIN = 0.1  # seconds between two looks at the least: a deadline is met this late at most
+SLICE = 500  # sessions that are looked at in one turn
 NEVER = float("inf")
 
 
 class Resident(Protocol):
+    last: float  # when it had its last event
+
     def due(self) -> float: ...  # the loop's time at which `expire` is wanted; NEVER for none
     def expire(self) -> Any: ...
 
@@ -32,7 +39,7 @@ class Home:
 
     promotes = False  # whether bulk sessions move to a better place
 
-    def __init__(self, loop: Loop, row: Row, recorder: Recorder | None) -> None:
+    def __init__(self, loop: Loop, row: Row, recorder: Recorder) -> None:
         self.loop = loop
         self.row = row
         self.recorder = recorder
@@ -40,6 +47,8 @@ class Home:
         self.closing: Reason | None = None  # whoever arrives from now on is reset for this reason
         self.next_look = NEVER
         self._timer: Timer | None = None
+        self._is_counting = False
+        self._counted_at = 0.0  # whoever had no event since has nothing new to count
 
     def __len__(self) -> int:
         return len(self.members)
@@ -61,6 +70,26 @@ class Home:
         self.next_look = when
         self._timer = self.loop.call_later(when - self.loop.now, self._look)
 
+    def count_from_now(self) -> None:
+        """There is a session that lives long: let its bytes be seen in the counters while it does."""
+        if not self._is_counting:
+            self._is_counting = True
+            self.loop.call_later(COUNT_EVERY, self._count)
+
+    def _count(self) -> None:
+        since, self._counted_at = self._counted_at, self.loop.now
+        in_slices(self.loop, tuple(self.members), partial(self._count_some, since), self._counted)
+
+    def _count_some(self, since: float, members: tuple[Any, ...]) -> None:
+        for member in members:
+            if member.last >= since and member.home is self:
+                moved(member)
+
+    def _counted(self) -> None:
+        self._is_counting = False
+        if self.members:
+            self.count_from_now()
+
     def _look(self) -> None:
         now = self.loop.now
         self._timer = None
@@ -77,3 +106,13 @@ class Home:
             earliest = min(earliest, due)
         if earliest < self.next_look:  # an expiry may have set an earlier one
             self.look_at(max(earliest, now + GRAIN))
+
+
+def in_slices(loop: Loop, items: tuple[Any, ...], call: Callable[[tuple[Any, ...]], Any], done: Callable[[], Any]) -> None:
+    """Call with SLICE items a turn, so that the sessions need not wait for all; then `done`. `loop`'s thread only."""
+    if len(items) <= SLICE:
+        call(items)
+        done()
+        return
+    call(items[:SLICE])
+    loop.call_again(lambda _events: in_slices(loop, items[SLICE:], call, done))

@@ -199,6 +199,11 @@ class Pump:
         self.pending = b""
         self.release()
 
+    @property
+    def delivered(self) -> int:
+        """Bytes that the destination's socket has taken."""
+        return self.moved - len(self.pending)
+
     def release(self) -> None:
         """Give back what is held beside the sockets: nothing, here."""
 

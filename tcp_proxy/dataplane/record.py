@@ -1,4 +1,4 @@
-"""From a finished session to the record pipe: batches, and what to do when nobody reads them.
+"""Finished sessions: the last ones are kept, and all go to the record pipe, in batches, if there is one.
 
 Any thread of a worker may `add` (a deque's append is atomic); only the loop's thread formats and writes. A batch is
 written every half second, or as soon as about 64 KiB wait. Records alone may be dropped, when 8 MiB wait; drops are
@@ -9,62 +9,87 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from tcp_proxy.loop import WRITE, Loop
 from tcp_proxy.records import SessionRecord, frame
 from tcp_proxy.sansio.address import client_text
 from tcp_proxy.sansio.reasons import Reason, Side, errno_name
 
+KEPT = 10_000  # finished sessions, for `why`
 FLUSH_EVERY = 0.5  # seconds
 FLUSH_AT = 300  # records, about 64 KiB
 MAX_WAITING = 8 << 20  # bytes
 
+# What is kept of a session, as it stands in its fields: number, app, listener, client's sockaddr, target or "", tried,
+# started, connected (-1.0: never), ended (the loop's time), bytes up, bytes down, reason, who ended it, errno.
+# Atoms only, so that the collector need not follow 10,000 of them: reason and side as indices.
+Finished = tuple[int, str, str, Any, str, tuple[tuple[str, str], ...], float, float, float, int, int, int, int, int]
 
-class Named(Protocol):
-    name: str
-
-
-class Ended(Protocol):
-    """What a record tells of a session, beside how it ended."""
-
-    number: int
-    listener: str
-    address: Any
-    tried: Sequence[tuple[str, str]]
-    started: float
-    connected_at: float
-
-    @property
-    def app(self) -> Named: ...
-    @property
-    def target(self) -> Named | None: ...
+REASON_INDEX = {reason: index for index, reason in enumerate(Reason)}
+SIDE_INDEX = {side: index for index, side in enumerate(Side)}
+_REASONS = tuple(reason.value for reason in Reason)
+_SIDES = tuple(side.value for side in Side)
 
 
 class Recorder:
-    """Owns the write end of the record pipe."""
+    """Owns the write end of the record pipe, `fd`; with None there is no pipe."""
 
-    def __init__(self, loop: Loop, fd: int, incarnation: str, warn: Callable[[str], Any]) -> None:
+    def __init__(self, loop: Loop, fd: int | None, incarnation: str, warn: Callable[[str], Any]) -> None:
         self.incarnation = incarnation
         self.wall = time.time() - loop.now  # what turns the loop's time into the wall clock's
         self.dropped = 0
         self._loop = loop
-        self._fd = fd
+        self._fd = -1 if fd is None else fd
         self._warn = warn
-        self._records: deque[SessionRecord] = deque()
+        self._kept: deque[Finished] = deque(maxlen=KEPT)
+        self._records: deque[Finished] = deque()
         self._out = bytearray()
         self._armed = False
         self._hurried = False
         self._closed = False
-        os.set_blocking(fd, False)
+        if fd is not None:
+            os.set_blocking(fd, False)
 
     def __repr__(self) -> str:
         return f"<Recorder {len(self._records)} waiting, {len(self._out)} bytes, {self.dropped} dropped>"
 
-    def add(self, record: SessionRecord) -> None:
+    def add(self, finished: Finished) -> None:
         """From any thread."""
-        self._records.append(record)
+        self._kept.append(finished)
+        if self._fd >= 0:
+            self._send(finished)
+
+    def find(self, number: int) -> SessionRecord | None:
+        """The record of a session that has ended, if it is still kept."""
+        self.wall = time.time() - self._loop.now
+        for finished in reversed(self._kept.copy()):  # other threads add meanwhile
+            if finished[0] == number:
+                return self._record(finished)
+        return None
+
+    def _record(self, finished: Finished) -> SessionRecord:
+        number, app, listener, address, target, tried, started, connected, ended, up, down, reason, side, code = finished
+        return (
+            f"{self.incarnation}-{number}",
+            app,
+            listener,
+            client_text(address),
+            target,
+            tried,
+            connected - started if connected >= 0 else -1.0,
+            ended - started,
+            up,
+            down,
+            _SIDES[side],
+            _REASONS[reason],
+            errno_name(code),
+            ended + self.wall,
+        )
+
+    def _send(self, finished: Finished) -> None:
+        self._records.append(finished)
         if not self._armed:
             self._armed = True
             self._loop.call_soon(self._arm)
@@ -72,31 +97,11 @@ class Recorder:
             self._hurried = True
             self._loop.call_soon(self._flush)
 
-    def add_ended(
-        self, session: Ended, now: float, moved: tuple[int, int], end: tuple[Side, Reason, int]
-    ) -> None:
-        """From any thread: bytes up and down; who ended it, why, and the errno (0: none)."""
-        side, reason, code = end
-        started, connected = session.started, session.connected_at
-        self.add((
-            f"{self.incarnation}-{session.number}",
-            session.app.name,
-            session.listener,
-            client_text(session.address),
-            session.target.name if session.target else "",
-            tuple(session.tried),
-            connected - started if connected >= 0 else -1.0,
-            now - started,
-            *moved,
-            side.value,
-            reason.value,
-            errno_name(code),
-            now + self.wall,
-        ))  # fmt: skip
-
     def close(self, wait: float) -> None:
         """Write what waits, unless the reader takes nothing for `wait` seconds, and close the pipe. Nobody adds any more."""
         self._closed = True
+        if self._fd < 0:
+            return
         self._collect()
         writable = select.poll()
         writable.register(self._fd, select.POLLOUT)
@@ -134,7 +139,7 @@ class Recorder:
                 self._warn("session records are dropped: the access log does not keep up")
             self.dropped += len(records)
             return
-        self._out += frame(records)
+        self._out += frame([self._record(finished) for finished in records])
 
     def _writable(self, _events: int) -> None:
         self._write()

@@ -24,7 +24,7 @@ from tcp_proxy.sansio.reasons import Reason, Side
 class RelayHome(Home):
     """Where bulk sessions live."""
 
-    def __init__(self, loop: Loop, row: Row, recorder: Recorder | None, pipes: PipePool, back: Home) -> None:
+    def __init__(self, loop: Loop, row: Row, recorder: Recorder, pipes: PipePool, back: Home) -> None:
         super().__init__(loop, row, recorder)
         self.pipes = pipes
         self._back = back
@@ -45,7 +45,7 @@ class RelayPool:
         self,
         home: Home,
         rows: list[Row],
-        recorder: Recorder | None,
+        recorder: Recorder,
         on_error: Callable[[Callable[..., Any], Exception], Any],
         may_open_pipe: Callable[[], bool],
     ) -> None:
@@ -105,7 +105,7 @@ class RelayPool:
 class WorkerHome(Home):
     """The home of a worker's event loop, once it has relay threads."""
 
-    def __init__(self, loop: Loop, row: Row, recorder: Recorder | None) -> None:
+    def __init__(self, loop: Loop, row: Row, recorder: Recorder) -> None:
         super().__init__(loop, row, recorder)
         self.relays: RelayPool | None = None
 

@@ -154,7 +154,7 @@ class Server:
 
     def begin(self, listener: Listener, client: SocketType, address: Any) -> None:
         self._sessions_begun += 1
-        session = Session(self._sessions_begun, self._home, listener.app, listener.address, client, address)
+        session = Session(self._sessions_begun, self._home, listener.app, listener, client, address)
         try:
             session.start()
         except Exception as error:  # noqa: BLE001  one session's bug must not end the others

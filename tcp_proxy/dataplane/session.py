@@ -23,13 +23,15 @@ from errno import ETIMEDOUT
 from socket import AF_UNIX, MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Any
 
-from tcp_proxy import counters
+from tcp_proxy.counters import ACCEPTED, LISTENER_ACCEPTED, SESSIONS
+from tcp_proxy.dataplane import tally
 from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
 from tcp_proxy.dataplane.dial import Dial
 from tcp_proxy.dataplane.handover import Movable
 from tcp_proxy.dataplane.homes import NEVER, Home
 from tcp_proxy.dataplane.patience import Patience
 from tcp_proxy.dataplane.pump import CHUNK, Pump
+from tcp_proxy.dataplane.tally import Entrance
 from tcp_proxy.loop import FAILED, QUIET_EDGE, WRITE
 from tcp_proxy.sansio.address import ip_of
 from tcp_proxy.sansio.reasons import Reason, Side, client_end
@@ -63,14 +65,14 @@ STEPS = {
 
 
 class Session(Movable):
-    """`number` is unique in this worker; `listener` and `address` are text and sockaddr, for the record."""
+    """`number` is unique in this worker; `address` is the client's sockaddr."""
 
     __slots__ = (
-        "address", "app", "broken", "connected_at", "deadline", "dial", "early", "first", "first_end", "half_closed",
-        "last", "listener", "moving", "next_tick", "number", "patience", "started", "state", "tried",
+        "address", "app", "broken", "connected_at", "counted_down", "counted_up", "deadline", "dial", "early", "first",
+        "first_end", "half_closed", "last", "listener", "moving", "next_tick", "number", "patience", "started", "state", "tried",
     )  # fmt: skip
 
-    def __init__(self, number: int, home: Home, app: LiveApp, listener: str, client: SocketType, address: Any) -> None:
+    def __init__(self, number: int, home: Home, app: LiveApp, listener: Entrance, client: SocketType, address: Any) -> None:
         self.number = number
         self.home = home
         self.app = app
@@ -96,6 +98,7 @@ class Session(Movable):
         self.next_tick = NEVER
         self.patience: Patience | None = None  # of a session that has lived for a tick
         self.cut = 0
+        self.counted_up = self.counted_down = 0  # bytes that stand in the counters already
         self.calm_since = 0.0
         self.calm_mark = 0
 
@@ -106,8 +109,10 @@ class Session(Movable):
     def start(self) -> None:
         home, client = self.home, self.client
         home.members.add(self)
-        home.row[counters.SESSIONS] += 1
-        home.row[counters.ACCEPTED] += 1
+        row = home.row
+        row[SESSIONS] += 1
+        row[ACCEPTED] += 1
+        row[self.listener.slot + LISTENER_ACCEPTED] += 1
         try:
             self.first = client.recv(CHUNK, MSG_DONTWAIT)  # who speaks first has mostly spoken by now
         except BlockingIOError:
@@ -149,7 +154,7 @@ class Session(Movable):
         self.cut = dial.cut
         loop, client = home.loop, self.client
         self.last = self.connected_at = loop.now
-        home.row[target.slot + counters.CONNECTS] += 1
+        tally.connected(home.row, target.slot, loop.now - self.started)
         self._enter(RELAYING)
         up = self.up = Pump(loop, self, client, sock, True)
         down = self.down = Pump(loop, self, sock, client, sock.family != AF_UNIX)
@@ -261,6 +266,7 @@ class Session(Movable):
             self.cut_off()
         elif self.due() < home.next_look:
             home.look_at(self.due())
+        home.count_from_now()
 
     # -- ends ------------------------------------------------------------------------------------------------------------
 
@@ -298,6 +304,7 @@ class Session(Movable):
         patience = self.patience
         if patience is None:
             patience = self.patience = Patience()
+            self.home.count_from_now()
             if upstream.family != AF_UNIX:
                 app.settle(upstream)
         if patience.look(self.client, upstream, self.last, now):
@@ -417,12 +424,5 @@ class Session(Movable):
         if upstream is not None:
             home.loop.drop(upstream)
         home.members.discard(self)
-        row, target = home.row, self.target
-        row[counters.SESSIONS] -= 1
-        if target is not None:
-            row[target.slot + counters.BYTES_UP] += bytes_up
-            row[target.slot + counters.BYTES_DOWN] += bytes_down
-            target.give(row)
-        if home.recorder is not None:
-            home.recorder.add_ended(self, home.loop.now, (bytes_up, bytes_down), (side, reason, code))
+        tally.ended(self, bytes_up, bytes_down, reason, side, code)
 

@@ -177,6 +177,10 @@ class SplicePump(Pump):
     def is_movable(self) -> bool:  # type: ignore[override]
         return self.pipe is None or not self.pipe.count
 
+    @property
+    def delivered(self) -> int:
+        return super().delivered - (self.pipe.count if self.pipe is not None else 0)
+
     def _drain(self, pipe: Pipe) -> bool:
         """Whether the pipe is empty now; if not, the destination is full or has failed."""
         dest = self.dest.fileno()

@@ -114,7 +114,7 @@ class Worker:
         self._mine = memory.rows[first : first + counters.ROWS_PER_WORKER]
         row, *relay_rows = self._mine
         self._row = row
-        recorder = Recorder(self._loop, rest[0], message.incarnation, self._warn) if message.records else None
+        recorder = Recorder(self._loop, rest[0] if message.records else None, message.incarnation, self._warn)
         self._recorder = recorder
         self._home = home = WorkerHome(self._loop, row, recorder)
         self._relays = home.relays = RelayPool(home, relay_rows, recorder, self._handler_failed, self._may_open_pipe)
@@ -273,8 +273,7 @@ class Worker:
 
     def _exit(self) -> None:
         self._relays.stop()
-        if self._recorder is not None:
-            self._recorder.close(LAST_RECORDS)
+        self._recorder.close(LAST_RECORDS)
         self._channel.send(Drained(self._cut))
         self._loop.stop()
 

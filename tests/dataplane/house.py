@@ -36,14 +36,23 @@ class Clock:
         return self.now
 
 
+class Entrance:
+    """The listener that every session came by."""
+
+    address = "127.0.0.1:1"
+
+    def __init__(self, slot):
+        self.slot = slot
+
+
 class Records(Recorder):
     """Keeps the records that a worker's recorder would write."""
 
     def __init__(self):
         self.incarnation, self.wall, self.all = "test", 0.0, []
 
-    def add(self, record):
-        self.all.append(dict(zip(FIELDS, record, strict=True)))
+    def add(self, finished):
+        self.all.append(dict(zip(FIELDS, self._record(finished), strict=True)))
 
 
 class House:
@@ -74,6 +83,7 @@ class House:
         if relays:
             self.relays = RelayPool(self.home, rows[2:], self.records, self.bug, lambda: True)
             self.home.relays = self.relays
+        self.listener = Entrance(self.listener_slot)
         self.front = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.sessions = []
 
@@ -124,7 +134,7 @@ class House:
         inner, address = self.front.accept()
         set_options(inner, FIRST_OPTIONS)
         raw = socket.SocketType(inner.family, socket.SOCK_STREAM, 0, inner.detach())
-        session = Session(len(self.sessions) + 1, self.home, self.app, "127.0.0.1:1", raw, address)
+        session = Session(len(self.sessions) + 1, self.home, self.app, self.listener, raw, address)
         self.sessions.append(session)
         session.start()
         return session

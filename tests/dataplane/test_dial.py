@@ -170,7 +170,7 @@ def test_an_error_of_this_machine_is_counted_apart_and_asks_for_nothing():
             from tcp_proxy.dataplane.session import Session
 
             raw = socket.SocketType(inner.family, socket.SOCK_STREAM, 0, inner.detach())
-            session = Session(1, house.home, house.app, "127.0.0.1:1", raw, address)
+            session = Session(1, house.home, house.app, house.listener, raw, address)
             house.sessions.append(session)
             session.start()
         finally:

@@ -1,13 +1,31 @@
 """Records reach the pipe in batches, in order, from any thread; when nobody reads they are dropped and counted."""
 
+import errno
+import gc
 import os
 import threading
+import time
 
 from tcp_proxy.dataplane import record
-from tcp_proxy.dataplane.record import FLUSH_AT, FLUSH_EVERY, Recorder
+from tcp_proxy.dataplane.record import FLUSH_AT, FLUSH_EVERY, KEPT, REASON_INDEX, SIDE_INDEX, Recorder
 from tcp_proxy.loop import Loop
-from tcp_proxy.records import FrameReader
+from tcp_proxy.records import FrameReader, Record
+from tcp_proxy.sansio.reasons import Reason, Side
 from tests.dataplane.house import Clock
+
+
+def finished(number, app="web", **more):
+    """A session as it is kept: connected after 0.5 s, over after 2."""
+    fields = {
+        "number": number, "app": app, "listener": "127.0.0.1:80", "address": ("127.0.0.1", 4711), "target": "t0",
+        "tried": (), "started": 1000.0, "connected": 1000.5, "ended": 1002.0, "up": 3, "down": 4,
+        "reason": REASON_INDEX[Reason.TARGET_RESET], "side": SIDE_INDEX[Side.TARGET], "code": errno.ECONNRESET,
+    }  # fmt: skip
+    return tuple({**fields, **more}.values())
+
+
+def numbers(records):
+    return [int(record[0].removeprefix("w1-")) for record in records]
 
 
 class Rig:
@@ -40,30 +58,28 @@ class Rig:
 
 def test_a_batch_is_written_after_half_a_second():
     with Rig() as rig:
-        rig.recorder.add(("a", 1))
-        rig.recorder.add(("b", 2))
+        rig.recorder.add(finished(1))
+        rig.recorder.add(finished(2))
         rig.loop.run_once(0)
         assert rig.read() == []
         rig.clock.now += FLUSH_EVERY + 0.01
         rig.loop.run_once(0)
-        assert rig.read() == [("a", 1), ("b", 2)]
+        assert numbers(rig.read()) == [1, 2]
 
 
 def test_many_records_do_not_wait():
     with Rig() as rig:
         for number in range(FLUSH_AT + 1):
-            rig.recorder.add((number,))
+            rig.recorder.add(finished(number))
         rig.loop.run_once(0)
         rig.loop.run_once(0)
-        assert rig.read() == [(number,) for number in range(FLUSH_AT + 1)]
+        assert numbers(rig.read()) == list(range(FLUSH_AT + 1))
 
 
 def test_threads_add_side_by_side_and_nothing_is_lost():
     with Rig() as rig:
-        threads = [
-            threading.Thread(target=lambda n=n: [rig.recorder.add((n, i)) for i in range(2000)], name=f"adder-{n}")
-            for n in range(4)
-        ]
+        add = lambda n: [rig.recorder.add(finished(n * 10_000 + i)) for i in range(2000)]  # noqa: E731
+        threads = [threading.Thread(target=add, args=(n,), name=f"adder-{n}") for n in range(4)]
         for thread in threads:
             thread.start()
         got = []
@@ -76,20 +92,21 @@ def test_threads_add_side_by_side_and_nothing_is_lost():
         rig.loop.run_once(0)
         rig.loop.run_once(0)
         got += rig.read()
-        for _ in range(10):
+        for _ in range(100):
             rig.clock.now += 1.0
             rig.loop.run_once(0)
             got += rig.read()
         assert len(got) == 8000
         for n in range(4):
-            assert [i for who, i in got if who == n] == list(range(2000))
+            mine = [number - n * 10_000 for number in numbers(got) if number // 10_000 == n]
+            assert mine == list(range(2000))
 
 
 def test_what_nobody_reads_is_dropped_counted_and_said_once():
     with Rig() as rig:
         big = "x" * 4096
         for number in range(2 * record.MAX_WAITING // 4096):
-            rig.recorder.add((f"{number}{big}",))  # marshal writes one string only once
+            rig.recorder.add(finished(number, f"{number}{big}"))  # marshal writes one string only once
             if len(rig.recorder._records) >= FLUSH_AT:
                 rig.loop.run_once(0)
                 rig.loop.run_once(0)
@@ -100,9 +117,9 @@ def test_what_nobody_reads_is_dropped_counted_and_said_once():
 
 def test_close_writes_what_waits():
     rig = Rig()
-    rig.recorder.add(("last",))
+    rig.recorder.add(finished(9))
     rig.recorder.close(1.0)
-    assert rig.frames.feed(os.read(rig.read_fd, 1 << 16)) == [("last",)]
+    assert numbers(rig.frames.feed(os.read(rig.read_fd, 1 << 16))) == [9]
     rig.loop.close()
     os.close(rig.read_fd)
 
@@ -110,7 +127,40 @@ def test_close_writes_what_waits():
 def test_a_reader_that_is_gone_is_one_warning():
     rig = Rig()
     os.close(rig.read_fd)
-    rig.recorder.add(("lost",))
+    rig.recorder.add(finished(1))
     rig.recorder.close(1.0)
     assert len(rig.warnings) == 1
     rig.loop.close()
+
+
+# -- the last ones
+
+
+def test_the_last_ten_thousand_are_kept_without_a_pipe():
+    loop = Loop("test")
+    recorder = Recorder(loop, None, "w1", lambda text: None)
+    for number in range(KEPT + 500):
+        recorder.add(finished(number))
+    assert recorder.find(499) is None
+    assert [Record(*recorder.find(number)).id for number in (500, KEPT + 499)] == ["w1-500", f"w1-{KEPT + 499}"]
+    recorder.close(1.0)
+    loop.close()
+
+
+def test_a_record_says_what_is_kept_in_words():
+    with Rig() as rig:
+        rig.recorder.add(finished(7, tried=(("t1", "ECONNREFUSED"),)))
+        record = Record(*rig.recorder.find(7))
+        assert record[:8] == ("w1-7", "web", "127.0.0.1:80", "127.0.0.1:4711", "t0", (("t1", "ECONNREFUSED"),), 0.5, 2.0)
+        assert record[8:13] == (3, 4, "target", "target_reset", "ECONNRESET")
+        assert abs(record.ended_at - time.time() - 2) < 1
+        rig.recorder.add(finished(8, connected=-1.0, code=0))
+        assert [Record(*rig.recorder.find(8)).connect_seconds, Record(*rig.recorder.find(8)).errno] == [-1.0, ""]
+
+
+def test_the_collector_need_not_follow_what_is_kept():
+    with Rig() as rig:
+        kept = finished(1)
+        rig.recorder.add(kept)
+        gc.collect()
+        assert not gc.is_tracked(kept)

@@ -1,0 +1,80 @@
+"""What is counted of a session, and when: as it begins, is connected, moves bytes and ends.
+
+Called in the thread of the session's home, which alone writes the home's row. A session that moves to another thread
+goes on counting in that one's row; what it has counted so far (`counted_up`, `counted_down`) travels with it, so no byte
+counts twice (test_a_session_that_moves_counts_every_byte_once).
+
+These lines are paid by every session, so they are plain additions, done where a session is handled anyway.
+"""
+
+from bisect import bisect_left
+from typing import Any, Protocol
+
+from tcp_proxy.counters import (
+    BYTES_DOWN,
+    BYTES_UP,
+    CONNECT_BUCKETS,
+    CONNECT_MICROSECONDS,
+    CONNECTS,
+    DURATIONS,
+    ENDS,
+    LISTENER_ENDED,
+    SESSION_BUCKETS,
+    SESSION_MICROSECONDS,
+    SESSIONS,
+    Row,
+)
+from tcp_proxy.dataplane.record import REASON_INDEX, SIDE_INDEX
+from tcp_proxy.sansio.reasons import Reason, Side
+
+
+class Entrance(Protocol):
+    """The listener that a session came by. `slot` is the first of its counters."""
+
+    address: str
+    slot: int
+
+
+def connected(row: Row, block: int, seconds: float) -> None:
+    """A session has its target."""
+    row[block + CONNECTS + bisect_left(CONNECT_BUCKETS, seconds)] += 1
+    if seconds:  # not when it was done in one turn
+        row[block + CONNECT_MICROSECONDS] += int(seconds * 1e6)
+
+
+def moved(session: Any) -> None:
+    """What was delivered since the last time; for sessions that go on."""
+    up, down = session.up, session.down
+    if up is None or down is None:
+        return
+    row, block = session.home.row, session.target.slot
+    bytes_up, bytes_down = up.delivered, down.delivered
+    row[block + BYTES_UP] += bytes_up - session.counted_up
+    row[block + BYTES_DOWN] += bytes_down - session.counted_down
+    session.counted_up, session.counted_down = bytes_up, bytes_down
+
+
+def ended(session: Any, bytes_up: int, bytes_down: int, reason: Reason, side: Side, code: int) -> None:
+    """A session is over: count it out, and keep its record."""
+    home, target, tried = session.home, session.target, session.tried
+    row, now, started = home.row, home.loop.now, session.started
+    row[SESSIONS] -= 1
+    listener = session.listener
+    row[listener.slot + LISTENER_ENDED] += 1
+    app = session.app
+    if target is None:
+        block, name = app.slot, ""
+    else:
+        block, name = target.slot, target.name
+        row[block + BYTES_UP] += bytes_up - session.counted_up
+        row[block + BYTES_DOWN] += bytes_down - session.counted_down
+        target.give(row)
+    seconds = now - started
+    index = REASON_INDEX[reason]
+    row[block + ENDS + index] += 1
+    row[block + DURATIONS + bisect_left(SESSION_BUCKETS, seconds)] += 1
+    row[block + SESSION_MICROSECONDS] += int(seconds * 1e6)
+    home.recorder.add((
+        session.number, app.name, listener.address, session.address, name, tuple(tried) if tried else (),
+        started, session.connected_at, now, bytes_up, bytes_down, index, SIDE_INDEX[side], code,
+    ))  # fmt: skip
