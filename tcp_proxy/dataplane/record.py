@@ -45,6 +45,8 @@ class Recorder:
         self._warn = warn
         self._kept: deque[Finished] = deque(maxlen=KEPT)
         self._records: deque[Finished] = deque()
+        # From any thread: keep a session that has ended, and send it away if there is a pipe.
+        self.add: Callable[[Finished], Any] = self._kept.append if fd is None else self._keep_and_send
         self._out = bytearray()
         self._armed = False
         self._hurried = False
@@ -54,12 +56,6 @@ class Recorder:
 
     def __repr__(self) -> str:
         return f"<Recorder {len(self._records)} waiting, {len(self._out)} bytes, {self.dropped} dropped>"
-
-    def add(self, finished: Finished) -> None:
-        """From any thread."""
-        self._kept.append(finished)
-        if self._fd >= 0:
-            self._send(finished)
 
     def find(self, number: int) -> SessionRecord | None:
         """The record of a session that has ended, if it is still kept."""
@@ -88,7 +84,8 @@ class Recorder:
             ended + self.wall,
         )
 
-    def _send(self, finished: Finished) -> None:
+    def _keep_and_send(self, finished: Finished) -> None:
+        self._kept.append(finished)
         self._records.append(finished)
         if not self._armed:
             self._armed = True

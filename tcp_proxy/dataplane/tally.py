@@ -37,9 +37,11 @@ class Entrance(Protocol):
 
 def connected(row: Row, block: int, seconds: float) -> None:
     """A session has its target."""
-    row[block + CONNECTS + bisect_left(CONNECT_BUCKETS, seconds)] += 1
-    if seconds:  # not when it was done in one turn
+    if seconds:
+        row[block + CONNECTS + bisect_left(CONNECT_BUCKETS, seconds)] += 1
         row[block + CONNECT_MICROSECONDS] += int(seconds * 1e6)
+    else:  # in one turn of the loop
+        row[block + CONNECTS] += 1
 
 
 def moved(session: Any) -> None:
@@ -56,12 +58,10 @@ def moved(session: Any) -> None:
 
 def ended(session: Any, bytes_up: int, bytes_down: int, reason: Reason, side: Side, code: int) -> None:
     """A session is over: count it out, and keep its record."""
-    home, target, tried = session.home, session.target, session.tried
+    home, app, listener, target, tried = session.home, session.app, session.listener, session.target, session.tried
     row, now, started = home.row, home.loop.now, session.started
     row[SESSIONS] -= 1
-    listener = session.listener
     row[listener.slot + LISTENER_ENDED] += 1
-    app = session.app
     if target is None:
         block, name = app.slot, ""
     else:
