@@ -69,7 +69,8 @@ class Session(Movable):
 
     __slots__ = (
         "address", "app", "broken", "connected_at", "counted_down", "counted_up", "deadline", "dial", "early", "first",
-        "first_end", "half_closed", "last", "listener", "moving", "next_tick", "number", "patience", "started", "state", "tried",
+        "first_end", "half_closed", "last", "listener", "moving", "next_tick", "number", "patience", "started", "state",
+        "tried",
     )  # fmt: skip
 
     def __init__(self, number: int, home: Home, app: LiveApp, listener: Entrance, client: SocketType, address: Any) -> None:
