@@ -36,14 +36,17 @@ _SIDES = tuple(side.value for side in Side)
 class Recorder:
     """Owns the write end of the record pipe, `fd`; with None there is no pipe."""
 
-    def __init__(self, loop: Loop, fd: int | None, incarnation: str, warn: Callable[[str], Any]) -> None:
+    def __init__(
+        self, loop: Loop, fd: int | None, incarnation: str, warn: Callable[[str], Any], before: "Recorder | None" = None
+    ) -> None:
+        """`before`: the one that this one takes the place of, with what it has kept."""
         self.incarnation = incarnation
         self.wall = time.time() - loop.now  # what turns the loop's time into the wall clock's
         self.dropped = 0
         self._loop = loop
         self._fd = -1 if fd is None else fd
         self._warn = warn
-        self._kept: deque[Finished] = deque(maxlen=KEPT)
+        self._kept: deque[Finished] = deque(maxlen=KEPT) if before is None else before._kept
         self._records: deque[Finished] = deque()
         # From any thread: keep a session that has ended, and send it away if there is a pipe.
         self.add: Callable[[Finished], Any] = self._kept.append if fd is None else self._keep_and_send

@@ -160,11 +160,11 @@ class Worker:
         os.close(descriptors[0])
         self._server.count_descriptors()
 
-    def _records(self, message: Records, descriptors: list[int]) -> None:
+    def _records(self, _message: Records, descriptors: list[int]) -> None:
         old = self._recorder
-        new = Recorder(self._loop, descriptors[0], self._incarnation, self._warn) if message.descriptors else None
+        new = Recorder(self._loop, descriptors[0] if descriptors else None, self._incarnation, self._warn, old)
         self._recorder = self._relays.recorder = new
-        self._when_all_have(partial(_record_to, new), lambda: old.close(LAST_RECORDS) if old is not None else None)
+        self._when_all_have(partial(_record_to, new), partial(old.close, LAST_RECORDS))
         self._server.count_descriptors()
 
     def _listen(self, message: Listen, descriptors: list[int]) -> None:
@@ -284,7 +284,7 @@ def _cut_off(target: Any, home: Home) -> None:
             session.cut_off()
 
 
-def _record_to(recorder: Recorder | None, home: Home) -> None:
+def _record_to(recorder: Recorder, home: Home) -> None:
     home.recorder = recorder
 
 
