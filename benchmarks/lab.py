@@ -29,7 +29,7 @@ http {{
     }}
 }}
 """
-SERVICES = ("http", "bulk", "ping", "echo", "greet")  # the targets, each behind a listener of every proxy
+SERVICES = ("http", "bulk", "ping", "echo", "blocks", "greet")  # the targets, each behind a listener of every proxy
 
 
 class Lab:
@@ -106,5 +106,5 @@ class Lab:
             return [find("iperf3"), "-s", "-B", "127.0.0.1", "-p", port]
         if name == "ping":
             return [find("sockperf"), "server", "--tcp", "-i", "127.0.0.1", "-p", port]
-        module = {"echo": "benchmarks.helpers.echo", "greet": "benchmarks.helpers.greeter"}[name]
+        module = "benchmarks.helpers.greeter" if name == "greet" else "benchmarks.helpers.echo"
         return [sys.executable, "-m", module, port]

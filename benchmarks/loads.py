@@ -86,7 +86,7 @@ class Beside:
 @contextlib.contextmanager
 def iperf3_beside(port: int, seconds: float) -> Iterator[Beside]:
     """It outlasts what is measured beside it; its result is there after the block."""
-    argv = iperf3_argv(port, seconds + 2)
+    argv = iperf3_argv(port, seconds + 1)
     with subprocess.Popen(
         [find(argv[0]), *argv[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

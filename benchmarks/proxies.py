@@ -15,7 +15,7 @@ from typing import Literal
 from benchmarks.programs import Failed, Program, find, free_ports, stream_module
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BULK = "bulk"  # the service whose sessions move much
+BULK = {"bulk", "blocks"}  # the services whose sessions move much
 PIPES = 64  # HAProxy's; two for a bulk session
 SPARE = 200  # descriptors that are no session's
 
@@ -134,7 +134,7 @@ def haproxy_config(contender: Contender, ports: Mapping[str, int], targets: Mapp
     text = HAPROXY.format(maxconn=maxconn, pipes=PIPES, workers=contender.workers)
     for name, target in targets.items():
         text += HAPROXY_APP.format(name=name, port=ports[name], target=target)
-        text += HAPROXY_SPLICES if name == BULK else ""
+        text += HAPROXY_SPLICES if name in BULK else ""
     return text
 
 
@@ -155,7 +155,7 @@ def nginx_config(contender: Contender, ports: Mapping[str, int], targets: Mappin
         module=module, workers=contender.workers, descriptors=limit, connections=limit - SPARE, folder=folder
     )
     for name, target in targets.items():
-        text += NGINX_APP.format(port=ports[name], target=target, buffer="512k" if name == BULK else "16k")
+        text += NGINX_APP.format(port=ports[name], target=target, buffer="512k" if name in BULK else "16k")
     return text + "}\n"
 
 

@@ -17,7 +17,6 @@ def measure(lab: Lab, contender: Contender, seconds: int) -> Sample:
         "alone99": alone.p99,
         "beside50": beside.p50,
         "beside99": beside.p99,
-        "growth": beside.p99 / alone.p99,
         "rate": rate,
     }
 
@@ -30,7 +29,6 @@ FAIRNESS = Measure(
         Figure("alone99", "p99 alone", "us", "less"),
         Figure("beside50", "p50 beside", "us", "less"),
         Figure("beside99", "p99 beside", "us", "less"),
-        Figure("growth", "p99 beside / alone", "times", "less"),
         Figure("rate", "rate of the bulk session", "GB/s", "more"),
     ),
     run=measure,

@@ -16,6 +16,7 @@ from benchmarks.proxies import HAPROXY_ONE, PROJECT, Contender
 STREAMS = (1, 2, 4, 8)
 CLIENTS = (1, 10, 100, 1000)
 SIZES = {1: "1 B", 1 << 10: "1 KiB", 1 << 15: "32 KiB", 1 << 20: "1 MiB"}
+BLOCK = 1 << 15  # from here on HAProxy is better off when splicing is forced on it
 
 Step = Callable[[Lab, Contender, int, int], Sample]
 
@@ -34,10 +35,10 @@ def measure_kept(lab: Lab, contender: Contender, seconds: int, clients: int) -> 
 
 def measure_messages(lab: Lab, contender: Contender, seconds: int, size: int) -> Sample:
     """One client that waits for each answer, so that no batching helps; all on one CPU, so that placement has no say."""
-    proxy = lab.proxy(contender)
-    with on_one_cpu([*proxy.pids(), *lab.servers["echo"].pids()]):
+    proxy, service = lab.proxy(contender), "blocks" if size >= BLOCK else "echo"
+    with on_one_cpu([*proxy.pids(), *lab.servers[service].pids()]):
         meter = CpuMeter(proxy.pids())
-        count = loads.pinger(proxy.port["echo"], seconds, size)
+        count = loads.pinger(proxy.port[service], seconds, size)
     return {"rate": count / seconds, **meter.per(count)}
 
 
