@@ -33,6 +33,7 @@ from tcp_proxy.channel import Channel  # noqa: E402
 from tcp_proxy.counters import Counters  # noqa: E402
 from tcp_proxy.dataplane.apps import LiveApp, LiveTarget  # noqa: E402
 from tcp_proxy.dataplane.homes import Home  # noqa: E402
+from tcp_proxy.dataplane.inquiry import Inquiry  # noqa: E402
 from tcp_proxy.dataplane.record import Recorder  # noqa: E402
 from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome  # noqa: E402
 from tcp_proxy.dataplane.server import PAUSE_AT, Server  # noqa: E402
@@ -40,6 +41,9 @@ from tcp_proxy.dataplane.session import Session  # noqa: E402
 from tcp_proxy.loop import Loop, Timer  # noqa: E402
 from tcp_proxy.messages import (  # noqa: E402
     AppView,
+    AskSession,
+    AskSessions,
+    CloseSession,
     CloseSessions,
     Configure,
     Configured,
@@ -93,6 +97,9 @@ class Worker:
             TargetChanged: self._target_changed,
             CloseSessions: self._close_sessions,
             Drain: self._drain,
+            AskSessions: lambda *what: self._inquiry.sessions(*what),
+            AskSession: lambda *what: self._inquiry.session(*what),
+            CloseSession: lambda *what: self._inquiry.close(*what),
             Ping: self._ping,
         }
         loop.on_error = self._handler_failed
@@ -118,6 +125,7 @@ class Worker:
         self._recorder = recorder
         self._home = home = WorkerHome(self._loop, row, recorder)
         self._relays = home.relays = RelayPool(home, relay_rows, recorder, self._handler_failed, self._may_open_pipe)
+        self._inquiry = Inquiry(home, self._relays, lambda: self._recorder, self._channel.send)
         self._server = Server(home, memory, first, message.workers, lambda: self._relays.pipes, self._warn, message.grace)
         for view in message.apps:
             self._set_app(view)

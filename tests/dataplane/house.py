@@ -48,11 +48,13 @@ class Entrance:
 class Records(Recorder):
     """Keeps the records that a worker's recorder would write."""
 
-    def __init__(self):
+    def __init__(self, loop):
         self.incarnation, self.wall, self.all = "test", 0.0, []
         self.add = self.keep
+        self._kept, self._loop = [], loop
 
     def keep(self, finished):
+        self._kept.append(finished)
         self.all.append(dict(zip(FIELDS, self._record(finished), strict=True)))
 
 
@@ -64,7 +66,7 @@ class House:
         self.clock = Clock()
         # Relay threads have clocks of their own, so with them time passes by itself.
         self.loop = Loop("test") if relays else Loop("test", self.clock)
-        self.records = Records()
+        self.records = Records(self.loop)
         self.asked = []
         self.servers = [self.listen(family) for _ in range(targets)]
         app_slot = first_slot(targets)
