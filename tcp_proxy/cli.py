@@ -90,22 +90,27 @@ def _serve(config: "Config", spawned: "Spawned") -> int:
     from tcp_proxy.control.access_log import AccessLog  # noqa: PLC0415
     from tcp_proxy.control.pid_file import PidFile, PidFileError  # noqa: PLC0415
     from tcp_proxy.control.sockets import CannotListen, bind_all  # noqa: PLC0415
+    from tcp_proxy.control.state import CannotUse, State, StateFile  # noqa: PLC0415
     from tcp_proxy.control.supervisor import Supervisor  # noqa: PLC0415
 
     log.setup(config.log)
     _require_ping(config)
     pid_file = PidFile(config.pid_file) if config.pid_file else None
+    store = State()
     try:
         if pid_file is not None:
             pid_file.acquire()
+        if config.state:
+            store = StateFile.open(config.state)
         listening = bind_all(config.apps)
         access_log = AccessLog(config.access_log, config.log.format) if config.access_log else None
         if access_log is not None:
             access_log.start()
-        return Supervisor(config, listening, access_log, spawned).run()
-    except (PidFileError, CannotListen) as error:
+        return Supervisor(config, listening, access_log, spawned, store).run()
+    except (PidFileError, CannotUse, CannotListen) as error:
         raise CannotStart(str(error)) from None
     finally:
+        store.close()
         if pid_file is not None:
             pid_file.release()
 

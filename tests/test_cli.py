@@ -71,7 +71,7 @@ def test_help_names_every_argument(tmp_path):
 def test_check_says_what_there_is_and_binds_nothing(tmp_path):
     config = small()
     port = config["apps"][0]["ports"][0]
-    config["pid_file"], config["access_log"] = "x.pid", "x.log"
+    config["pid_file"], config["access_log"], config["state"] = "x.pid", "x.log", "state.db"
     write(tmp_path, config)
     with socket.create_server(("127.0.0.1", port)):
         status, out, err = run(tmp_path, "--check", "config.json")
@@ -134,7 +134,12 @@ def test_a_port_in_use_is_1_and_one_line(tmp_path):
 
 @pytest.mark.parametrize(
     ("top", "word"),
-    [({"access_log": "no/such/folder/access.log"}, "access.log"), ({"pid_file": "no/such/folder/x.pid"}, "x.pid")],
+    [
+        ({"access_log": "no/such/folder/access.log"}, "access.log"),
+        ({"pid_file": "no/such/folder/x.pid"}, "x.pid"),
+        ({"state": "no/such/folder/state.db"}, "state.db"),
+        ({"state": "."}, "it is no file"),
+    ],
 )
 def test_a_file_that_cannot_be_written_is_1_and_one_line(tmp_path, top, word):
     write(tmp_path, {**small(), **top})

@@ -31,7 +31,7 @@ def build(plain: Plain, report: Report) -> Config:
             path: Path = ("apps", i)
             _claim_name(names, app.get("name"), (*path, "name"), "app", report)
             apps.append(_app(app, path, listeners, report))
-    for key in ("pid_file", "access_log"):
+    for key in ("pid_file", "state", "access_log"):
         if "\0" in (plain.get(key) or ""):
             report.value((key,), "a zero character in a path")
     workers = plain.get("workers")
@@ -39,7 +39,7 @@ def build(plain: Plain, report: Report) -> Config:
         apps=tuple(apps),
         workers=None if workers in (None, "auto") else int(workers),
         log=Log(**_given(Log, plain.get("log"))),
-        **_given(Config, {key: plain.get(key) for key in ("pid_file", "shutdown_grace", "access_log")}),
+        **_given(Config, {key: plain.get(key) for key in ("pid_file", "state", "shutdown_grace", "access_log")}),
     )
 
 

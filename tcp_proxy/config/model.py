@@ -62,6 +62,7 @@ class Config:
     apps: tuple[App, ...]
     workers: int | None = None  # None: one per usable CPU
     pid_file: str | None = None
+    state: str | None = None  # path of the state file; None: kept in memory
     shutdown_grace: float = 30.0
     access_log: str | None = None  # a path, or "-" for stdout
     log: Log = field(default_factory=Log)

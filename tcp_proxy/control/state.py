@@ -80,6 +80,10 @@ class State:
         with self._changed:
             return dict(self._known)
 
+    def get(self, app: str, target: str) -> SavedTarget | None:
+        with self._changed:
+            return self._known.get((app, target))
+
     def save(self, target: SavedTarget) -> None:
         """From now on this is known of the target."""
         target = replace(target, at=_clamped(target.at, self._clock()))

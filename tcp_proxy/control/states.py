@@ -10,6 +10,7 @@ from typing import Any
 
 from tcp_proxy.control.events import Events
 from tcp_proxy.control.health.runner import Finding, HealthRunner
+from tcp_proxy.control.recall import Recall
 from tcp_proxy.control.resolver import Answer, Resolver
 from tcp_proxy.control.targets import KnownTarget, Targets
 from tcp_proxy.loop import Loop
@@ -30,15 +31,17 @@ class States:
         events: Events,
         send: Callable[[Message], Any],
         answered: Callable[[], Any],
+        recall: Recall,
     ) -> None:
         self._loop = loop
         self._targets = targets
         self._events = events
         self._send = send
         self._on_answer = answered
+        self._recall = recall
         self._resolver = Resolver(loop, self._answered)
         self._health = {
-            name: HealthRunner(name, app.config.health, self._report)
+            name: HealthRunner(name, app.config.health, self._report, count=self._count)
             for name, app in targets.apps.items()
             if app.config.health
         }
@@ -49,6 +52,10 @@ class States:
     def start(self) -> None:
         for host in self._targets.by_host:
             self._resolver.want(host)
+        self._recall.forget_all_but({(target.app, target.config.name) for target in self._targets})
+        for target in self._targets:
+            checks = self._targets.apps[target.app].config.health
+            self._recall.begin(target, checks, self._health.get(target.app))
         for name, runner in self._health.items():
             runner.set_targets(self._targets.apps[name].endpoints())
             runner.start()
@@ -75,10 +82,15 @@ class States:
         """In a health thread."""
         self._loop.call_soon(self._found, finding)
 
+    def _count(self, finding: Finding) -> None:
+        """In a health thread: nothing but the number of results is another one."""
+        self._loop.call_soon(self._recall.found, finding)
+
     def _found(self, finding: Finding) -> None:
         target = self._targets.find(finding.app, finding.target)
         before = target.state
         self._targets.found(finding)
+        self._recall.found(finding)
         self._tell(target, before, finding.changed)
 
     def _answered(self, answer: Answer) -> None:

@@ -21,8 +21,10 @@ from tcp_proxy.config.model import Config
 from tcp_proxy.control.access_log import AccessLog
 from tcp_proxy.control.crew import Crew
 from tcp_proxy.control.events import Events
+from tcp_proxy.control.recall import Recall
 from tcp_proxy.control.slots import Slots
 from tcp_proxy.control.sockets import Listening
+from tcp_proxy.control.state import State
 from tcp_proxy.control.states import States
 from tcp_proxy.control.targets import Targets
 from tcp_proxy.control.workers import Spawned, Worker
@@ -51,10 +53,18 @@ KILL_MARGIN = 5.0  # seconds after the grace until a worker that has not ended i
 
 
 class Supervisor:
-    """Takes over `listening`, `access_log` (started) and `prestarted` (a worker that is importing already, or None)."""
+    """Takes over `listening`, `access_log` (started) and `prestarted` (a worker that is importing already, or None).
+
+    `store`, left to its owner to close, is what outlives the process; None: nothing does.
+    """
 
     def __init__(
-        self, config: Config, listening: list[Listening], access_log: AccessLog | None, prestarted: Spawned | None
+        self,
+        config: Config,
+        listening: list[Listening],
+        access_log: AccessLog | None,
+        prestarted: Spawned | None,
+        store: State | None = None,
     ) -> None:
         self._config = config
         self._listening = {item.number: item for item in listening}
@@ -72,7 +82,8 @@ class Supervisor:
         )  # fmt: skip
         rows = 1 + size * counters.ROWS_PER_WORKER
         self._memory, self._memory_fd = Counters.create(rows, self._slots.used)
-        self._states = States(self._loop, self._targets, self.events, self._crew.send, self._name_answered)
+        recall = Recall(store or State())
+        self._states = States(self._loop, self._targets, self.events, self._crew.send, self._name_answered, recall)
         self._birth = f"{int(time.time()):x}"
         self._is_serving = self._said_ready = False
         self._stop_signal = 0

@@ -1,7 +1,8 @@
 """What a run of probes says of a target: rise and fall, in a row, with the evidence.
 
 Pure: results in, a state out. A verdict begins `up (unproven)`; its first result decides alone, later ones by
-`rise` and `fall` (DESIGN 9.9). A threshold of 1 is 1 (test_a_threshold_of_one_is_one).
+`rise` and `fall` (DESIGN 9.9), as do all that follow one recalled from an earlier life of the program. A threshold of 1
+is 1 (test_a_threshold_of_one_is_one).
 
     UP ── `fall` failures in a row ──> what fall_action says: DOWN, DRAINING, or UP all the same
     DOWN, DRAINING ── `rise` successes in a row ──> UP
@@ -56,7 +57,16 @@ class Verdict:
 
     @property
     def evidence(self) -> str:
-        return f"{self._texts[self.is_passing]} ({self.proof})" if self.is_proven else "not checked yet"
+        if not self.is_proven:
+            return "not checked yet"
+        text = self._texts[self.is_passing]
+        return f"{text} ({self.proof})" if self.proof else text
+
+    def recall(self, is_passing: bool, opposed: int, evidence: str) -> None:
+        """Go on where an earlier life of the program ended: proven, and so many results in a row against it."""
+        self.is_proven, self.is_passing, self.proof = True, is_passing, ""
+        self.opposed = min(opposed, (self.fall if is_passing else self.rise) - 1)
+        self._texts[is_passing] = evidence
 
     def feed(self, success: bool, text: str) -> bool:
         """One result; whether what is thought of the target has changed, or was proven for the first time."""

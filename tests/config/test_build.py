@@ -19,11 +19,12 @@ def refuses(complaints, *parts):
 
 
 def test_everything_at_the_top_is_taken_over():
-    text = """{"$schema": "x", "workers": 2, "pid_file": "p", "shutdown_grace": 0.5, "access_log": "-",
+    text = """{"$schema": "x", "workers": 2, "pid_file": "p", "state": "s", "shutdown_grace": 0.5, "access_log": "-",
                "log": {"level": "debug", "format": "json"},
                "apps": [{"name": "a", "ports": [5001], "targets": ["a:1"]}]}"""
     config = load_text(text.encode(), "x")
     assert (config.workers, config.pid_file, config.shutdown_grace, config.access_log) == (2, "p", 0.5, "-")
+    assert config.state == "s"
     assert config.log == Log("debug", "json")
 
 
@@ -269,7 +270,7 @@ def test_a_wrong_range_is_an_error(entry, hint, app_complaints):
 # -- paths
 
 
-@pytest.mark.parametrize("key", ["pid_file", "access_log"])
+@pytest.mark.parametrize("key", ["pid_file", "state", "access_log"])
 def test_a_path_with_a_zero_character_is_an_error(key, complaints):
     app = {"name": "a", "ports": [5001], "targets": ["a:1"]}
     assert refuses(complaints(json.dumps({key: "a\0b", "apps": [app]})), f"$.{key}: ", "zero character") is True

@@ -159,3 +159,24 @@ def test_a_naive_model_agrees(results, rise, fall, action):
         assert verdict.state is (UP if expected else fallen)
         assert news is (before is not expected)
         assert 0 <= verdict.opposed < (fall if expected else rise)
+
+
+@pytest.mark.parametrize(
+    ("is_passing", "opposed", "results", "shown"),
+    [(False, 0, "+++", "DDu"), (False, 1, "++", "Du"), (False, 2, "+", "u"), (False, 99, "-++", "DDD"), (True, 1, "-", "D")],
+)
+def test_a_recalled_verdict_counts_on(is_passing, opposed, results, shown):
+    verdict = Verdict(rise=3, fall=2)
+    verdict.recall(is_passing, opposed, "as it was (fall 2/2)")
+    assert verdict.is_proven
+    assert verdict.is_passing is is_passing
+    assert verdict.evidence == "as it was (fall 2/2)"
+    assert play(verdict, results) == shown
+
+
+def test_more_results_than_today_s_threshold_wait_for_one_more():
+    """The configuration may have changed between two lives: a count never decides by itself."""
+    verdict = Verdict(rise=1, fall=1)
+    verdict.recall(False, 7, "refused")
+    assert verdict.state is DOWN
+    assert play(verdict, "+") == "u"

@@ -47,6 +47,8 @@ class Finding:
     state: State
     evidence: str
     changed: bool
+    is_passing: bool = True
+    opposed: int = 0  # results in a row against what is thought
 
 
 class _Pair:
@@ -96,13 +98,20 @@ class _Subject:
     def is_proven(self) -> bool:
         return all(pair.verdict.is_proven for pair in self.pairs)
 
+    def recall(self, recalled: tuple[bool, int, str] | None) -> None:
+        """Which of several checks it was is not known: each has to speak for itself."""
+        if recalled is not None:
+            for pair in self.pairs:
+                pair.verdict.recall(*recalled)
+
     def cancel(self) -> None:
         for pair in self.pairs:
             pair.cancel()
 
 
 class HealthRunner:
-    """`report(Finding)` is called for every first result and every change of what is thought of a target."""
+    """`report(Finding)` is called for every first result and every change of what is thought of a target, `count(Finding)`
+    when nothing but the number of results against it is another one."""
 
     def __init__(
         self,
@@ -111,15 +120,18 @@ class HealthRunner:
         report: Callable[[Finding], Any],
         loop: Loop | None = None,
         draw: Callable[[], float] = random.random,
+        count: Callable[[Finding], Any] | None = None,
     ) -> None:
         self.app = app
         self._checks = checks
         self._report = report
+        self._count = count or _ignore
         self._draw = draw
         self._loop = loop or Loop(f"health-{app}")
         self._loop.on_error = self._bug
         self._thread = threading.Thread(target=self._serve, name=f"health-{app}", daemon=True)
         self._subjects: dict[str, _Subject] = {}
+        self._recalled: dict[str, tuple[bool, int, str]] = {}  # until the target comes
         self._is_over = False
 
     def __repr__(self) -> str:
@@ -141,6 +153,10 @@ class HealthRunner:
     def set_targets(self, targets: Mapping[str, Endpoints]) -> None:
         """From now on probe these, and no others. One without an address is known but not probed."""
         self._loop.call_soon(self._set_targets, dict(targets))
+
+    def recall(self, target: str, is_passing: bool, opposed: int, evidence: str) -> None:
+        """What an earlier life thought of it; comes before the `set_targets` that brings the target."""
+        self._loop.call_soon(self._recalled.__setitem__, target, (is_passing, opposed, evidence))
 
     def probe_now(self, target: str) -> None:
         """A session could not connect: probe at once, but not more than once a second."""
@@ -174,6 +190,7 @@ class HealthRunner:
             subject = self._subjects.get(name)
             if subject is None:
                 subject = self._subjects[name] = _Subject(name, self._checks)
+                subject.recall(self._recalled.pop(name, None))
             is_news = set(endpoints) != set(subject.endpoints)
             subject.endpoints = endpoints
             if not endpoints:
@@ -229,14 +246,20 @@ class HealthRunner:
             pair.had_local_error = True
             return
         pair.had_local_error = False
-        before, was_proven = subject.verdict.state, subject.is_proven
-        if not pair.verdict.feed(result.success, result.text):
+        before, was_proven, opposed = subject.verdict.state, subject.is_proven, pair.verdict.opposed
+        is_news = pair.verdict.feed(result.success, result.text)
+        if not is_news and pair.verdict.opposed == opposed:
             return
         worst = subject.verdict
         if pair.verdict.state is worst.state:  # of equals, the one that has news
             worst = pair.verdict
-        changed = worst.state is not before or subject.is_proven is not was_proven
-        self._report(Finding(self.app, subject.name, worst.state, worst.evidence, changed))
+        changed = is_news and (worst.state is not before or subject.is_proven is not was_proven)
+        found = (worst.state, worst.evidence, changed, worst.is_passing, worst.opposed)
+        (self._report if is_news else self._count)(Finding(self.app, subject.name, *found))
+
+
+def _ignore(_finding: Finding) -> None:
+    """Nobody wants to know."""
 
 
 def _summary(results: list[Result]) -> Result:

@@ -1,0 +1,70 @@
+"""The state file from outside: a supervisor is killed, and the next one knows what it knew."""
+
+import contextlib
+import signal
+import sqlite3
+
+from kit.waiting import wait_until
+
+SLOW_TO_RISE = {"interval": 0.2, "timeout": 0.15, "rise": 1000}
+
+
+def saved(folder, verdict):
+    """Whether the file says so of one target; it may be read while the program writes it."""
+    with contextlib.closing(sqlite3.connect(folder / "state.db")) as connection:
+        return connection.execute("SELECT target FROM targets WHERE verdict = ?", (verdict,)).fetchall()
+
+
+def knows_down(proxy, service, folder, **top):
+    """A proxy that has just been killed, when it knew `bad` to be down; `bad` answers again."""
+    bad, good = service(greeting=b"bad"), service(greeting=b"good")
+    names = {"targets": [bad.address, good.address], "health": SLOW_TO_RISE, "top": top}
+    program = proxy(**names)
+    program.wait_log(f"target {bad.address} is up")
+    bad.close()
+    program.wait_log(f"target {bad.address} is down")
+    if "state" in top:
+        wait_until(lambda: saved(folder, "down"), "it is on disk")
+    program.workers()
+    program.signal(signal.SIGKILL)
+    program.wait()
+    return service(greeting=b"bad", port=bad.port), good, names
+
+
+def test_a_target_known_to_be_down_gets_nobody_after_a_kill(proxy, service, tmp_path):
+    """It answers again, but a thousand successes are asked for: whoever comes meanwhile goes to the other one."""
+    bad, _good, names = knows_down(proxy, service, tmp_path, state="state.db")
+    program = proxy(**names)
+    assert program.count_log(f"target {bad.address} is down, as it was before the restart: .*refused") == 1
+    assert {program.connect().receive(3) for _ in range(20)} == {b"goo"}
+
+
+def test_without_a_state_file_the_first_result_decides(proxy, service, tmp_path):
+    bad, _good, names = knows_down(proxy, service, tmp_path)
+    program = proxy(**names)
+    program.wait_log(f"target {bad.address} is up")
+    assert {program.connect().receive(3) for _ in range(20)} == {b"goo", b"bad"}
+    assert not (tmp_path / "state.db").exists()
+
+
+def test_a_damaged_file_is_no_reason_not_to_start(proxy, service, tmp_path):
+    (tmp_path / "state.db").write_text("not what it should be\n")
+    program = proxy(targets=[service(greeting=b"x")], top={"state": "state.db"})
+    program.wait_log(r"WARNING state file .*/state\.db: it is no SQLite file; it is set aside as .*/state\.db\.damaged-")
+    assert program.connect().receive(1) == b"x"
+
+
+def test_a_clean_end_leaves_one_whole_file(proxy, service, tmp_path):
+    echo = service()
+    program = proxy(targets=[echo], health={"interval": 60}, top={"state": "state.db"})
+    program.wait_log(f"target {echo.address} is up")
+    assert program.stop() == 0
+    assert saved(tmp_path, "up") == [(echo.address,)]
+    assert [path.name for path in tmp_path.glob("state*")] == ["state.db"]
+
+
+def test_two_proxies_on_one_file(proxy, service, tmp_path):
+    proxy(targets=[service()], top={"state": "state.db"})
+    second = proxy(targets=[service()], top={"state": "state.db"}, ready=False)
+    assert second.wait() == 1
+    assert second.log.endswith("is in use by another tcp_proxy: stop that one, or give each a file of its own")
