@@ -50,7 +50,7 @@ def test_without_a_state_file_the_first_result_decides(proxy, service, tmp_path)
 def test_a_damaged_file_is_no_reason_not_to_start(proxy, service, tmp_path):
     (tmp_path / "state.db").write_text("not what it should be\n")
     program = proxy(targets=[service(greeting=b"x")], top={"state": "state.db"})
-    program.wait_log(r"WARNING state file .*/state\.db: it is no SQLite file; it is set aside as .*/state\.db\.damaged-")
+    program.wait_log(r"state file .*/state\.db: it is no SQLite file; it is set aside as .*/state\.db\.damaged-")
     assert program.connect().receive(1) == b"x"
 
 
