@@ -21,6 +21,7 @@ from tcp_proxy.config.model import Config
 from tcp_proxy.control.access_log import AccessLog
 from tcp_proxy.control.crew import Crew
 from tcp_proxy.control.events import Events
+from tcp_proxy.control.questions import Questions
 from tcp_proxy.control.recall import Recall
 from tcp_proxy.control.slots import Slots
 from tcp_proxy.control.sockets import Listening
@@ -39,6 +40,9 @@ from tcp_proxy.messages import (
     Logged,
     Message,
     Ready,
+    SessionClosed,
+    SessionsTold,
+    SessionTold,
     Snapshot,
     Unlisten,
     Unlistened,
@@ -84,6 +88,7 @@ class Supervisor:
         self._memory, self._memory_fd = Counters.create(rows, self._slots.used)
         recall = Recall(store or State())
         self._states = States(self._loop, self._targets, self.events, self._crew.send, self._name_answered, recall)
+        self.questions = Questions(self._loop, lambda: self._crew)
         self._birth = f"{int(time.time()):x}"
         self._is_serving = self._said_ready = False
         self._stop_signal = 0
@@ -96,6 +101,7 @@ class Supervisor:
             ConnectFailed: self._connect_failed,
             Logged: self._worker_logged,
             Drained: self._worker_drained,
+            **dict.fromkeys((SessionsTold, SessionTold, SessionClosed), self.questions.told),
         }
 
     def run(self) -> int:
@@ -148,10 +154,11 @@ class Supervisor:
             read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
             self._access_log.attach(read_fd)
             descriptors.append(write_fd)
+        worker.incarnation = f"{self._birth}.{self._crew.spawned}"
         snapshot = Snapshot(
             worker=worker.index,
             workers=self._crew.size,
-            incarnation=f"{self._birth}.{self._crew.spawned}",
+            incarnation=worker.incarnation,
             rows=len(self._memory.rows),
             slots=self._memory.slots,
             first_row=self._first_row(worker.index),
@@ -207,7 +214,8 @@ class Supervisor:
         """The others go on accepting: nobody is lost when it closes its copies of the listeners."""
         worker.send(Unlisten(tuple(worker.open_listeners), 0.0))
 
-    def _worker_left(self, _worker: Worker) -> None:
+    def _worker_left(self, worker: Worker) -> None:
+        self.questions.left(worker)
         if self._stop_signal:
             self._close_listeners()
             if not self._crew:

@@ -83,6 +83,7 @@ class Worker:
         self.is_ready = False
         self.is_draining = False
         self.cut = 0
+        self.incarnation = ""  # unique for each process; its session ids start with it
         self.started = loop.now
         self.open_listeners: set[int] = set()
         self._loop = loop

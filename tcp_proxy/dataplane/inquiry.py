@@ -31,7 +31,7 @@ from tcp_proxy.messages import (
 from tcp_proxy.sansio.address import client_text, ip_of
 from tcp_proxy.sansio.reasons import Reason, Side
 
-MOST = 1000  # sessions in one answer
+MOST = 1001  # sessions in one answer: a page, and one to know that there are more
 PART = 50  # in one message
 
 _number = attrgetter("number")

@@ -1,0 +1,256 @@
+"""Questions about sessions, which only the workers can answer: asked of all, put together, answered in any case.
+
+Main thread only. A question ends when every worker that was asked has answered, has died, or is silent for DEADLINE
+seconds; `done` is then called once, with a value that JSON can say. Who was silent is named in its "silent".
+
+A session's id is its worker's incarnation (unique for each worker process), a dash, and its number there. The order of
+sessions is that of their workers' starts, then of their numbers; that is what pages go by.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from tcp_proxy.control import story
+from tcp_proxy.loop import Loop, Timer
+from tcp_proxy.messages import (
+    AskSession,
+    AskSessions,
+    CloseSession,
+    EndedView,
+    Message,
+    SessionClosed,
+    SessionsTold,
+    SessionTold,
+    SessionView,
+)
+
+_ID = re.compile(r"[0-9a-z]+\.([0-9]{1,18})-([0-9]{1,18})")
+DEADLINE = 2.0  # seconds
+LIMIT_MOST = 1000  # sessions on a page
+
+View = dict[str, Any]
+Done = Callable[[View], Any]
+Told = SessionsTold | SessionTold | SessionClosed
+
+
+class Asked(Protocol):
+    """What a question needs of a worker."""
+
+    index: int
+    incarnation: str
+
+    def send(self, message: Message) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """"" leaves out what it stands for."""
+
+    app: str = ""
+    target: str = ""
+    client: str = ""  # an IP, or one with its port
+    listener: str = ""
+    after: str = ""  # a session's id: the page after it
+    limit: int = 100
+
+
+class _Question:
+    """`heard` is what each worker said; `finish` makes the answer of it."""
+
+    def __init__(self, waiting: list[Asked], finish: Callable[["_Question"], Any]) -> None:
+        self.waiting = waiting
+        self.heard: list[tuple[Asked, Told]] = []
+        self.finish = finish
+        self.timer: Timer | None = None
+
+    @property
+    def silent(self) -> list[int]:
+        return sorted(worker.index for worker in self.waiting)
+
+
+class Questions:
+    """`workers()` are all that live now."""
+
+    def __init__(self, loop: Loop, workers: Callable[[], Iterable[Asked]]) -> None:
+        self._loop = loop
+        self._workers = workers
+        self._numbers = itertools.count(1)
+        self._open: dict[int, _Question] = {}
+
+    def __repr__(self) -> str:
+        return f"<Questions {len(self._open)} open>"
+
+    def sessions(self, wanted: SessionFilter, done: Done) -> None:
+        """{"sessions": [...], "next": the id to go on after, or None, "silent": [...]}. Raises ValueError for a bad id."""
+        limit = max(0, min(wanted.limit, LIMIT_MOST))
+        after = _order(wanted.after) if wanted.after else (0, 0)
+
+        def finish(question: _Question) -> None:
+            found = [
+                (_order(_id(worker, view)), _live(worker, view))
+                for worker, told in question.heard
+                if isinstance(told, SessionsTold)
+                for view in told.sessions
+            ]
+            found.sort(key=lambda item: item[0])
+            page = [view for _, view in found[:limit]]
+            more = page[-1]["id"] if page and len(found) > limit else None
+            done({"sessions": page, "next": more, "silent": question.silent})
+
+        def ask(number: int, worker: Asked) -> Message:
+            started, last = after
+            since = last if _start(worker.incarnation) == started else 0
+            return AskSessions(number, wanted.app, wanted.target, wanted.client, wanted.listener, since, limit + 1)
+
+        self._ask([worker for worker in self._introduced() if _start(worker.incarnation) >= after[0]], ask, finish)
+
+    def session(self, id: str, done: Done) -> None:
+        """{"session": {...} or None if it does not go on, "silent": [...]}. Raises ValueError for a bad id."""
+
+        def finish(question: _Question) -> None:
+            done({"session": _found(question)[0], "silent": question.silent})
+
+        self._ask_owner(id, AskSession, finish)
+
+    def close_session(self, id: str, done: Done) -> None:
+        """{"closed": whether there was such a session, "silent": [...]}. Raises ValueError for a bad id."""
+
+        def finish(question: _Question) -> None:
+            closed = any(isinstance(told, SessionClosed) and told.found for _, told in question.heard)
+            done({"closed": closed, "silent": question.silent})
+
+        self._ask_owner(id, CloseSession, finish)
+
+    def why(self, id: str, done: Done) -> None:
+        """{"id", "state": "live", "ended" or "unknown", "story": text, "session": {...} or None, "silent": [...]}.
+
+        Raises ValueError for a bad id.
+        """
+
+        def finish(question: _Question) -> None:
+            live, ended = _found(question)
+            if live is not None:
+                state, text = "live", story.live(live)
+            elif ended is not None:
+                state, text = "ended", story.ended(ended)
+            else:
+                state, text = "unknown", self._unknown(id, question)
+            done({"id": id, "state": state, "story": text, "session": live or ended, "silent": question.silent})
+
+        self._ask_owner(id, AskSession, finish)
+
+    # -- from the workers
+
+    def told(self, worker: Asked, message: Told) -> None:
+        question = self._open.get(message.question)
+        if question is None or worker not in question.waiting:
+            return
+        question.heard.append((worker, message))
+        if not isinstance(message, SessionsTold) or message.is_last:
+            self._need_not_wait(message.question, worker)
+
+    def left(self, worker: Asked) -> None:
+        """It has died: nothing more will come, and its sessions have ended."""
+        for number, question in tuple(self._open.items()):
+            if worker in question.waiting:
+                question.heard = [(who, told) for who, told in question.heard if who is not worker]
+                self._need_not_wait(number, worker)
+
+    # -- one question
+
+    def _introduced(self) -> list[Asked]:
+        return [worker for worker in self._workers() if worker.incarnation]
+
+    def _ask_owner(self, id: str, kind: type[AskSession | CloseSession], finish: Callable[[_Question], Any]) -> None:
+        _, session = _order(id)
+        owners = [worker for worker in self._workers() if worker.incarnation == id.rpartition("-")[0]]
+        self._ask(owners, lambda number, _worker: kind(number, session), finish)
+
+    def _ask(
+        self, workers: list[Asked], message: Callable[[int, Asked], Message], finish: Callable[[_Question], Any]
+    ) -> None:
+        question = _Question(workers, finish)
+        if not workers:
+            finish(question)
+            return
+        number = next(self._numbers)
+        self._open[number] = question
+        question.timer = self._loop.call_later(DEADLINE, self._end, number)
+        for worker in tuple(workers):
+            worker.send(message(number, worker))
+
+    def _need_not_wait(self, number: int, worker: Asked) -> None:
+        question = self._open[number]
+        question.waiting.remove(worker)
+        if not question.waiting:
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        question = self._open.pop(number)
+        if question.timer is not None:
+            question.timer.cancel()
+        question.finish(question)
+
+    def _unknown(self, id: str, question: _Question) -> str:
+        if question.silent:
+            return f"Session {id}: its worker did not answer within {DEADLINE:g} s; ask again."
+        incarnation, _, _ = id.rpartition("-")
+        if any(worker.incarnation == incarnation for worker in self._workers()):
+            return f"Session {id} is not known: there was none, or more than 10,000 of its worker have ended since."
+        return f"Session {id} is not known: its worker has ended, and all its sessions; the access log may have its record."
+
+
+def _order(id: str) -> tuple[int, int]:
+    """When its worker started (the supervisor counts them: 69200e71.3 is its third), and its number there."""
+    found = _ID.fullmatch(id)
+    if found is None:
+        raise ValueError(f"{id!r} is not the id of a session; one looks like 69200e71.1-17")
+    return int(found[1]), int(found[2])
+
+
+def _start(incarnation: str) -> int:
+    return _order(f"{incarnation}-0")[0]
+
+
+def _id(worker: Asked, view: SessionView) -> str:
+    return f"{worker.incarnation}-{view.number}"
+
+
+def _found(question: _Question) -> tuple[View | None, View | None]:
+    """What was told of the one session: as it goes on, or as it ended."""
+    for worker, told in question.heard:
+        if isinstance(told, SessionTold):
+            live = [_live(worker, view) for view in told.live]
+            ended = [_ended(view) for view in told.ended]
+            return (live or [None])[0], (ended or [None])[0]
+    return None, None
+
+
+def _live(worker: Asked, view: SessionView) -> View:
+    return {
+        "id": _id(worker, view),
+        "app": view.app,
+        "listener": view.listener,
+        "client": view.client,
+        "target": view.target or None,
+        "state": view.state,
+        "tried": [asdict(tried) for tried in view.tried],
+        "seconds": view.age,
+        "idle_seconds": view.idle,
+        "connect_seconds": view.connect_seconds if view.connect_seconds >= 0 else None,
+        "bytes_up": view.bytes_up,
+        "bytes_down": view.bytes_down,
+        "worker": worker.index,
+        "thread": view.thread,
+    }
+
+
+def _ended(view: EndedView) -> View:
+    found = asdict(view)
+    found["tried"] = list(found["tried"])
+    found["target"] = view.target or None
+    found["connect_seconds"] = view.connect_seconds if view.connect_seconds >= 0 else None
+    return found
