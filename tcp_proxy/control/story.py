@@ -31,7 +31,7 @@ ENDS = {
     Reason.DONE: "Both sides had ended their direction, the {first} first, and everything had been delivered.",
     Reason.CLIENT_RESET: "The client reset the connection; what it had sent was delivered, then the target was reset.",
     Reason.CLIENT_GONE: "The client disappeared: it was silent, unreachable, or gone before a target was found.",
-    Reason.TARGET_RESET: "The target reset the connection, or is gone; what it had sent was delivered, then the client reset.",
+    Reason.TARGET_RESET: "The target reset the connection, or is gone; after what it had sent the client was reset.",
     Reason.CONNECT_FAILED: "No target could be connected to, so the client was reset.",
     Reason.NO_TARGET: "No target was eligible: all were down, disabled, of weight 0, or without an address.",
     Reason.LIMIT: "Every eligible target was at its max_connections, so the client was reset.",
