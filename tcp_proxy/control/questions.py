@@ -223,9 +223,8 @@ def _found(question: _Question) -> tuple[View | None, View | None]:
     """What was told of the one session: as it goes on, or as it ended."""
     for worker, told in question.heard:
         if isinstance(told, SessionTold):
-            live = [_live(worker, view) for view in told.live]
-            ended = [_ended(view) for view in told.ended]
-            return (live or [None])[0], (ended or [None])[0]
+            live = _live(worker, told.live[0]) if told.live else None
+            return live, _ended(told.ended[0]) if told.ended else None
     return None, None
 
 
