@@ -12,6 +12,7 @@ from benchmarks.programs import Failed, find
 
 PATIENCE = 30  # seconds beyond the wanted ones
 MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
+SOCKPERF_OWN = 2.5  # seconds that sockperf takes for itself, most of them asleep before its test
 SHORT_SESSIONS = ("-H", "Connection: close")
 
 
@@ -85,13 +86,15 @@ class Beside:
 
 @contextlib.contextmanager
 def iperf3_beside(port: int, seconds: float) -> Iterator[Beside]:
-    """It outlasts what is measured beside it; its result is there after the block."""
-    argv = iperf3_argv(port, seconds + 1)
+    """It outlasts the sockperf that is measured beside it; its result is there after the block."""
+    argv = iperf3_argv(port, seconds + SOCKPERF_OWN + 1.5)
     with subprocess.Popen(
         [find(argv[0]), *argv[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         try:
             yield (beside := Beside(process))
+            if process.poll() is not None:
+                raise Failed("iperf3 ended before what was to be measured beside it")
             beside.wait()
         finally:
             process.kill()

@@ -19,7 +19,7 @@ def rounds_of(measure: Measure, settings: Settings) -> int:
 
 def estimate(measures: Sequence[Measure], settings: Settings) -> float:
     """Seconds of measuring, roughly."""
-    return sum(rounds_of(m, settings) * len(m.contenders) * m.cost * settings.seconds for m in measures)
+    return sum(rounds_of(m, settings) * len(m.contenders) * m.estimate(settings.seconds) for m in measures)
 
 
 def run(measures: Sequence[Measure], settings: Settings, results: Results, progress: Progress) -> None:
@@ -44,7 +44,7 @@ def _run_measure(lab: Lab, measure: Measure, settings: Settings, results: Result
     for number in range(rounds_of(measure, settings)):
         rounds.append(found := Round())
         for contender in rotated(measure.contenders, number):
-            progress(f"{measure.title}: {contender.name}, round {number + 1}", measure.cost * settings.seconds)
+            progress(f"{measure.title}: {contender.name}, round {number + 1}", measure.estimate(settings.seconds))
             try:
                 found[contender.name] = complete(measure, measure.run(lab, contender, settings.seconds))
             except (Failed, OSError) as error:

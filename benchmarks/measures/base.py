@@ -31,6 +31,10 @@ class Measure:
     contenders: tuple[Contender, ...] = EVERYBODY
     most_rounds: int = 1000  # what hardly varies, or takes long, is measured less often
     cost: float = 1.0  # how many times SECONDS one sample takes, for the progress bar
+    extra: float = 0.5  # and how many seconds beyond
+
+    def estimate(self, seconds: int) -> float:
+        return self.cost * seconds + self.extra
 
 
 def cpu_figures(unit: str, bound: float | None = None, time: str = "us") -> tuple[Figure, ...]:

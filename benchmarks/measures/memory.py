@@ -77,4 +77,6 @@ MEMORY = Measure(
     run=measure,
     contenders=(PROJECT, HAPROXY_ONE),
     most_rounds=3,
+    cost=0.0,
+    extra=3.0,
 )

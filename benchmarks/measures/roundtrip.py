@@ -9,7 +9,7 @@ from benchmarks import loads
 from benchmarks.lab import Lab
 from benchmarks.measures.base import Figure, Measure, Sample
 from benchmarks.placement import on_one_cpu
-from benchmarks.proxies import Contender
+from benchmarks.proxies import HAPROXY_ONE, NGINX_ONE, PROJECT, PROJECT_LOG, Contender
 
 
 def measure(lab: Lab, contender: Contender, seconds: int) -> Sample:
@@ -30,5 +30,7 @@ ROUND_TRIP = Measure(
         Figure("free99", "p99, placed freely", "us", "less", 1.1),
     ),
     run=measure,
-    cost=2.2,
+    contenders=(PROJECT, HAPROXY_ONE, NGINX_ONE, PROJECT_LOG),  # one session has but one worker
+    cost=2.0,
+    extra=2 * loads.SOCKPERF_OWN,
 )

@@ -76,6 +76,7 @@ def scaling(name: str, title: str, step: Step, steps: dict[int, str], units: tup
         contenders=(PROJECT, HAPROXY_ONE),
         most_rounds=3,
         cost=float(len(steps)),
+        extra=0.3 * len(steps),
     )
 
 

@@ -59,5 +59,4 @@ SYSCALLS = Measure(
     run=measure,
     contenders=(PROJECT, HAPROXY_ONE, NGINX_ONE),
     most_rounds=2,
-    cost=1.2,
 )

@@ -29,4 +29,4 @@ def test_a_value_that_is_missing_is_a_failure():
 
 def test_rounds_and_time():
     assert rounds_of(MEASURE, SETTINGS) == 2
-    assert estimate([MEASURE], SETTINGS) == 2 * len(EVERYBODY) * 1.5 * 3
+    assert estimate([MEASURE], SETTINGS) == 2 * len(EVERYBODY) * (1.5 * 3 + 0.5)
