@@ -47,6 +47,7 @@ def page(schema: Schema) -> str:
         INTRODUCTION.format(description=schema["description"]),
         *section("Top level", schema),
         *section("log", schema["properties"]["log"]),
+        *section("api", schema["properties"]["api"]),
         *section("An app", defs["app"]),
         *section("timeouts", defs["app"]["properties"]["timeouts"]),
         *section("A target", defs["target"]),

@@ -88,6 +88,7 @@ def _load(path: str) -> "Config | None":
 def _serve(config: "Config", spawned: "Spawned") -> int:
     from tcp_proxy import log  # noqa: PLC0415
     from tcp_proxy.control.access_log import AccessLog  # noqa: PLC0415
+    from tcp_proxy.control.api_socket import ApiSocket  # noqa: PLC0415
     from tcp_proxy.control.pid_file import PidFile, PidFileError  # noqa: PLC0415
     from tcp_proxy.control.sockets import CannotListen, bind_all  # noqa: PLC0415
     from tcp_proxy.control.state import CannotUse, State, StateFile  # noqa: PLC0415
@@ -103,10 +104,11 @@ def _serve(config: "Config", spawned: "Spawned") -> int:
         if config.state:
             store = StateFile.open(config.state)
         listening = bind_all(config.apps)
+        api_socket = ApiSocket(config.api) if config.api is not None else None
         access_log = AccessLog(config.access_log, config.log.format) if config.access_log else None
         if access_log is not None:
             access_log.start()
-        return Supervisor(config, listening, access_log, spawned, store).run()
+        return Supervisor(config, listening, access_log, spawned, store, api_socket).run()
     except (PidFileError, CannotUse, CannotListen) as error:
         raise CannotStart(str(error)) from None
     finally:

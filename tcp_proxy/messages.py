@@ -237,6 +237,50 @@ class Ping:
     number: int
 
 
+# -- supervisor to the process of the management API; what is JSON text here, only the two ends look into
+
+
+@dataclass(frozen=True, slots=True)
+class ServeApi:
+    """Serve the listening socket that was lent at start; first of all messages."""
+
+    address: str
+    token_file: str | None
+    hosts: tuple[str, ...]
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To the Ask of that number: an HTTP status, and the body as JSON text."""
+
+    number: int
+    status: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An event, to everybody who follows them."""
+
+    number: int
+    at: float
+    kind: str
+    data: str
+
+
+# -- the process of the management API to the supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Do `operation` (control.administration knows which there are) and answer."""
+
+    number: int
+    operation: str
+    arguments: str
+
+
 # -- worker to supervisor
 
 
@@ -307,6 +351,7 @@ class Drained:
 Message = (
     Snapshot | Configure | Grow | Records | Limits | Listen | HandOver | Unlisten | TargetChanged | CloseSessions
     | Drain | AskSessions | AskSession | CloseSession | Ping
+    | ServeApi | Answer | Happened | Ask
     | Ready | Configured | Pong | Unlistened | SessionsTold | SessionTold | SessionClosed | ConnectFailed | Logged | Drained
 )  # fmt: skip
 KINDS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Message)}

@@ -32,6 +32,8 @@ def values(kind):
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return st.builds(kind, **{field.name: values(hints[field.name]) for field in dataclasses.fields(kind)})
+    if isinstance(kind, types.UnionType):
+        return st.none() | values(typing.get_args(kind)[0])
     if typing.get_origin(kind) is tuple:
         inner, dots = typing.get_args(kind)
         assert dots is Ellipsis

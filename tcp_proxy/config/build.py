@@ -8,16 +8,28 @@ config.model and from nowhere else: a key that is left out is not passed on.
 """
 
 import dataclasses
+import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tcp_proxy.config.model import App, Check, Config, Log, Target, Timeouts
+from tcp_proxy.config.model import Api, App, Check, Config, Log, Target, Timeouts
 from tcp_proxy.config.positions import Path, shown
 from tcp_proxy.config.report import Report
-from tcp_proxy.sansio.address import Address, ListenAddress, hosts_overlap, parse_listen_host, parse_ports, parse_target
+from tcp_proxy.sansio.address import (
+    ANY,
+    Address,
+    ListenAddress,
+    hosts_overlap,
+    parse_listen,
+    parse_listen_host,
+    parse_ports,
+    parse_target,
+)
 
 Plain = Mapping[str, Any]
 LOOPBACK = "127.0.0.1"
+HOST_NAME = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
 CHECK = Check()  # for its defaults
 
 
@@ -39,8 +51,32 @@ def build(plain: Plain, report: Report) -> Config:
         apps=tuple(apps),
         workers=None if workers in (None, "auto") else int(workers),
         log=Log(**_given(Log, plain.get("log"))),
+        api=_api(plain["api"], listeners, report) if plain.get("api") is not None else None,
         **_given(Config, {key: plain.get(key) for key in ("pid_file", "state", "shutdown_grace", "access_log")}),
     )
+
+
+def _api(plain: Plain, listeners: "Listeners", report: Report) -> Api:
+    text, token_file, hosts = plain.get("listen"), plain.get("token_file"), plain.get("hosts") or ()
+    path: Path = ("api", "listen") if text is not None else ("api",)
+    listen = Api().listen
+    if text is not None:
+        try:
+            listen = parse_listen(text)
+        except ValueError as error:
+            report.value(path, f"found {shown(text)}: {error}")
+    if "\0" in (token_file or ""):
+        report.value(("api", "token_file"), "a zero character in a path")
+    if not listen.path:
+        is_open = listen.host == ANY or not ipaddress.ip_address(listen.host).is_loopback
+        if is_open and not token_file:
+            wanted = 'wanted a "token_file" beside it, or a loopback address'
+            report.value(path, f"{shown(str(listen))} can be reached from other machines; {wanted}")
+        listeners.of_api(listen, path)
+    for i, host in enumerate(hosts):
+        if host is not None and not HOST_NAME.fullmatch(host):
+            report.value(("api", "hosts", i), f"found {shown(host)}; wanted a host name without a port")
+    return Api(listen, token_file, tuple(host.lower() for host in hosts if host is not None))
 
 
 def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> App:
@@ -192,6 +228,11 @@ class Listeners:
             for met in meetings.values():
                 self._overlap(met)
         return tuple(ListenAddress(host, port) for ports, _ in ranges for port in ports for host in hosts)
+
+    def of_api(self, address: Address, path: Path) -> None:
+        """The management API's; after those of all apps."""
+        if met := self._claim(address.port, [Claim(address.host, path, "")]):
+            self._overlap(met)
 
     def _claim(self, port: int, claims: list["Claim"]) -> list["Meeting"]:
         """Take a port for listeners that do not meet each other; which earlier ones do they meet?"""

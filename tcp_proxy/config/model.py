@@ -57,6 +57,16 @@ class App:
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
+API_LISTEN = Address("127.0.0.1", 8687)
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    listen: Address = API_LISTEN  # the host is an IP literal or "*"; or the path of a UNIX socket
+    token_file: str | None = None
+    hosts: tuple[str, ...] = ()  # names it is reached by, beside localhost and `listen`
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     apps: tuple[App, ...]
@@ -66,3 +76,4 @@ class Config:
     shutdown_grace: float = 30.0
     access_log: str | None = None  # a path, or "-" for stdout
     log: Log = field(default_factory=Log)
+    api: Api | None = None  # None: no management API

@@ -19,6 +19,9 @@ from typing import Any
 from tcp_proxy import counters, messages
 from tcp_proxy.config.model import Config
 from tcp_proxy.control.access_log import AccessLog
+from tcp_proxy.control.administration import Administration
+from tcp_proxy.control.api_process import ApiProcess
+from tcp_proxy.control.api_socket import ApiSocket
 from tcp_proxy.control.crew import Crew
 from tcp_proxy.control.events import Events
 from tcp_proxy.control.questions import Questions
@@ -52,12 +55,13 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 RESOLVE_WAIT = 2.0  # seconds to wait for the first answer of every name before clients are served
+API_WAIT = 1.0  # seconds that the workers have to get ready before the management API imports, beside them
 LISTEN_DRAIN = 0.05  # seconds that a closing listener still accepts what is on its way (DESIGN 9.5)
 KILL_MARGIN = 5.0  # seconds after the grace until a worker that has not ended is killed
 
 
 class Supervisor:
-    """Takes over `listening`, `access_log` (started) and `prestarted` (a worker that is importing already, or None).
+    """Takes over `listening`, `access_log` (started), `prestarted` (a worker that is importing already) and `api_socket`.
 
     `store`, left to its owner to close, is what outlives the process; None: nothing does.
     """
@@ -69,6 +73,7 @@ class Supervisor:
         access_log: AccessLog | None,
         prestarted: Spawned | None,
         store: State | None = None,
+        api_socket: ApiSocket | None = None,
     ) -> None:
         self._config = config
         self._listening = {item.number: item for item in listening}
@@ -89,7 +94,14 @@ class Supervisor:
         recall = Recall(store or State())
         self._states = States(self._loop, self._targets, self.events, self._crew.send, self._name_answered, recall)
         self.questions = Questions(self._loop, lambda: self._crew)
-        self._birth = f"{int(time.time()):x}"
+        started = time.time()
+        self._birth = f"{int(started):x}"
+        self._api: ApiProcess | None = None
+        if api_socket is not None:
+            administration = Administration(
+                lambda: self._config, self._targets, self._crew, self.events, lambda: self._state, started
+            )
+            self._api = ApiProcess(self._loop, api_socket, administration, self.events, config.log.level)
         self._is_serving = self._said_ready = False
         self._stop_signal = 0
         self._stopped_at = 0.0
@@ -103,6 +115,10 @@ class Supervisor:
             Drained: self._worker_drained,
             **dict.fromkeys((SessionsTold, SessionTold, SessionClosed), self.questions.told),
         }
+
+    @property
+    def _state(self) -> str:
+        return "stopping" if self._stop_signal else "serving" if self._said_ready else "starting"
 
     def run(self) -> int:
         """Serve until a signal says otherwise; the exit status."""
@@ -123,6 +139,8 @@ class Supervisor:
             self._serve()
         else:
             self._loop.call_later(RESOLVE_WAIT, self._serve)
+        if self._api is not None:
+            self._loop.call_later(API_WAIT, self._api.start)
 
     def _name_answered(self) -> None:
         if not self._is_serving and self._targets.is_resolved():
@@ -144,6 +162,8 @@ class Supervisor:
                 "ready: %d apps on %d listeners, %d workers, process %d",
                 len(self._config.apps), len(self._listening), self._crew.size, os.getpid(),
             )  # fmt: skip
+            if self._api is not None:
+                self._api.start()
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
@@ -297,6 +317,8 @@ class Supervisor:
     def _release(self, wakeup: socket.socket) -> None:
         """The one place where everything the supervisor owns is given back, whatever happened."""
         signal.set_wakeup_fd(-1)
+        if self._api is not None:
+            self._api.stop()
         self._crew.release()
         self._states.stop()
         for listening in self._listening.values():

@@ -1,4 +1,4 @@
-"""One worker process, as the supervisor sees it: started, listened to, watched, ended, explained.
+"""One child process, as the supervisor sees it: started, listened to, watched, ended, explained.
 
 Main thread only. The only place that starts processes of ours: spawned, never forked, with the signals of a process
 group blocked, so that a Ctrl-C in the first millisecond of a child's life ends no session (DESIGN 9.7).
@@ -6,7 +6,8 @@ group blocked, so that a Ctrl-C in the first millisecond of a child's life ends 
     STARTING ──Ready──> SERVING ──drain()──> DRAINING ──> ENDED
         │ any state: the process ends; silent for SILENT seconds: SIGABRT (it prints its stacks), then SIGKILL ──^
 
-A Worker owns the process, its pidfd and its end of the channel, and releases all three in `_ended`, once.
+A worker is such a child; the process of the management API is another one. A Child owns the process, its pidfd and its
+end of the channel, and releases all three in `_ended`, once.
 """
 
 import contextlib
@@ -44,14 +45,16 @@ def raise_descriptor_limit() -> None:
 
 
 class Spawned:
-    """A process that has been started and knows nothing yet."""
+    """A process that has been started and knows nothing yet: a worker, or another `module` that is lent descriptors."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "", lent: Sequence[int] = ()) -> None:
         self.sock, theirs = socket.socketpair()
-        argv = [sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), tcp_proxy.__version__]
+        argv = [sys.executable, "-P", "-m", module or MODULE, str(theirs.fileno()), tcp_proxy.__version__, *map(str, lent)]
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
         try:
-            self.process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=_environment())
+            self.process = subprocess.Popen(
+                argv, pass_fds=(theirs.fileno(), *lent), stdin=subprocess.DEVNULL, env=_environment()
+            )
         except OSError:
             self.sock.close()
             raise
@@ -66,26 +69,22 @@ class Spawned:
         self.process.wait()
 
 
-class Worker:
-    """`received(worker, message)` for each message; `ended(worker, explanation)` once, when the process is gone."""
+class Child:
+    """`received(child, message)` for each message; `ended(child, explanation)` once, when the process is gone."""
 
     def __init__(
         self,
         loop: Loop,
-        index: int,
+        name: str,
         spawned: Spawned,
-        received: Callable[["Worker", Message], Any],
-        ended: Callable[["Worker", str], Any],
+        received: Callable[[Any, Message], Any],
+        ended: Callable[[Any, str], Any],
     ) -> None:
-        """Owns `spawned` from now on, unless it raises OSError."""
+        """Owns `spawned` from now on, unless it raises OSError. Log lines call it `name`."""
         self._pidfd = os.pidfd_open(spawned.process.pid)
-        self.index = index
+        self.name = name
         self.is_ready = False
-        self.is_draining = False
-        self.cut = 0
-        self.incarnation = ""  # unique for each process; its session ids start with it
         self.started = loop.now
-        self.open_listeners: set[int] = set()
         self._loop = loop
         self._process = spawned.process
         self._received = received
@@ -98,8 +97,7 @@ class Worker:
         loop.watch(self._pidfd, READ, self._ended)
 
     def __repr__(self) -> str:
-        state = "draining" if self.is_draining else "serving" if self.is_ready else "starting"
-        return f"<Worker {self.index} pid={self.pid} {state}>"
+        return f"<Child {self.name} pid={self.pid} {'serving' if self.is_ready else 'starting'}>"
 
     @property
     def pid(self) -> int:
@@ -119,6 +117,12 @@ class Worker:
     def kill(self) -> None:
         self._process.kill()
 
+    def discard(self) -> None:
+        """Its end is nothing that anybody need hear of: it is killed, waited for, and everything given back."""
+        self._process.kill()
+        self._on_end = lambda _child, _explanation: None
+        self._ended(0)
+
     def _hear(self, message: Message, _descriptors: list[int]) -> None:
         self._heard = self._loop.now
         self._unanswered = 0
@@ -132,8 +136,8 @@ class Worker:
             self.send(Ping(self._pings))
             self._timer = self._loop.call_later(PING_EVERY, self._beat)
             return
-        text = "worker %d (pid %d) has been silent for %.0f s: it is ended; its stacks follow"
-        logger.error(text, self.index, self.pid, self._loop.now - self._heard)
+        text = "%s (pid %d) has been silent for %.0f s: it is ended; its stacks follow"
+        logger.error(text, self.name, self.pid, self._loop.now - self._heard)
         self._process.send_signal(signal.SIGABRT)
         self._process.send_signal(signal.SIGCONT)  # a stopped process prints nothing
         self._timer = self._loop.call_later(KILL_AFTER, self.kill)
@@ -146,6 +150,29 @@ class Worker:
         self._channel.drain()
         self._channel.close()
         self._on_end(self, _explain(status))
+
+
+class Worker(Child):
+    """A child that serves clients. `index` is its place among the workers."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        index: int,
+        spawned: Spawned,
+        received: Callable[["Worker", Message], Any],
+        ended: Callable[["Worker", str], Any],
+    ) -> None:
+        super().__init__(loop, f"worker {index}", spawned, received, ended)
+        self.index = index
+        self.is_draining = False
+        self.cut = 0
+        self.incarnation = ""  # unique for each process; its session ids start with it
+        self.open_listeners: set[int] = set()
+
+    def __repr__(self) -> str:
+        state = "draining" if self.is_draining else "serving" if self.is_ready else "starting"
+        return f"<Worker {self.index} pid={self.pid} {state}>"
 
 
 def _explain(status: int) -> str:

@@ -178,6 +178,19 @@ def parse_listen_host(text: str) -> str:
     raise ValueError(f"not an IP address; {wanted}")
 
 
+def parse_listen(text: str) -> Address:
+    """Where to listen, from "address:port", "[v6]:port", "*:port" or "unix:/path": no names, which may change."""
+    if text[:5].lower() == "unix:":
+        return Address(path=_unix_path(text[5:]))
+    _refuse_space(text)
+    if text.startswith("["):
+        return _bracketed(text)
+    host, colon, port = text.rpartition(":")
+    if not colon or _ip(text) is not None:
+        raise ValueError('wanted "address:port", such as "127.0.0.1:8687" or "[::1]:8687"')
+    return Address(parse_listen_host(host), parse_port(port))
+
+
 def hosts_overlap(one: str, other: str) -> bool:
     """Whether two listeners on one port would meet. An IPv6 socket takes no IPv4, so "::" and "0.0.0.0" do not."""
     if one == other or ANY in (one, other):

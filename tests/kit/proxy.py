@@ -98,6 +98,8 @@ class Proxy:
     def wait_ready(self, seconds=20.0):
         """Until it serves; then remember what it looks like when it has nothing to do."""
         line = self.wait_log("ready:", seconds)
+        if isinstance(self.config, dict) and self.config.get("api") is not None:
+            self.wait_log("management API on", seconds)
         self._remember(listeners=int((re.findall(r"on (\d+) listeners", line) or [0])[0]))
         return self
 

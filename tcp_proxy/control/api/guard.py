@@ -1,0 +1,176 @@
+"""Who may come in, and how much they may bring: before any route sees a request.
+
+An ASGI application around the other one. In this order: a Host that is ours (a page in a browser on this machine must
+not reach us by a name of its own that it lets point here), no foreign Origin on what changes something, the token, a
+body of bounded size that comes in bounded time. The path is left percent-encoded, so that a "/" in a name is not one
+between names. An exception that no route caught is answered and logged here, once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tcp_proxy.control.api.problems import Problem
+from tcp_proxy.control.token_file import TokenFile
+from tcp_proxy.sansio.address import ANY, Address
+
+logger = logging.getLogger(__name__)
+
+MOST_BODY = 8 * 1024 * 1024  # bytes
+BODY_WITHIN = 10.0  # seconds
+SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+OPEN_PATHS = ("/healthz", "/readyz", "/spec/v1", "/ui/v1")  # without a token: they say nothing that is secret
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+
+
+class Hosts:
+    """The names and addresses by which a request may call us."""
+
+    def __init__(self, listen: Address, names: Iterable[str]) -> None:
+        self._is_unix = bool(listen.path)  # no browser reaches it
+        self._any_address = listen.host in (ANY, "::", "0.0.0.0")  # noqa: S104  compared, not bound
+        self._names = {"localhost", "localhost.", *names}
+        self._address = listen.host
+
+    def __repr__(self) -> str:
+        return f"<Hosts {sorted(self._names)}>"
+
+    def include(self, host: str) -> bool:
+        """`host` as in a Host header: with or without a port."""
+        if self._is_unix:
+            return True
+        name = _without_port(host).lower()
+        if name in self._names:
+            return True
+        try:
+            address = ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return self._any_address or address.is_loopback or str(address) == self._address
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+class Guard:
+    def __init__(self, app: ASGIApp, hosts: Hosts, token: TokenFile | None) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._token = token
+
+    def __repr__(self) -> str:
+        return f"<Guard {self._hosts!r} {self._token!r}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        reply = _Reply(send)
+        try:
+            self._admit(scope)
+            body = await _whole_body(receive)
+            if body is not None:
+                method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the server leaves the body out
+                inner = {**scope, "method": method, "path": scope["raw_path"].decode("latin-1")}
+                await self._app(inner, _Replay(body, receive), reply)
+        except Problem as problem:
+            await problem.response()(scope, receive, reply)
+        except Exception:
+            logger.exception("internal error in %s %s, please report it", scope["method"], scope["path"])
+            if not reply.has_begun:
+                await Problem(500, "a mistake in the proxy; its log has the details").response()(scope, receive, reply)
+
+    def _admit(self, scope: Scope) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1:
+            raise Problem(400, "wanted one Host header")
+        host = hosts[0].decode("latin-1")
+        if not self._hosts.include(host):
+            raise Problem(421, f"this API is not known as {host!r}; its name can be added to api.hosts")
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and scope["method"] not in SAFE and not self._is_ours(origin):
+            raise Problem(403, f"a page of {origin!r} may change nothing here")
+        if self._token is not None and not _is_open(scope["path"]):
+            self._check_token(self._token, headers.get(b"authorization", b"").decode("latin-1"))
+
+    def _is_ours(self, origin: str) -> bool:
+        try:
+            netloc = urlsplit(origin).netloc
+        except ValueError:
+            return False
+        return bool(netloc) and self._hosts.include(netloc)
+
+    def _check_token(self, token: TokenFile, authorization: str) -> None:
+        scheme, _, given = authorization.partition(" ")
+        if scheme.lower() == "bearer" and token.admits(given.strip()):
+            return
+        if token.error:
+            logger.warning("nobody is let in: %s", token.error)
+        detail = "wanted the header Authorization: Bearer TOKEN, with the token of api.token_file"
+        raise Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _is_open(path: str) -> bool:
+    return any(path == start or path.startswith(f"{start}/") for start in OPEN_PATHS)
+
+
+async def _whole_body(receive: Receive) -> bytes | None:
+    """None: the client has gone."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > MOST_BODY:
+                    raise Problem(413, f"a body has at most {MOST_BODY} bytes", headers={"Connection": "close"})
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        detail = f"the body did not come within {BODY_WITHIN:.0f} seconds"
+        raise Problem(408, detail, headers={"Connection": "close"}) from None
+
+
+class _Replay:
+    """The body that was read already, then whatever comes."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+class _Reply:
+    """Adds HEADERS to every answer, and knows whether there is one already."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_begun = False
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            have = {name.lower() for name, _ in message.get("headers", ())}
+            message = {**message, "headers": [*message.get("headers", ()), *(h for h in HEADERS if h[0] not in have)]}
+        await self._send(message)

@@ -1,0 +1,88 @@
+"""What the supervisor knows, as plain values that JSON can say: the bodies of the management API's answers.
+
+Pure: reads, changes nothing. control.api.schemas describes the same shapes to the world; a test holds the two together.
+"""
+
+import dataclasses
+from typing import Any
+
+from tcp_proxy.config import model
+from tcp_proxy.control.events import Event
+from tcp_proxy.control.targets import KnownApp, KnownTarget
+from tcp_proxy.control.workers import Worker
+from tcp_proxy.messages import Endpoint
+from tcp_proxy.sansio.address import client_text
+
+View = dict[str, Any]
+
+
+def app(known: KnownApp) -> View:
+    config = known.config
+    return {
+        "name": config.name,
+        "balance": config.balance,
+        "on_down": config.on_down,
+        "retries": config.retries,
+        "timeouts": dataclasses.asdict(config.timeouts),
+        "health": [dataclasses.asdict(check) for check in config.health],
+        "listeners": [str(address) for address in config.listeners],
+        "targets": [target(one) for one in known.targets.values()],
+    }
+
+
+def target(known: KnownTarget) -> View:
+    config = known.config
+    return {
+        "app": known.app,
+        "name": config.name,
+        "address": str(config.address),
+        "endpoints": [_endpoint(endpoint) for endpoint in known.endpoints],
+        "state": known.state.value,
+        "why": known.why,
+        "weight": config.weight,
+        "backup": config.backup,
+        "max_connections": config.max_connections,
+        "disabled": config.disabled,
+    }
+
+
+def worker(known: Worker) -> View:
+    state = "draining" if known.is_draining else "serving" if known.is_ready else "starting"
+    return {"index": known.index, "pid": known.pid, "state": state}
+
+
+def event(known: Event) -> View:
+    return {"number": known.number, "at": known.at, "kind": known.kind, "data": known.data}
+
+
+def config(known: model.Config) -> View:
+    """The configuration as a file could say it: with every default, and addresses as text."""
+    view: View = {
+        "workers": known.workers or "auto",
+        **{key: getattr(known, key) for key in ("pid_file", "shutdown_grace", "access_log")},
+        "log": dataclasses.asdict(known.log),
+        "api": None if known.api is None else {**dataclasses.asdict(known.api), "listen": str(known.api.listen)},
+        "apps": [_app_config(one) for one in known.apps],
+    }
+    return view
+
+
+def _app_config(known: model.App) -> View:
+    hosts = list(dict.fromkeys(address.host for address in known.listeners))
+    ports = list(dict.fromkeys(address.port for address in known.listeners))
+    return {
+        "name": known.name,
+        "bind": hosts,
+        "ports": ports,
+        "targets": [{**dataclasses.asdict(one), "address": str(one.address)} for one in known.targets],
+        "balance": known.balance,
+        "health": [dataclasses.asdict(check) for check in known.health],
+        "on_down": known.on_down,
+        "retries": known.retries,
+        "timeouts": dataclasses.asdict(known.timeouts),
+    }
+
+
+def _endpoint(endpoint: Endpoint) -> str:
+    _, address = endpoint
+    return f"unix:{address}" if isinstance(address, str) else client_text(address)

@@ -1,0 +1,159 @@
+"""Who may come in: by which name, with which token, with how much to say."""
+
+import socket
+
+import pytest
+
+from kit.api import TOKEN, Api, api_config
+from kit.ports import free_port
+from kit.proxy import Proxy
+from tcp_proxy.control.api.guard import MOST_BODY, Hosts
+from tcp_proxy.sansio.address import parse_listen
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("guard")
+    (folder / "token").write_text(f"{TOKEN}\n")
+    app = {"name": "web", "ports": [free_port()], "targets": ["127.0.0.1:1"], "health": []}
+    api = api_config(token_file=str(folder / "token"), hosts=["proxy.example"])
+    program = Proxy({"workers": 1, "api": api, "apps": [app], "shutdown_grace": 1}, folder)
+    try:
+        yield program.wait_ready()
+        assert program.stop() == 0
+        program.check()
+    finally:
+        program.kill()
+
+
+@pytest.fixture
+def api(program):
+    return Api.of(program, TOKEN)
+
+
+# -- names
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "is_ours"),
+    [
+        ("127.0.0.1:8687", "127.0.0.1:8687", True),
+        ("127.0.0.1:8687", "localhost", True),
+        ("127.0.0.1:8687", "LOCALHOST:8687", True),
+        ("127.0.0.1:8687", "[::1]:8687", True),
+        ("127.0.0.1:8687", "127.9.9.9", True),
+        ("127.0.0.1:8687", "Name.Example:1", True),
+        ("127.0.0.1:8687", "evil.example", False),
+        ("127.0.0.1:8687", "localhost.evil.example", False),
+        ("127.0.0.1:8687", "127.0.0.1.evil.example", False),
+        ("127.0.0.1:8687", "192.0.2.1", False),
+        ("127.0.0.1:8687", "", False),
+        ("127.0.0.1:8687", "[", False),
+        ("192.0.2.1:8687", "192.0.2.1:8687", True),
+        ("192.0.2.1:8687", "192.0.2.2:8687", False),
+        ("[2001:db8::1]:8687", "[2001:db8::1]:8687", True),
+        ("*:8687", "192.0.2.2:8687", True),
+        ("*:8687", "evil.example", False),
+        ("unix:/run/x.sock", "whatever", True),
+    ],
+)
+def test_hosts(listen, host, is_ours):
+    assert Hosts(parse_listen(listen), ["name.example"]).include(host) is is_ours
+
+
+def test_a_foreign_name_is_refused(api):
+    assert "evil.example" in api.get("/api/v1/apps", status=421, headers={"Host": "evil.example"}).detail
+    assert api.get("/healthz", status=421, headers={"Host": "evil.example"}).detail
+    assert api.get("/api/v1/apps", headers={"Host": "proxy.example:1234"}).json
+
+
+def test_one_host_header_is_wanted(program):
+    with socket.create_connection(("127.0.0.1", Api.of(program).where)) as client:
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_page_of_somebody_else_may_change_nothing(api):
+    origin = {"Origin": "http://evil.example"}
+    assert "may change nothing" in api.post("/api/v1/nothing", status=403, headers=origin).detail
+    assert "may change nothing" in api.post("/api/v1/nothing", status=403, headers={"Origin": "null"}).detail
+    assert "may change nothing" in api.post("/api/v1/nothing", status=403, headers={"Origin": "http://[x"}).detail
+    api.post("/api/v1/nothing", status=404, headers={"Origin": "http://localhost:1"})
+    api.get("/api/v1/apps", headers=origin)  # which the browser does not show to the page
+
+
+# -- the token
+
+
+@pytest.mark.parametrize("path", ["/api/v1/apps", "/api/v1/nothing", "/servers", "/metrics", "/", "/healthzz"])
+def test_without_the_token_nothing_is_said(program, path):
+    reply = Api.of(program).get(path, status=401)
+    assert "Authorization: Bearer" in reply.detail
+    assert reply.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "given", ["", "Bearer", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", TOKEN, "Bearer ü"]
+)
+def test_another_token_is_none(program, given):
+    Api.of(program).get("/api/v1/apps", status=401, headers={"Authorization": given})
+
+
+def test_the_token_lets_in(api):
+    assert api.get("/api/v1/apps").json
+    assert api.get("/api/v1/apps", headers={"Authorization": f"bearer  {TOKEN} "}).json
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/spec/v1/", "/ui/v1/", "/ui/v1/start.js"])
+def test_what_needs_no_token(program, path):
+    assert Api.of(program).ask("GET", path).status in (200, 503)
+
+
+def test_the_token_file_is_read_again_and_when_it_is_gone_nobody_gets_in(program, api):
+    path = program.folder / "token"
+    try:
+        path.write_text("another-token-of-sixteen")
+        api.get("/api/v1/apps", status=401)
+        Api.of(program, "another-token-of-sixteen").get("/api/v1/apps")
+        path.write_text("")
+        Api.of(program, "another-token-of-sixteen").get("/api/v1/apps", status=401)
+        program.wait_log("nobody is let in: token file .* is empty")
+        path.unlink()
+        api.get("/api/v1/apps", status=401)
+        program.wait_log("nobody is let in: .* No such file")
+    finally:
+        path.write_text(TOKEN)
+    api.get("/api/v1/apps")
+
+
+# -- bodies
+
+
+def test_a_body_has_a_limit(program):
+    token = f"Authorization: Bearer {TOKEN}"
+    head = f"POST /servers HTTP/1.1\r\nHost: localhost\r\n{token}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"%x\r\n%s\r\n" % (1 << 20, b"x" * (1 << 20))
+    with socket.create_connection(("127.0.0.1", Api.of(program).where), timeout=20) as client:
+        client.sendall(head.encode())
+        try:
+            for _ in range(MOST_BODY // (1 << 20) + 1):
+                client.sendall(chunk)
+            assert client.recv(20).startswith(b"HTTP/1.1 413 ")
+        except ConnectionError:
+            pass  # it closes as soon as it has heard enough; what it said may be lost on the way
+
+
+def test_a_body_has_a_deadline(program):
+    head = f"POST /api/v1/apps HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 10\r\n\r\nx"
+    with socket.create_connection(("127.0.0.1", Api.of(program).where), timeout=30) as client:
+        client.sendall(head.encode())
+        assert client.recv(20).startswith(b"HTTP/1.1 408 ")
+
+
+def test_every_answer_has_the_headers_that_browsers_obey(api):
+    reply = api.get("/api/v1/apps")
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["x-frame-options"] == "DENY"
+    assert reply.headers["cache-control"] == "no-store"
+    assert "server" not in reply.headers
+    assert "default-src 'self'" in api.get("/ui/v1/").headers["content-security-policy"]

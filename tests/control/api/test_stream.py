@@ -1,0 +1,66 @@
+"""The event stream: what was missed first, then each event as it happens, once."""
+
+import contextlib
+import http.client
+import itertools
+import json
+
+import pytest
+
+from kit.api import Api, api_config
+
+
+class Stream:
+    """A reader of server-sent events."""
+
+    def __init__(self, port, path="/api/v1/events/stream", headers=()):
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        self._connection.request("GET", path, headers=dict(headers))
+        self.response = self._connection.getresponse()
+        assert self.response.status == 200
+        assert self.response.headers["content-type"].startswith("text/event-stream")
+        assert self._part() == ["retry: 1000"]
+
+    def __iter__(self):
+        while lines := self._part():
+            fields = dict(line.split(": ", 1) for line in lines if not line.startswith(":"))
+            if fields:
+                event = json.loads(fields["data"])
+                assert (str(event["number"]), event["kind"]) == (fields["id"], fields["event"])
+                yield event
+
+    def _part(self):
+        lines = []
+        while line := self.response.readline().decode().rstrip("\n"):
+            lines.append(line)
+        return lines
+
+    def close(self):
+        self._connection.close()
+        self.response.close()
+
+
+@pytest.fixture
+def program(proxy, service):
+    health = {"type": "tcp", "interval": 0.1}
+    return proxy(targets=[service()], health=health, top={"api": api_config()})
+
+
+def test_a_change_of_state_is_delivered(program, servers):
+    program.wait_log("is up")
+    with contextlib.closing(Stream(Api.of(program).where)) as stream:
+        servers.close()
+        event = next(iter(stream))
+        assert event["kind"] == "target"
+        assert (event["data"]["state"], event["data"]["was"]) == ("down", "up")
+        assert "refused" in event["data"]["why"]
+
+
+def test_what_was_missed_comes_first(program, servers):
+    servers.close()
+    program.wait_log("is down")
+    port = Api.of(program).where
+    events = Api.of(program).get("/api/v1/events").json
+    for path, headers in (("?after=0", ()), ("", {"Last-Event-ID": "0"})):
+        with contextlib.closing(Stream(port, f"/api/v1/events/stream{path}", headers)) as stream:
+            assert list(itertools.islice(stream, len(events))) == events
