@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = _load(args.config)
         if config is None:
             return _discarded(spawned, WRONG_CONFIG)
-        return _serve(config, spawned)
+        return _serve(config, args.config, spawned)
     except CannotStart as error:
         _complain(str(error))
     except OSError as error:
@@ -85,8 +85,9 @@ def _load(path: str) -> "Config | None":
         return None
 
 
-def _serve(config: "Config", spawned: "Spawned") -> int:
+def _serve(config: "Config", path: str, spawned: "Spawned") -> int:
     from tcp_proxy import log  # noqa: PLC0415
+    from tcp_proxy.config.load import load_file  # noqa: PLC0415
     from tcp_proxy.control.access_log import AccessLog  # noqa: PLC0415
     from tcp_proxy.control.api_socket import ApiSocket  # noqa: PLC0415
     from tcp_proxy.control.pid_file import PidFile, PidFileError  # noqa: PLC0415
@@ -108,7 +109,7 @@ def _serve(config: "Config", spawned: "Spawned") -> int:
         access_log = AccessLog(config.access_log, config.log.format) if config.access_log else None
         if access_log is not None:
             access_log.start()
-        return Supervisor(config, listening, access_log, spawned, store, api_socket).run()
+        return Supervisor(config, lambda: load_file(path), listening, access_log, spawned, store, api_socket).run()
     except (PidFileError, CannotUse, CannotListen) as error:
         raise CannotStart(str(error)) from None
     finally:

@@ -5,6 +5,10 @@ import pathlib
 HOME = pathlib.Path(__file__).parents[1]
 
 ELSEWHERE = {
+    "control/briefing.py": "tests/system/test_reload.py",
+    "control/reload.py": "tests/system/test_reload.py",
+    "control/estate.py": "tests/system/test_reload.py",
+    "control/transition.py": "tests/system/test_reload.py",
     "control/crew.py": "tests/control/test_supervisor.py",
     "control/states.py": "tests/system/test_health.py",
     "__main__.py": "tests/kit/proxy.py starts the program this way",

@@ -42,6 +42,7 @@ class Target:
     weight: int = 1  # 0 to 256; 0 takes no new sessions
     backup: bool = False
     max_connections: int = 0  # 0: no limit
+    drain: bool = False
     disabled: bool = False
 
 

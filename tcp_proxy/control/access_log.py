@@ -43,7 +43,7 @@ class AccessLog:
     def __init__(self, path: str, format: str) -> None:
         self.path = path
         self.dropped = 0
-        self._format = json_line if format == "json" else text_line
+        self._format = _FORMATS[format]
         self._loop = Loop("access-log")
         self._loop.on_error = self._bug
         self._thread = threading.Thread(target=self._serve, name="access-log", daemon=True)
@@ -58,7 +58,7 @@ class AccessLog:
     def start(self) -> None:
         """Open the file and start the thread. Raises OSError, with nothing started."""
         try:
-            self._fd = self._open()
+            self._fd = open_log(self.path)
         except OSError:
             self._loop.close()
             raise
@@ -73,6 +73,19 @@ class AccessLog:
     def reopen(self) -> None:
         """From any thread: go on in a new file of the same name, for logrotate."""
         self._loop.call_soon(self._reopen)
+
+    def move(self, fd: int, path: str, format: str) -> None:
+        """From any thread: go on in this file, which is ours from now on, with the next batch."""
+        if not self._loop.call_soon(self._move, fd, path, format):
+            os.close(fd)
+
+    def set_format(self, format: str) -> None:
+        """From any thread: the lines of the next batch are text or JSON."""
+        self._loop.call_soon(self._set_format, format)
+
+    def stop_soon(self) -> None:
+        """From any thread: end when the pipes have ended, which are being closed. Nobody waits."""
+        self._loop.call_soon(self._stop)
 
     def stop(self) -> None:
         """From any thread: write what the pipes still hold, then end. Returns when that is done, or hopeless."""
@@ -164,9 +177,16 @@ class AccessLog:
             if size and stat.S_ISREG(now.st_mode):
                 os.ftruncate(self._fd, now.st_size - size)
 
+    def _move(self, fd: int, path: str, format: str) -> None:
+        os.close(self._fd)
+        self._fd, self.path, self._format = fd, path, _FORMATS[format]
+
+    def _set_format(self, format: str) -> None:
+        self._format = _FORMATS[format]
+
     def _reopen(self) -> None:
         try:
-            new = self._open()
+            new = open_log(self.path)
         except OSError as error:
             logger.warning("access log %s cannot be opened again: %s; it goes on in the old file", self.path, error.strerror)
             return
@@ -181,16 +201,18 @@ class AccessLog:
         else:
             self._loop.stop()
 
-    def _open(self) -> int:
-        if self.path != "-":
-            return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        if sys.stdout is None:  # closed by whoever started us: number 1 may be anything by now
-            raise OSError(errno.EBADF, "there is no standard output", self.path)
-        return os.dup(sys.stdout.fileno())
-
     def _bug(self, _handler: Callable[[int], Any], error: Exception) -> None:
         """A mistake of ours costs a batch, not the log."""
         logger.error("access log %s: a batch is lost", self.path, exc_info=error)
+
+
+def open_log(path: str) -> int:
+    """The file's descriptor. Raises OSError."""
+    if path != "-":
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    if sys.stdout is None:  # closed by whoever started us: number 1 may be anything by now
+        raise OSError(errno.EBADF, "there is no standard output", path)
+    return os.dup(sys.stdout.fileno())
 
 
 def text_line(record: Record) -> str:
@@ -235,3 +257,6 @@ def _word(text: str) -> str:
         return "-"
     text = one_line(text)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if " " in text or '"' in text else text
+
+
+_FORMATS: dict[str, Callable[[Record], str]] = {"text": text_line, "json": json_line}

@@ -95,6 +95,11 @@ class Resolver:
             self._names[host] = _Name(host)
             self._ask(self._names[host])
 
+    def answer(self, host: str) -> Answer | None:
+        """The last one; None if there was none yet, or it is not wanted."""
+        name = self._names.get(host)
+        return name.answer if name is not None else None
+
     def forget(self, host: str) -> None:
         name = self._names.pop(host, None)
         if name is None:

@@ -35,6 +35,10 @@ class Listening:
     def refuse_new(self) -> None:
         refuse_new_connections(self.sock)
 
+    def set_keepalive(self, keepalive: float) -> None:
+        """For clients that come from now on."""
+        set_options(self.sock, keepalive_options(keepalive))
+
 
 def bind_all(apps: Iterable[App]) -> list[Listening]:
     """Bind and listen on everything, or raise CannotListen with nothing left open."""
@@ -48,6 +52,14 @@ def bind_all(apps: Iterable[App]) -> list[Listening]:
             listening.sock.close()
         raise
     return bound
+
+
+def bind_now(number: int, app: App, address: ListenAddress) -> Listening:
+    """One more, while the program runs: tried once. Raises CannotListen."""
+    try:
+        return Listening(number, app.name, address, _bind(app, address))
+    except OSError as error:
+        raise CannotListen(_explain(app, address, error)) from None
 
 
 def _bind_patiently(app: App, address: ListenAddress) -> socket.socket:

@@ -1,24 +1,27 @@
 """The states of the targets: what the health threads find and what names are, put together, said, told to the workers.
 
 Main thread only; health threads and resolver threads report here by the loop's call_soon. Owns the resolver and a
-HealthRunner for each app that has checks. Every change of a target's state goes through `_tell`, and nowhere else.
+HealthRunner for each app that has checks. Every change of a target's state that they find goes through `_tell`; what a
+new configuration changes goes to the workers in the views of the apps, and is said by `apply`.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tcp_proxy.control.events import Events
 from tcp_proxy.control.health.runner import Finding, HealthRunner
 from tcp_proxy.control.recall import Recall
 from tcp_proxy.control.resolver import Answer, Resolver
-from tcp_proxy.control.targets import KnownTarget, Targets
+from tcp_proxy.control.targets import Changed, KnownApp, KnownTarget, Targets
 from tcp_proxy.loop import Loop
 from tcp_proxy.messages import CloseSessions, ConnectFailed, Message
 from tcp_proxy.sansio.reasons import Reason
 from tcp_proxy.sansio.verdict import State
 
 logger = logging.getLogger(__name__)
+
+TRY_AGAIN = 5.0  # seconds until a thread that could not be started is tried again
 
 
 class States:
@@ -40,30 +43,121 @@ class States:
         self._on_answer = answered
         self._recall = recall
         self._resolver = Resolver(loop, self._answered)
-        self._health = {
-            name: HealthRunner(name, app.config.health, self._report, count=self._count)
-            for name, app in targets.apps.items()
-            if app.config.health
-        }
+        self._wanted: set[str] = set()
+        self._has_begun = self._is_over = False
+        self._health: dict[str, HealthRunner] = {}
 
     def __repr__(self) -> str:
         return f"<States of {self._targets!r}, {self._resolver!r}>"
 
     def start(self) -> None:
-        for host in self._targets.by_host:
-            self._resolver.want(host)
         self._recall.forget_all_but({(target.app, target.config.name) for target in self._targets})
+        self.want(self._targets.by_host)
+        for app in self._targets.apps.values():
+            self._check(app)
+        self._has_begun = True
         for target in self._targets:
-            checks = self._targets.apps[target.app].config.health
-            self._recall.begin(target, checks, self._health.get(target.app))
-        for name, runner in self._health.items():
-            runner.set_targets(self._targets.apps[name].endpoints())
+            if target.config.disabled or target.config.drain:
+                logger.info("app %s: target %s is %s: %s", target.app, target.config.name, target.state, target.why)
+
+    def want(self, hosts: Iterable[str]) -> None:
+        """Have these names resolved from now on; those of targets are not forgotten."""
+        for host in {*hosts} - self._wanted:
+            self._wanted.add(host)
+            self._resolver.want(host)
+
+    def is_answered(self, hosts: Iterable[str]) -> bool:
+        return all(self._resolver.answer(host) for host in hosts)
+
+    def answers(self) -> dict[str, Answer]:
+        """What is known of each name."""
+        known = {host: self._resolver.answer(host) for host in self._wanted}
+        return {host: answer for host, answer in known.items() if answer is not None}
+
+    def forget_names(self) -> None:
+        """Those that no target has."""
+        for host in self._wanted - self._targets.by_host.keys():
+            self._wanted.discard(host)
+            self._resolver.forget(host)
+
+    def apply(self, changed: Changed) -> None:
+        """The targets have a new configuration, and the workers know it."""
+        for name, old, new in changed.renamed:
+            if name in self._health:
+                self._health[name].rename(old, new)
+        for app in changed.apps:
+            self._check(app)
+            for target in app.targets.values():
+                before = changed.before.get(id(target))
+                if before is not None and before is not target.state:
+                    self._say(target, before, changed=True)
+        self.want(self._targets.by_host)
+        self.forget_names()
+
+    def remove(self, app: str) -> None:
+        """The app has left the targets."""
+        runner = self._health.pop(app, None)
+        if runner is not None:
+            runner.stop()
+        self.forget_names()
+
+    def probe_now(self, app: str, target: str) -> bool:
+        """Whether there is a check to be made."""
+        if app not in self._health:
+            return False
+        self._health[app].probe_now(target)
+        return True
+
+    def _check(self, app: KnownApp) -> None:
+        """Have the app's targets checked as its configuration says."""
+        name, checks = app.config.name, app.config.health
+        runner = self._health.get(name)
+        if not checks:
+            if runner is not None:
+                del self._health[name]
+                runner.stop()
+            for target in app.targets.values():
+                self._trust(target)
+        elif runner is None:
+            self._start_checks(app)
+        else:
+            runner.set_checks(checks)
+            runner.set_targets(app.endpoints())
+
+    def _start_checks(self, app: KnownApp) -> None:
+        name = app.config.name
+        if self._is_over or self._targets.apps.get(name) is not app or name in self._health or not app.config.health:
+            return
+        try:
+            runner = HealthRunner(name, app.config.health, self._report, count=self._count)
+        except OSError as error:
+            self._start_later(app, error)
+            return
+        if not self._has_begun:
+            for target in app.targets.values():
+                self._recall.begin(target, app.config.health, runner)
+        runner.set_targets(app.endpoints())
+        try:
             runner.start()
-        for target in self._targets:
-            if target.config.disabled:
-                logger.info("app %s: target %s is down: %s", target.app, target.config.name, target.why)
+        except RuntimeError as error:  # no more threads for this user or machine
+            runner.stop()
+            self._start_later(app, error)
+            return
+        self._health[name] = runner
+
+    def _start_later(self, app: KnownApp, error: Exception) -> None:
+        logger.error("app %s: its targets cannot be checked for now: %s", app.config.name, error)
+        self._loop.call_later(TRY_AGAIN, self._start_checks, app)
+
+    def _trust(self, target: KnownTarget) -> None:
+        """Nobody checks it any more."""
+        before = target.state
+        target.health, target.evidence = State.UP, "not checked"
+        if target.state is not before:
+            self._tell(target, before, changed=True)
 
     def stop(self) -> None:
+        self._is_over = True
         for runner in self._health.values():
             runner.stop()
         self._resolver.stop()
@@ -71,6 +165,8 @@ class States:
     def connect_failed(self, message: ConnectFailed, worker: int) -> None:
         """A worker could not connect: look whether the target, and its name, are still what they were."""
         target = self._targets.find(message.app, message.target)
+        if target is None:
+            return
         text = "app %s: connecting to target %s failed: %s (worker %d)"
         logger.warning(text, message.app, message.target, message.error, worker)
         if message.app in self._health:
@@ -88,6 +184,8 @@ class States:
 
     def _found(self, finding: Finding) -> None:
         target = self._targets.find(finding.app, finding.target)
+        if target is None or finding.app not in self._health:
+            return  # it has left meanwhile, or its checks have
         before = target.state
         self._targets.found(finding)
         self._recall.found(finding)
@@ -108,6 +206,13 @@ class States:
         self._on_answer()
 
     def _tell(self, target: KnownTarget, before: State, changed: bool) -> None:
+        self._say(target, before, changed)
+        self._send(target.change())
+        went_down = target.health is State.DOWN and target.state is State.DOWN and before is not State.DOWN
+        if went_down and not target.config.disabled and self._targets.apps[target.app].config.on_down == "close":
+            self._send(CloseSessions(target.app, target.config.name, Reason.TARGET_DOWN.value))
+
+    def _say(self, target: KnownTarget, before: State, changed: bool) -> None:
         after, name = target.state, target.config.name
         level = logging.INFO if after is State.UP else logging.WARNING
         if after is not before:
@@ -117,6 +222,3 @@ class States:
         if changed or after is not before:
             data = {"app": target.app, "target": name, "state": after.value, "was": before.value, "why": target.why}
             self._events.publish("target", data)
-        self._send(target.change())
-        if after is State.DOWN and before is not State.DOWN and self._targets.apps[target.app].config.on_down == "close":
-            self._send(CloseSessions(target.app, name, Reason.TARGET_DOWN.value))

@@ -1,17 +1,21 @@
 """What the supervisor knows of each target: where it is, what the checks say, and from both whether it may have sessions.
 
 Main thread only. Findings of the health threads and answers of the resolver come here, by the loop's call_soon; what
-the workers must know comes out, as a TargetChanged. A target is `up` when it is not disabled, has an address and its
-checks do not say otherwise; before its first check it is up, unproven (DESIGN 9.9).
+the workers must know comes out, as a TargetChanged or in the view of an app. A target is `up` when it is not disabled or
+draining, has an address and its checks do not say otherwise; before its first check it is up, unproven (DESIGN 9.9).
+A new configuration is taken over by `configure`: who stays (config.diff.match_targets) keeps everything.
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tcp_proxy.config import model
+from tcp_proxy.config.diff import match_targets
 from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.control.resolver import Answer, endpoints
 from tcp_proxy.control.slots import Slots
+from tcp_proxy.counters import ACTIVE, UNPAID
 from tcp_proxy.messages import AppView, Endpoint, TargetChanged, TargetView
 from tcp_proxy.sansio.verdict import State
 
@@ -32,15 +36,24 @@ class KnownTarget:
     @property
     def state(self) -> State:
         """What the workers are told."""
-        return State.DOWN if self.config.disabled or not self.endpoints else self.health
+        if self.config.disabled or not self.endpoints or self.health is State.DOWN:
+            return State.DOWN
+        return State.DRAINING if self.config.drain else self.health
 
     @property
     def why(self) -> str:
         if self.config.disabled:
-            return "disabled in the configuration"
+            return "disabled"
         if not self.endpoints:
             return self.name_error or f"{self.config.address.host} is not resolved yet"
+        if self.config.drain and self.health is not State.DOWN:
+            return "draining"
         return self.evidence
+
+    @property
+    def is_named(self) -> bool:
+        """Whether its address is a name, to be resolved."""
+        return not endpoints(self.config.address, ())
 
     def view(self) -> TargetView:
         config = self.config
@@ -68,62 +81,172 @@ class KnownApp:
         return {name: target.endpoints for name, target in self.targets.items() if not target.config.disabled}
 
 
+@dataclass(slots=True)
+class Changed:
+    """What a new configuration has done here."""
+
+    apps: list[KnownApp] = field(default_factory=list)  # new ones and those that are different now
+    limited: list[KnownTarget] = field(default_factory=list)  # who has a new semaphore
+    renamed: list[tuple[str, str, str]] = field(default_factory=list)  # (app, old name, new name)
+    before: dict[int, State] = field(default_factory=dict)  # id of each target that stays -> its state
+
+
 class Targets:
     """All apps and their targets, with the counter slots and semaphores that belong to them."""
 
     def __init__(self, apps: tuple[model.App, ...], slots: Slots) -> None:
         self.apps: dict[str, KnownApp] = {}
         self.by_host: dict[str, list[KnownTarget]] = {}
-        for app in apps:
-            known = self.apps[app.name] = KnownApp(app, slots.take("app", app.name))
-            for config in app.targets:
-                known.targets[config.name] = self._know(app, config, slots.take("target", app.name, config.name))
+        self._slots = slots
+        self.configure(apps, 0)
 
     def __repr__(self) -> str:
         return f"<Targets of {len(self.apps)} apps>"
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[KnownTarget]:
         return (target for app in self.apps.values() for target in app.targets.values())
 
-    def find(self, app: str, target: str) -> KnownTarget:
-        return self.apps[app].targets[target]
+    def find(self, app: str, target: str) -> KnownTarget | None:
+        """None when it has left: whoever speaks of it may not know yet."""
+        known = self.apps.get(app)
+        return known.targets.get(target) if known is not None else None
 
     def is_resolved(self) -> bool:
         """Whether every name has had an answer, good or bad."""
         return all(target.endpoints or target.name_error for known in self.by_host.values() for target in known)
 
-    def found(self, finding: Finding) -> KnownTarget:
+    def found(self, finding: Finding) -> KnownTarget | None:
         target = self.find(finding.app, finding.target)
-        target.health, target.evidence = finding.state, finding.evidence
+        if target is not None:
+            target.health, target.evidence = finding.state, finding.evidence
         return target
 
     def answered(self, answer: Answer) -> list[KnownTarget]:
         """The targets whose name this is, with their addresses brought up to date."""
         known = self.by_host.get(answer.host, [])
         for target in known:
-            target.name_error = answer.error
-            target.endpoints = endpoints(target.config.address, answer.addresses)
+            _resolve(target, answer)
         return known
+
+    def configure(
+        self, apps: tuple[model.App, ...], generation: int, answers: dict[str, Answer] | None = None
+    ) -> Changed:
+        """Become these apps; those that are not among them leave by `remove`. `answers`: what is known of names.
+
+        All or nothing: raises OSError or NoRoom, and nothing has changed.
+        """
+        semaphores = self._prepare(apps)
+        changed = Changed(before={id(target): target.state for target in self})
+        for app in apps:
+            known = self.apps.get(app.name)
+            if known is not None and known.config == app:
+                continue
+            if known is None:
+                known = self.apps[app.name] = KnownApp(app, self._slots.take("app", app.name))
+            self._configure_app(known, app, generation, semaphores, changed)
+            changed.apps.append(known)
+        self._sort_by_host(answers or {})
+        return changed
+
+    def remove(self, name: str, generation: int) -> None:
+        """The app has left: its listeners are closed."""
+        app = self.apps.pop(name)
+        for target in app.targets.values():
+            self._drop(target, generation)
+        self._slots.retire("app", name, generation=generation)
+        self._sort_by_host({})
 
     def give_back_tokens(self, gauges: dict[int, int]) -> None:
         """A dead worker's sessions, by slot: their tokens are free again."""
         for target in self:
-            held = gauges.get(target.slot, 0)
+            held = gauges.get(target.slot + ACTIVE, 0) - gauges.get(target.slot + UNPAID, 0)
             if held > 0 and target.tokens >= 0:
                 os.eventfd_write(target.tokens, held)
 
     def close(self) -> None:
         for target in self:
-            if target.tokens >= 0:
-                os.close(target.tokens)
-                target.tokens = -1
+            _close_tokens(target)
 
-    def _know(self, app: model.App, config: model.Target, slot: int) -> KnownTarget:
-        target = KnownTarget(app.name, config, slot)
-        if config.max_connections:
-            flags = os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC
-            target.tokens = os.eventfd(config.max_connections, flags)
-        target.endpoints = endpoints(config.address, ())
-        if not target.endpoints:
-            self.by_host.setdefault(config.address.host, []).append(target)
+    def _prepare(self, apps: tuple[model.App, ...]) -> dict[tuple[str, str], int]:
+        """Everything that may fail: room for counters, and the semaphores of limits that are new."""
+        limits: dict[tuple[str, str], int] = {}
+        blocks = {"app": 0, "target": 0, "listener": 0}
+        for app in apps:
+            known = self.apps.get(app.name)
+            blocks["app"] += known is None
+            blocks["listener"] += len(set(app.listeners) - set(known.config.listeners if known else ()))
+            for was, target in match_targets(known.config.targets if known else (), app.targets):
+                if target is None:
+                    continue
+                blocks["target"] += was is None
+                if target.max_connections and (was is None or was.max_connections != target.max_connections):
+                    limits[app.name, target.name] = target.max_connections
+        self._slots.require(blocks)
+        semaphores: dict[tuple[str, str], int] = {}
+        flags = os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC
+        try:
+            for key, limit in limits.items():
+                semaphores[key] = os.eventfd(limit, flags)
+        except OSError:
+            for fd in semaphores.values():
+                os.close(fd)
+            raise
+        return semaphores
+
+    def _configure_app(
+        self, known: KnownApp, app: model.App, generation: int, semaphores: dict[tuple[str, str], int], changed: Changed
+    ) -> None:
+        old, known.config = known.targets, app
+        known.targets = {}
+        for was, config in match_targets([target.config for target in old.values()], app.targets):
+            if config is None:
+                assert was is not None
+                self._drop(old[was.name], generation)
+                continue
+            if was is None:
+                target = KnownTarget(app.name, config, self._slots.take("target", app.name, config.name))
+                target.endpoints = endpoints(config.address, ())
+            else:
+                target = self._keep(old[was.name], config, changed)
+            known.targets[config.name] = target
+            if (app.name, config.name) in semaphores:
+                _close_tokens(target)
+                target.tokens = semaphores[app.name, config.name]
+                changed.limited.append(target)
+            elif not config.max_connections:
+                _close_tokens(target)
+
+    def _keep(self, target: KnownTarget, config: model.Target, changed: Changed) -> KnownTarget:
+        before, target.config = target.config, config
+        if before.name != config.name:
+            self._slots.rename("target", (target.app, before.name), (target.app, config.name))
+            changed.renamed.append((target.app, before.name, config.name))
+        if before.address != config.address:
+            target.endpoints, target.name_error = endpoints(config.address, ()), ""
+        if before.disabled and not config.disabled:
+            target.health, target.evidence = State.UP, "not checked yet"
         return target
+
+    def _drop(self, target: KnownTarget, generation: int) -> None:
+        _close_tokens(target)
+        self._slots.retire("target", target.app, target.config.name, generation=generation)
+
+    def _sort_by_host(self, answers: dict[str, Answer]) -> None:
+        self.by_host = {}
+        for target in self:
+            if target.is_named:
+                host = target.config.address.host
+                self.by_host.setdefault(host, []).append(target)
+                if host in answers and not target.endpoints:
+                    _resolve(target, answers[host])
+
+
+def _resolve(target: KnownTarget, answer: Answer) -> None:
+    target.name_error = answer.error
+    target.endpoints = endpoints(target.config.address, answer.addresses)
+
+
+def _close_tokens(target: KnownTarget) -> None:
+    tokens, target.tokens = target.tokens, -1
+    if tokens >= 0:
+        os.close(tokens)

@@ -168,6 +168,7 @@ class Worker(Child):
         self.is_draining = False
         self.cut = 0
         self.incarnation = ""  # unique for each process; its session ids start with it
+        self.generation = 0  # of the configuration that it is known to have
         self.open_listeners: set[int] = set()
 
     def __repr__(self) -> str:

@@ -265,7 +265,10 @@ class Server:
             del self.listeners[listener.sock]
             self._loop.close_after_batch(listener.sock)
         self._closing -= 1
-        self._loop.call_soon(self.count_descriptors)  # when they are closed
+        self._loop.call_soon(self._closed, numbers, done)  # when the batch is over, which closes them
+
+    def _closed(self, numbers: tuple[int, ...], done: Callable[[tuple[int, ...]], Any]) -> None:
+        self.count_descriptors()
         done(numbers)
 
     def _accept_rest(self, listener: Listener) -> None:

@@ -68,6 +68,11 @@ class Verdict:
         self.opposed = min(opposed, (self.fall if is_passing else self.rise) - 1)
         self._texts[is_passing] = evidence
 
+    def change(self, rise: int, fall: int, fall_action: str) -> None:
+        """Other thresholds from now on; what is thought stays until a result says otherwise."""
+        self.rise, self.fall = rise, fall
+        self._fallen_state = _FALLEN[fall_action]
+
     def feed(self, success: bool, text: str) -> bool:
         """One result; whether what is thought of the target has changed, or was proven for the first time."""
         self._texts[success] = text

@@ -54,8 +54,9 @@ def test_a_target_is_named_as_its_address_is_written(app):
 
 
 def test_all_keys_of_a_target_are_taken_over(app):
-    plain = {"address": "a:1", "name": "n", "weight": 256, "backup": True, "max_connections": 9, "disabled": True}
-    assert app(targets=[plain]).targets == (Target("n", Address("a", 1), 256, True, 9, True),)
+    plain = {"address": "a:1", "name": "n", "weight": 256, "backup": True, "max_connections": 9}
+    plain.update(drain=True, disabled=True)
+    assert app(targets=[plain]).targets == (Target("n", Address("a", 1), 256, True, 9, True, True),)
 
 
 def test_all_keys_of_a_check_and_of_the_timeouts_are_taken_over(app):

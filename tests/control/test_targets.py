@@ -87,7 +87,7 @@ def test_a_disabled_target_is_down_whatever_the_checks_say(known, health):
     targets = known(app(target("t", disabled=True)))
     targets.found(finding(health))
     assert targets.find("web", "t").state is State.DOWN
-    assert targets.find("web", "t").why == "disabled in the configuration"
+    assert targets.find("web", "t").why == "disabled"
 
 
 def test_a_disabled_target_is_not_probed(known):

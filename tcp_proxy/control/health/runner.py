@@ -10,9 +10,11 @@ everything else happens in the thread, which owns the loop and all probes, and w
 
 Always true: two probes of one pair never overlap, and what falls due meanwhile is made up for at once afterwards; an
 error of this machine is no verdict (DESIGN 9.8); a target that left is probed no more, and one that stays keeps its
-history, whatever its addresses; after `stop` nothing is reported and no descriptor is left.
+history, whatever its addresses or its new name; a check that stays, though perhaps with other numbers, keeps its verdict;
+after `stop` nothing is reported and no descriptor is left.
 """
 
+import dataclasses
 import functools
 import logging
 import random
@@ -65,6 +67,11 @@ class _Pair:
         self.is_due = False  # while probing: probe again as soon as that is over
         self.had_local_error = False
 
+    def adopt(self, check: Check) -> None:
+        """The same question from now on with these numbers."""
+        self.check = check
+        self.verdict.change(check.rise, check.fall, check.fall_action)
+
     def end_probes(self) -> None:
         for probe in self.probes:
             probe.cancel()
@@ -86,6 +93,22 @@ class _Subject:
         self.endpoints: Endpoints = ()
         self.pairs = [_Pair(self, check) for check in checks]
         self.asked_at = float("-inf")
+
+    def set_checks(self, checks: tuple[Check, ...]) -> list[_Pair]:
+        """Those that are new."""
+        old, self.pairs, new = self.pairs, [], []
+        for check in checks:
+            pair = next((pair for pair in old if _question(pair.check) == _question(check)), None)
+            if pair is None:
+                pair = _Pair(self, check)
+                new.append(pair)
+            else:
+                old.remove(pair)
+                pair.adopt(check)
+            self.pairs.append(pair)
+        for pair in old:
+            pair.cancel()
+        return new
 
     @property
     def verdict(self) -> Verdict:
@@ -158,6 +181,14 @@ class HealthRunner:
         """What an earlier life thought of it; comes before the `set_targets` that brings the target."""
         self._loop.call_soon(self._recalled.__setitem__, target, (is_passing, opposed, evidence))
 
+    def set_checks(self, checks: tuple[Check, ...]) -> None:
+        """From now on ask these questions, at least one."""
+        self._loop.call_soon(self._set_checks, checks)
+
+    def rename(self, old: str, new: str) -> None:
+        """It is the same target; comes before the `set_targets` that knows it by its new name."""
+        self._loop.call_soon(self._rename, old, new)
+
     def probe_now(self, target: str) -> None:
         """A session could not connect: probe at once, but not more than once a second."""
         self._loop.call_soon(self._probe_now, target)
@@ -198,6 +229,25 @@ class HealthRunner:
             elif is_news:
                 for pair in subject.pairs:
                     self._begin(pair)
+
+    def _set_checks(self, checks: tuple[Check, ...]) -> None:
+        if self._is_over:
+            return
+        self._checks = checks
+        for subject in self._subjects.values():
+            before = subject.verdict.state
+            new = subject.set_checks(checks)
+            worst = subject.verdict
+            if worst.state is not before:
+                self._report(Finding(self.app, subject.name, worst.state, worst.evidence, True))
+            for pair in new if subject.endpoints else ():
+                self._begin(pair)
+
+    def _rename(self, old: str, new: str) -> None:
+        subject = self._subjects.pop(old, None)
+        if subject is not None:
+            subject.name = new
+            self._subjects[new] = subject
 
     def _probe_now(self, name: str) -> None:
         """A probe that is under way answers the question as well as another one."""
@@ -260,6 +310,13 @@ class HealthRunner:
 
 def _ignore(_finding: Finding) -> None:
     """Nobody wants to know."""
+
+
+def _question(check: Check) -> Check:
+    """A check without what says only how often it is asked and what follows from how many answers."""
+    usual = Check()
+    numbers = ("interval", "timeout", "rise", "fall", "fall_action")
+    return dataclasses.replace(check, **{key: getattr(usual, key) for key in numbers})
 
 
 def _summary(results: list[Result]) -> Result:

@@ -1,0 +1,129 @@
+"""What was said of targets at run time, and how it meets the file: the configuration that runs is `apply` of the two.
+
+Pure values. What is said at run time wins, over reloads too, until the file's own value of that very key changes: then
+the file has the newer word. A target that the file removes takes what was said of it along; one that was removed at run
+time stays away until its entry in the file changes; one that was added at run time stays until the file has one of its name,
+or its app leaves.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from tcp_proxy.config.model import App, Config, Target
+
+Key = tuple[str, str]  # app, target
+
+ADMINS = ("ready", "drain", "disabled")
+
+
+def admin_of(target: Target) -> str:
+    return "disabled" if target.disabled else "drain" if target.drain else "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """`base` is the target as the file had it when something was said first; None for one that was added."""
+
+    base: Target | None
+    admin: str = ""  # one of ADMINS, or "": the file's
+    weight: int | None = None
+    added: Target | None = None
+    definition: str = ""  # of an added one, as it came
+    removed: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.admin or self.weight is not None or self.added or self.removed)
+
+    def over(self, target: Target) -> Target:
+        if self.weight is not None:
+            target = dataclasses.replace(target, weight=self.weight)
+        if self.admin:
+            target = dataclasses.replace(target, drain=self.admin == "drain", disabled=self.admin == "disabled")
+        return target
+
+
+class Overrides:
+    """`file` is the configuration as the file says it."""
+
+    def __init__(self, file: Config, said: dict[Key, Override] | None = None) -> None:
+        self.file = file
+        self.said = said or {}
+
+    def __repr__(self) -> str:
+        return f"<Overrides of {len(self.said)} targets>"
+
+    def apply(self, file: Config | None = None) -> Config:
+        """What is to run."""
+        file = file or self.file
+        if not self.said:
+            return file
+        return dataclasses.replace(file, apps=tuple(self._app(app) for app in file.apps))
+
+    def set(self, app: str, target: str, admin: str | None, weight: int | None) -> None:
+        """None leaves it as it is."""
+        one = self._of(app, target)
+        if admin is not None:
+            one = dataclasses.replace(one, admin=admin)
+        if weight is not None:
+            one = dataclasses.replace(one, weight=weight)
+        self.said[app, target] = one
+
+    def add(self, app: str, target: Target, definition: str) -> None:
+        self.said[app, target.name] = Override(None, added=target, definition=definition)
+
+    def remove(self, app: str, target: str) -> None:
+        """One that was added is forgotten; one of the file is remembered as removed."""
+        base = _find(self.file, app, target)
+        if base is None:
+            self.said.pop((app, target), None)
+        else:
+            self.said[app, target] = Override(base, removed=True)
+
+    def rebased(self, file: Config) -> "Overrides":
+        """What is left of it beside another file."""
+        said = {}
+        for (app, target), one in self.said.items():
+            left = _rebased(one, file, app, target)
+            if left is not None and not left.is_empty:
+                said[app, target] = left
+        return Overrides(file, said)
+
+    def rebase(self, file: Config) -> None:
+        """This is the file now."""
+        self.said = self.rebased(file).said
+        self.file = file
+
+    def _of(self, app: str, target: str) -> Override:
+        return self.said.get((app, target)) or Override(_find(self.file, app, target))
+
+    def _app(self, app: App) -> App:
+        targets = []
+        for target in app.targets:
+            one = self.said.get((app.name, target.name))
+            if one is None:
+                targets.append(target)
+            elif not one.removed:
+                targets.append(one.over(target))
+        targets += [one.over(one.added) for (name, _), one in self.said.items() if name == app.name and one.added]
+        return dataclasses.replace(app, targets=tuple(targets))
+
+
+def _rebased(one: Override, file: Config, app: str, target: str) -> Override | None:
+    now = _find(file, app, target)
+    if one.added is not None:
+        return one if now is None and any(other.name == app for other in file.apps) else None
+    if now is None or one.base is None:
+        return None
+    if one.removed:
+        return one if now == one.base else None
+    admin = one.admin if admin_of(now) == admin_of(one.base) else ""
+    weight = one.weight if now.weight == one.base.weight else None
+    return dataclasses.replace(one, base=now, admin=admin, weight=weight)
+
+
+def _find(file: Config, app: str, target: str) -> Target | None:
+    for one in file.apps:
+        if one.name == app:
+            return next((known for known in one.targets if known.name == target), None)
+    return None

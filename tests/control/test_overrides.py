@@ -1,0 +1,98 @@
+"""What was said at run time beside the file: who wins, for how long."""
+
+import dataclasses
+
+import pytest
+
+from tcp_proxy.config.model import App, Config, Target
+from tcp_proxy.control.overrides import ADMINS, Overrides, admin_of
+from tcp_proxy.sansio.address import Address
+
+A, B, C = (Target(name, Address("192.0.2.1", port)) for port, name in enumerate("abc", 1))
+
+
+def config(*targets, name="web"):
+    return Config((App(name, (), targets),))
+
+
+def targets(overrides):
+    return {target.name: target for app in overrides.apply().apps for target in app.targets}
+
+
+@pytest.fixture
+def said():
+    return Overrides(config(A, B))
+
+
+def test_nothing_said_is_the_file(said):
+    assert said.apply() is said.file
+
+
+@pytest.mark.parametrize("admin", ADMINS)
+def test_what_is_said_wins(said, admin):
+    said.set("web", "a", admin, None)
+    assert admin_of(targets(said)["a"]) == admin
+    assert targets(said)["b"] == B
+    said.set("web", "a", None, 7)
+    assert (admin_of(targets(said)["a"]), targets(said)["a"].weight) == (admin, 7)
+
+
+def test_it_survives_a_reload_of_other_things(said):
+    said.set("web", "a", "drain", 7)
+    said.rebase(config(dataclasses.replace(A, max_connections=5), C))
+    assert targets(said)["a"] == dataclasses.replace(A, max_connections=5, drain=True, weight=7)
+
+
+def test_the_files_own_change_of_that_key_is_the_newer_word(said):
+    said.set("web", "a", "drain", 7)
+    said.rebase(config(dataclasses.replace(A, weight=3), B))
+    assert targets(said)["a"] == dataclasses.replace(A, weight=3, drain=True)
+    said.rebase(config(dataclasses.replace(A, weight=3, disabled=True), B))
+    assert targets(said)["a"] == dataclasses.replace(A, weight=3, disabled=True)
+    assert said.said == {}
+
+
+def test_ready_overrules_the_file(said):
+    said.rebase(config(dataclasses.replace(A, disabled=True), B))
+    said.set("web", "a", "ready", None)
+    assert targets(said)["a"] == A
+
+
+def test_a_target_that_leaves_the_file_takes_it_along(said):
+    said.set("web", "a", "disabled", None)
+    said.rebase(config(B))
+    said.rebase(config(A, B))
+    assert targets(said)["a"] == A
+
+
+def test_an_added_target_stays_until_the_file_has_it_or_its_app_leaves(said):
+    said.add("web", C, '"192.0.2.1:3"')
+    said.set("web", "c", "drain", 2)
+    assert targets(said)["c"] == dataclasses.replace(C, drain=True, weight=2)
+    said.rebase(config(A))
+    assert list(targets(said)) == ["a", "c"]
+    own = dataclasses.replace(C, max_connections=1)
+    assert targets(said.rebased(config(A, own)))["c"] == own
+    said.rebase(config(A, name="other"))
+    assert said.said == {}
+
+
+def test_an_added_target_can_be_removed_again(said):
+    said.add("web", C, "")
+    said.remove("web", "c")
+    assert said.apply() == said.file
+
+
+def test_a_removed_target_comes_back_when_its_entry_changes(said):
+    said.remove("web", "a")
+    assert list(targets(said)) == ["b"]
+    said.rebase(config(A, B, C))
+    assert list(targets(said)) == ["b", "c"]
+    said.rebase(config(dataclasses.replace(A, backup=True), B))
+    assert list(targets(said)) == ["a", "b"]
+
+
+def test_looking_ahead_changes_nothing(said):
+    said.set("web", "a", "drain", None)
+    said.rebased(config(B))
+    assert targets(said)["a"].drain
