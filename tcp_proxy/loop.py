@@ -158,7 +158,11 @@ class Loop:
 
     def run_once(self, timeout: float | None = None) -> None:
         """One round: wait at most until the next timer (or `timeout`), then events, calls and timers that are due."""
-        wait = self._wait_time()
+        wait = -1.0
+        if self._again or self._calls or self._closing:
+            wait = 0.0
+        elif self._timers:
+            wait = self._wait_time()
         if timeout is not None and (wait < 0 or wait > timeout):
             wait = timeout
         events = self._epoll.poll(wait, MAX_EVENTS)
@@ -173,8 +177,9 @@ class Loop:
                     self.on_error(handler, error)
         if self._again:
             self._run_again()
-        for _ in range(len(self._calls)):
-            self._call(*self._calls.popleft())
+        if self._calls:
+            for _ in range(len(self._calls)):
+                self._call(*self._calls.popleft())
         if self._timers and self._timers[0].when <= self.now:
             self._run_timers()
         if self._closing:
@@ -199,15 +204,14 @@ class Loop:
         os.close(self._wake_fd)
 
     def _wait_time(self) -> float:
-        if self._again or self._calls or self._closing:
-            return 0.0
         timers = self._timers
         while timers and timers[0].call is None:
             heapq.heappop(timers)
         if not timers:
             return -1.0
         # epoll rounds up to a millisecond, so a timer is never polled for in a busy loop just before it is due.
-        return max(0.0, timers[0].when - self._clock())
+        wait = timers[0].when - self._clock()
+        return wait if wait > 0.0 else 0.0
 
     def _run_timers(self) -> None:
         timers, now = self._timers, self.now
