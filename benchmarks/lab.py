@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import resource
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,12 @@ http {{
 SERVICES = ("http", "bulk", "ping", "echo", "blocks", "greet")  # the targets, each behind a listener of every proxy
 
 
+def raise_descriptor_limit() -> None:
+    """For the load programs, which have theirs from us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class Lab:
     """Targets are started with the Lab, proxies when they are asked for."""
 
@@ -42,8 +49,10 @@ class Lab:
         self._folders = 0
         self.targets: dict[str, int] = {}  # their ports
         self.servers: dict[str, Program] = {}
+        self.complaints: list[str] = []  # warnings and errors of our own proxy: there should be none
 
     def __enter__(self) -> "Lab":
+        raise_descriptor_limit()
         with self._stack:  # an error on the way stops what has been started
             self.folder = pathlib.Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tcp-proxy-bench-")))
             self._start_targets()
@@ -80,6 +89,8 @@ class Lab:
             yield proxy
         finally:
             proxy.stop()
+            if contender.kind == "project" and proxy.log.stat().st_size:
+                self.complaints.append(f"{contender.name} says: {proxy.last_words()}")
 
     def new_folder(self) -> pathlib.Path:
         self._folders += 1

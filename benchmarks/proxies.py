@@ -166,3 +166,8 @@ def descriptor_limit() -> int:
     """The hard limit, but not more than anybody needs here: HAProxy sets aside memory for all of it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+
+
+def has_room_for(sessions: int) -> bool:
+    """Whether every proxy may have that many at once, with two descriptors each."""
+    return 2 * sessions + 2 * SPARE <= descriptor_limit()

@@ -31,6 +31,7 @@ def run(measures: Sequence[Measure], settings: Settings, results: Results, progr
                 _run_measure(lab, measure, settings, results, progress)
             finally:
                 lab.release()
+        results.failures.extend(lab.complaints)
 
 
 def _compile(lab: Lab) -> None:

@@ -14,10 +14,10 @@ from benchmarks import procfs
 from benchmarks.lab import Lab
 from benchmarks.measures.base import Figure, Measure, Sample
 from benchmarks.programs import Failed
-from benchmarks.proxies import HAPROXY_ONE, PROJECT, ROOT, SPARE, Contender, descriptor_limit
+from benchmarks.proxies import HAPROXY_ONE, PROJECT, ROOT, Contender, has_room_for
 from benchmarks.waiting import pause
 
-LEVELS = tuple(level for level in (1000, 5000, 9000) if 2 * level + 2 * SPARE <= descriptor_limit())
+LEVELS = tuple(level for level in (1000, 5000, 9000) if has_room_for(level))
 SETTLE = 0.5  # seconds for what is put off a little
 
 
