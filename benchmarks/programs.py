@@ -81,10 +81,10 @@ def stream_module() -> str | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now, all different, none that an outgoing connection may be given meanwhile."""
+    """Ports that nobody has now, all different, and where the kernel's range allows it none that it gives away itself."""
     first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     found: list[int] = []
-    for port in range(10000 + os.getpid() % 8000, first):
+    for port in range(10000 + os.getpid() % 8000, max(first, 20000)):
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
             if port not in _given:
