@@ -13,6 +13,7 @@ ELSEWHERE = {
     "control/states.py": "tests/system/test_health.py",
     "__main__.py": "tests/kit/proxy.py starts the program this way",
     "dataplane/handover.py": "tests/dataplane/test_relay_pool.py",
+    "control/operations.py": "tests/control/api/test_routes.py",
     "control/views.py": "tests/control/api/test_routes.py",
     "control/api/problems.py": "tests/control/api/test_guard.py",
     "control/api/schemas.py": "tests/control/api/test_routes.py",

@@ -7,22 +7,14 @@ logged, the question is answered with 500, and the supervisor goes on.
 
 import json
 import logging
-import os
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tcp_proxy import __version__
-from tcp_proxy.config.model import Config
-from tcp_proxy.control import views
-from tcp_proxy.control.crew import Crew
-from tcp_proxy.control.events import Events
-from tcp_proxy.control.targets import KnownApp, KnownTarget, Targets
-from tcp_proxy.sansio.verdict import State
-
 logger = logging.getLogger(__name__)
 
 Arguments = Mapping[str, Any]
+Operation = Callable[[Arguments], Any]
 Reply = Callable[[int, Any], None]
 
 
@@ -66,33 +58,10 @@ class Later:
 
 
 class Administration:
-    def __init__(
-        self,
-        config: Callable[[], Config],
-        targets: Targets,
-        crew: Crew,
-        events: Events,
-        state: Callable[[], str],
-        started: float,
-    ) -> None:
-        """`state`: starting, serving or stopping. `started`: Unix time."""
-        self._config = config
-        self._targets = targets
-        self._crew = crew
-        self._events = events
-        self._state = state
-        self._started = started
-        self._operations: dict[str, Callable[[Arguments], Any]] = {
-            "status": self._status,
-            "ready": self._ready,
-            "apps": lambda _: [views.app(app) for app in self._targets.apps.values()],
-            "app": lambda arguments: views.app(self._app(arguments)),
-            "targets": lambda arguments: [views.target(target) for target in self._app(arguments).targets.values()],
-            "target": lambda arguments: views.target(self._target(arguments)),
-            "workers": lambda _: [views.worker(worker) for worker in self._crew],
-            "config": lambda _: views.config(self._config()),
-            "events": lambda arguments: [views.event(event) for event in self._events.since(arguments["after"])],
-        }
+    """`operations`: by name."""
+
+    def __init__(self, operations: Mapping[str, Operation]) -> None:
+        self._operations = operations
 
     def __repr__(self) -> str:
         return f"<Administration of {len(self._operations)} operations>"
@@ -111,40 +80,3 @@ class Administration:
                 found.to(reply)
             else:
                 reply(200, found)
-
-    # -- the operations
-
-    def _status(self, _arguments: Arguments) -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "state": self._state(),
-            "started": self._started,
-            "apps": len(self._targets.apps),
-            "targets": {state.value: sum(target.state is state for target in self._targets) for state in State},
-            "workers": len(self._crew),
-        }
-
-    def _ready(self, _arguments: Arguments) -> dict[str, Any]:
-        lacking = [name for name, app in self._targets.apps.items() if not any(map(is_eligible, app.targets.values()))]
-        return {"ready": self._state() == "serving" and not lacking, "state": self._state(), "lacking": len(lacking)}
-
-    # -- what is named
-
-    def _app(self, arguments: Arguments) -> KnownApp:
-        app = self._targets.apps.get(arguments["app"])
-        if app is None:
-            raise Refused(404, f"there is no app named {arguments['app']!r}")
-        return app
-
-    def _target(self, arguments: Arguments) -> KnownTarget:
-        app = self._app(arguments)
-        target = app.targets.get(arguments["target"])
-        if target is None:
-            raise Refused(404, f"app {app.config.name!r} has no target named {arguments['target']!r}")
-        return target
-
-
-def is_eligible(target: KnownTarget) -> bool:
-    """Whether it gets new sessions."""
-    return target.state is State.UP and target.config.weight > 0

@@ -27,6 +27,7 @@ from tcp_proxy.control.crew import Crew
 from tcp_proxy.control.estate import Estate
 from tcp_proxy.control.events import Events
 from tcp_proxy.control.ledger import Ledger
+from tcp_proxy.control.operations import Looking
 from tcp_proxy.control.overrides import Overrides
 from tcp_proxy.control.questions import Questions
 from tcp_proxy.control.recall import Recall
@@ -103,9 +104,8 @@ class Supervisor:
         self._reload = Reload(estate, self._briefing, Overrides(config), load)
         self._api: ApiProcess | None = None
         if api_socket is not None:
-            administration = Administration(
-                lambda: estate.config, targets, self._crew, self.events, lambda: self._state, started
-            )
+            looking = Looking(estate, self.questions, lambda: self._state, started)
+            administration = Administration(looking.operations())
             self._api = ApiProcess(loop, api_socket, administration, self.events, config.log.level)
         self._said_ready = False
         self._stop_signal = 0
@@ -183,7 +183,7 @@ class Supervisor:
             handler(worker, message)
 
     def _worker_ready(self, worker: Worker, message: Ready) -> None:
-        worker.is_ready = True
+        worker.is_ready, worker.capacity = True, message.capacity
         logger.info("worker %d (pid %d) serves, with room for %d sessions", worker.index, worker.pid, message.capacity)
         self.events.publish("worker", {"worker": worker.index, "pid": worker.pid, "state": "ready"})
         self._say_ready()

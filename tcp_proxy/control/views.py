@@ -4,10 +4,12 @@ Pure: reads, changes nothing. control.api.schemas describes the same shapes to t
 """
 
 import dataclasses
+import os
 from typing import Any
 
 from tcp_proxy.config import model
 from tcp_proxy.control.events import Event
+from tcp_proxy.control.overrides import admin_of
 from tcp_proxy.control.targets import KnownApp, KnownTarget
 from tcp_proxy.control.workers import Worker
 from tcp_proxy.messages import Endpoint
@@ -42,13 +44,25 @@ def target(known: KnownTarget) -> View:
         "weight": config.weight,
         "backup": config.backup,
         "max_connections": config.max_connections,
-        "disabled": config.disabled,
+        "admin": admin_of(config),
     }
 
 
 def worker(known: Worker) -> View:
     state = "draining" if known.is_draining else "serving" if known.is_ready else "starting"
     return {"index": known.index, "pid": known.pid, "state": state}
+
+
+def room(known: Worker) -> View:
+    return {"index": known.index, "pid": known.pid, "capacity": known.capacity, "descriptors": _descriptors(known.pid)}
+
+
+def _descriptors(pid: int) -> int:
+    """0 when it is gone."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
 
 
 def event(known: Event) -> View:
@@ -59,7 +73,7 @@ def config(known: model.Config) -> View:
     """The configuration as a file could say it: with every default, and addresses as text."""
     view: View = {
         "workers": known.workers or "auto",
-        **{key: getattr(known, key) for key in ("pid_file", "shutdown_grace", "access_log")},
+        **{key: getattr(known, key) for key in ("pid_file", "state", "shutdown_grace", "access_log")},
         "log": dataclasses.asdict(known.log),
         "api": None if known.api is None else {**dataclasses.asdict(known.api), "listen": str(known.api.listen)},
         "apps": [_app_config(one) for one in known.apps],

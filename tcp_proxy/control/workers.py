@@ -167,6 +167,7 @@ class Worker(Child):
         self.index = index
         self.is_draining = False
         self.cut = 0
+        self.capacity = 0  # sessions that its descriptors allow
         self.incarnation = ""  # unique for each process; its session ids start with it
         self.generation = 0  # of the configuration that it is known to have
         self.open_listeners: set[int] = set()

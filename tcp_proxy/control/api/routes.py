@@ -1,20 +1,24 @@
 """The resources under /api/v1/: thin. A request is parsed, the supervisor asked, its answer described."""
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from tcp_proxy import __version__
 from tcp_proxy.control.api import schemas, stream
 from tcp_proxy.control.api.link import Link
-from tcp_proxy.control.api.schemas import AppName, TargetName
+from tcp_proxy.control.api.schemas import AppName, SessionFilters, SessionId, TargetName
 
 LINKS = {
     "status": "the program as a whole",
     "apps": "services: listeners, targets, policy",
     "workers": "the processes that move the bytes",
     "config": "the configuration as it runs",
+    "sessions": "those that go on",
+    "counters": "everything that is counted",
+    "limits": "what there is room for, and how much of it is used",
     "events": "what happened: state changes, reloads, workers",
     "events/stream": "the same, as it happens (server-sent events)",
 }
@@ -24,6 +28,8 @@ def make_router(link: Link) -> APIRouter:
     router = APIRouter(prefix="/api/v1")
     _of_the_program(router, link)
     _of_apps(router, link)
+    _of_targets(router, link)
+    _of_sessions(router, link)
     _of_events(router, link)
     return router
 
@@ -42,6 +48,29 @@ def _of_the_program(router: APIRouter, link: Link) -> None:
     async def workers() -> Any:
         return await link.ask("workers")
 
+    @router.get("/limits", summary="What there is room for, and its use", response_model=schemas.Limits, tags=["program"])
+    async def limits() -> Any:
+        return await link.ask("limits")
+
+    @router.get("/counters", summary="Everything that is counted, and peaks", tags=["program"])
+    async def counters() -> dict[str, Any]:
+        found: dict[str, Any] = await link.ask("counters")
+        return found
+
+    @router.post("/reload", summary="Read the configuration file again", response_model=schemas.Reload, tags=["program"])
+    async def reload() -> Any:
+        """All of it is applied, or nothing: 422 with every error of the file, 409 when it cannot be applied."""
+        return await link.ask("reload")
+
+    @router.post(
+        "/plan", summary="What a reload of another configuration would do", response_model=schemas.Plan, tags=["program"]
+    )
+    async def plan(file: Annotated[dict[str, Any], Body(description="A configuration")], request: Request) -> Any:
+        """Applies nothing. 422 with every error of the configuration."""
+        del file  # it was there to be described: its text is what has lines and columns
+        text = (await request.body()).decode("utf-8", "replace")
+        return await link.ask("plan", text=text)
+
     @router.get("/config", summary="The configuration as it runs, every default filled in", tags=["program"])
     async def config() -> dict[str, Any]:
         found: dict[str, Any] = await link.ask("config")
@@ -57,13 +86,69 @@ def _of_apps(router: APIRouter, link: Link) -> None:
     async def app(app: AppName) -> Any:
         return await link.ask("app", app=app)
 
-    @router.get("/apps/{app}/targets", summary="Its targets", response_model=list[schemas.Target], tags=["targets"])
-    async def targets(app: AppName) -> Any:
+
+def _of_targets(router: APIRouter, link: Link) -> None:
+    targets, one = "/apps/{app}/targets", "/apps/{app}/targets/{target}"
+
+    @router.get(targets, summary="Its targets", response_model=list[schemas.Target], tags=["targets"])
+    async def all_targets(app: AppName) -> Any:
         return await link.ask("targets", app=app)
 
-    @router.get("/apps/{app}/targets/{target}", summary="One target", response_model=schemas.Target, tags=["targets"])
-    async def target(app: AppName, target: TargetName) -> Any:
+    @router.post(targets, summary="Add a target", response_model=schemas.Target, status_code=201, tags=["targets"])
+    async def add_target(app: AppName, target: schemas.NewTarget, response: Response) -> Any:
+        """It stays over reloads, until the file has one of its name. 409 when there is one."""
+        found = await link.ask("add_target", app=app, definition=target.model_dump(exclude_unset=True))
+        response.headers["Location"] = f"/api/v1/apps/{quote(app, safe='')}/targets/{quote(found['name'], safe='')}"
+        return found
+
+    @router.get(one, summary="One target", response_model=schemas.Target, tags=["targets"])
+    async def one_target(app: AppName, target: TargetName) -> Any:
         return await link.ask("target", app=app, target=target)
+
+    @router.patch(one, summary="Drain, disable, make ready, or weigh it", response_model=schemas.Target, tags=["targets"])
+    async def change_target(app: AppName, target: TargetName, change: schemas.TargetChange) -> Any:
+        return await link.ask("set_target", app=app, target=target, **change.model_dump())
+
+    @router.delete(one, summary="Remove it; its sessions go on", status_code=204, tags=["targets"])
+    async def remove_target(app: AppName, target: TargetName) -> None:
+        await link.ask("remove_target", app=app, target=target)
+
+    @router.post(f"{one}/probe", summary="Check it now", status_code=202, tags=["targets"])
+    async def probe(app: AppName, target: TargetName) -> dict[str, str]:
+        """What comes of it is the target's state a moment later, and an event if that changes."""
+        await link.ask("probe", app=app, target=target)
+        return {"probe": "on its way"}
+
+    @router.get(
+        f"{one}/health", summary="Its changes of state, oldest first", response_model=list[schemas.Event], tags=["targets"]
+    )
+    async def health(app: AppName, target: TargetName) -> Any:
+        """Those among the last 1,000 events."""
+        return await link.ask("health", app=app, target=target)
+
+
+def _of_sessions(router: APIRouter, link: Link) -> None:
+    @router.get("/sessions", summary="Sessions that go on", response_model=schemas.Sessions, tags=["sessions"])
+    async def sessions(filters: Annotated[SessionFilters, Query()]) -> Any:
+        return await link.ask("sessions", **filters.model_dump())
+
+    @router.get("/sessions/{id}", summary="One that goes on", response_model=schemas.Session, tags=["sessions"])
+    async def session(id: SessionId) -> Any:
+        return await link.ask("session", id=id)
+
+    @router.get(
+        "/sessions/{id}/why",
+        summary="The story of one, also when it has ended",
+        response_model=schemas.Why,
+        tags=["sessions"],
+    )
+    async def why(id: SessionId) -> Any:
+        """The last 10,000 records of each worker are kept. A session that nobody knows has the state `unknown`."""
+        return await link.ask("why", id=id)
+
+    @router.delete("/sessions/{id}", summary="End it: both sides are reset", status_code=204, tags=["sessions"])
+    async def close_session(id: SessionId) -> None:
+        await link.ask("close_session", id=id)
 
 
 def _of_events(router: APIRouter, link: Link) -> None:

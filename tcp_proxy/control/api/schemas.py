@@ -9,7 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 # Guard leaves paths percent-encoded; a name is decoded when it has been cut out.
 AppName = Annotated[str, Path(alias="app", description="The app's name", max_length=400), AfterValidator(unquote)]
 TargetName = Annotated[str, Path(alias="target", description="The target's name", max_length=2000), AfterValidator(unquote)]
+SessionId = Annotated[str, Path(alias="id", description="As in the access log", max_length=100), AfterValidator(unquote)]
 State = Literal["up", "draining", "down"]
+Admin = Literal["ready", "drain", "disabled"]
 
 
 class Body(BaseModel):
@@ -64,7 +66,7 @@ class Target(BaseModel):
     weight: int
     backup: bool
     max_connections: int = Field(description="0: no limit")
-    disabled: bool
+    admin: Admin = Field(description="What an operator, or the configuration, says of it")
 
 
 class App(BaseModel):
@@ -89,3 +91,88 @@ class Event(BaseModel):
     at: float = Field(description="Unix time")
     kind: str
     data: dict[str, Any]
+
+
+class Reload(BaseModel):
+    changes: list[str] = Field(description="What was applied, one line each; [] when nothing was different")
+
+
+class Plan(BaseModel):
+    changes: list[str] = Field(description="What a reload of this configuration would do, one line each")
+
+
+class TargetChange(Body):
+    """At least one of the two. What is said here holds over reloads, until the file's own value changes."""
+
+    admin: Admin | None = Field(None, description="drain: no new sessions; disabled: no sessions and no checks")
+    weight: int | None = Field(None, ge=0, le=256)
+
+
+class NewTarget(Body):
+    """As in the configuration file."""
+
+    address: str = Field(max_length=400, description='"host:port", "[IPv6]:port" or "unix:/path"')
+    name: str | None = Field(None, min_length=1, max_length=255)
+    weight: int = Field(1, ge=0, le=256)
+    backup: bool = False
+    max_connections: int = Field(0, ge=0, le=1_000_000_000)
+    drain: bool = False
+    disabled: bool = False
+
+
+class Tried(BaseModel):
+    target: str
+    error: str = Field(description="The system's name of the error")
+
+
+class Session(BaseModel):
+    """One that goes on."""
+
+    id: str
+    app: str
+    listener: str
+    client: str
+    target: str | None
+    state: str
+    tried: list[Tried] = Field(description="Targets that could not be connected to")
+    seconds: float
+    idle_seconds: float
+    connect_seconds: float | None
+    bytes_up: int
+    bytes_down: int
+    worker: int
+    thread: str
+
+
+class SessionFilters(BaseModel):
+    """Left out or empty: any."""
+
+    model_config = ConfigDict(extra="forbid")
+    app: str = Field("", max_length=100)
+    target: str = Field("", max_length=255)
+    client: str = Field("", max_length=100, description="An IP address, or one with its port")
+    listener: str = Field("", max_length=100)
+    after: str = Field("", max_length=100, description="A session's id: the page after it")
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class Sessions(BaseModel):
+    sessions: list[Session]
+    next: str | None = Field(description="Ask with after=this for the next page; null: this was the last one")
+    silent: list[int] = Field(description="Workers that did not answer in time: their sessions are missing")
+
+
+class Why(BaseModel):
+    id: str
+    state: Literal["live", "ended", "unknown"]
+    story: str = Field(description="What became of it, in plain sentences")
+    session: dict[str, Any] | None = Field(description="The session, or its record when it has ended")
+    silent: list[int]
+
+
+class Limits(BaseModel):
+    workers: list[dict[str, Any]] = Field(description="Of each: room for sessions, and open descriptors")
+    targets: list[dict[str, Any]] = Field(description="Of each that has max_connections: that, and the sessions now")
+    descriptors: dict[str, int] = Field(description="Of the supervisor: open, limit")
+    events_kept: int
+    records_kept: int = Field(description="For `why`, of each worker")

@@ -37,7 +37,7 @@ def test_the_index_leads_everywhere(api):
     index = api.get("/api/v1/").json
     assert index["version"] == __version__
     for link in index["links"]:
-        if not link["href"].endswith("stream"):
+        if not link["href"].endswith(("stream", "counters")):
             api.get(link["href"])
 
 
@@ -64,8 +64,8 @@ def test_targets_and_one_target(api):
     assert (socket["state"], socket["endpoints"]) == ("down", ["unix:/nowhere/x.sock"])
     assert "no such file" in socket["why"]
     assert api.get(path_of(ODD, "[::1]:1")).json == host
-    assert (host["state"], host["why"]) == ("down", "disabled in the configuration")
-    assert (host["weight"], host["max_connections"], host["disabled"]) == (7, 3, True)
+    assert (host["state"], host["why"]) == ("down", "disabled")
+    assert (host["weight"], host["max_connections"], host["admin"]) == (7, 3, "disabled")
 
 
 def test_the_configuration_as_it_runs_is_one_that_can_be_loaded(api):
@@ -82,6 +82,21 @@ def test_workers(api, program):
     (worker,) = api.get("/api/v1/workers").json
     assert (worker["index"], worker["state"]) == (0, "serving")
     assert [worker["pid"]] == program.workers()
+
+
+def test_limits(api, program):
+    limits = api.get("/api/v1/limits").json
+    (worker,) = limits["workers"]
+    assert [worker["pid"]] == program.workers()
+    assert worker["capacity"] > worker["descriptors"] > 3
+    assert 3 < limits["descriptors"]["open"] < limits["descriptors"]["limit"]
+    assert limits["targets"] == [{"app": ODD, "target": "[::1]:1", "max_connections": 3, "sessions": 0}]
+
+
+def test_health_history(api):
+    (event,) = api.get(path_of(ODD, "unix:/nowhere/x.sock", "health")).json
+    assert (event["data"]["state"], event["data"]["was"]) == ("down", "up")
+    assert api.get(path_of("web", "one", "health")).json == []
 
 
 def test_events(api):
