@@ -68,8 +68,12 @@ class Administration:
 
     def ask(self, operation: str, arguments: str, reply: Reply) -> None:
         """`reply(status, body)` is called once, now or later."""
+        known = self._operations.get(operation)
+        if known is None:
+            reply(501, Refused(501, f"this version knows no operation {operation}").body)
+            return
         try:
-            found = self._operations[operation](json.loads(arguments))
+            found = known(json.loads(arguments))
         except Refused as refused:
             reply(refused.status, refused.body)
         except Exception as error:  # noqa: BLE001  a mistake in one operation must not end the supervisor

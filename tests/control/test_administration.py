@@ -25,9 +25,13 @@ def test_an_operation_refuses():
     assert ask({"x": refuse}, "x", what="now") == [(409, {"detail": "not now", "errors": [{"line": 1}]})]
 
 
-@pytest.mark.parametrize("operation", ["nothing", "fails"])
-def test_a_mistake_is_answered_and_logged_and_ends_nobody(operation, caplog):
-    ((status, body),) = ask({"fails": lambda arguments: arguments["none"]}, operation)
+def test_an_operation_that_nobody_knows():
+    ((status, body),) = ask({}, "nothing")
+    assert (status, "nothing" in body["detail"]) == (501, True)
+
+
+def test_a_mistake_is_answered_and_logged_and_ends_nobody(caplog):
+    ((status, body),) = ask({"fails": lambda arguments: arguments["none"]}, "fails")
     assert status == 500
     assert "internal error" in caplog.text
     assert "the log has the details" in body["detail"]
