@@ -158,11 +158,7 @@ class Loop:
 
     def run_once(self, timeout: float | None = None) -> None:
         """One round: wait at most until the next timer (or `timeout`), then events, calls and timers that are due."""
-        wait = -1.0
-        if self._again or self._calls or self._closing:
-            wait = 0.0
-        elif self._timers:
-            wait = self._wait_time()
+        wait = 0.0 if self._again or self._calls or self._closing else self._wait_time()
         if timeout is not None and (wait < 0 or wait > timeout):
             wait = timeout
         events = self._epoll.poll(wait, MAX_EVENTS)
