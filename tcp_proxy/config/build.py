@@ -81,7 +81,11 @@ def _api(plain: Plain, listeners: "Listeners", report: Report) -> Api:
 
 def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> App:
     name = plain.get("name")
-    targets = _targets(plain.get("targets") or (), (*path, "targets"), report)
+    entries = plain.get("targets") or ()
+    targets = _targets(entries, (*path, "targets"), report)
+    if targets and len(targets) == len(entries) and all(target.weight == 0 for target in targets.values()):
+        text = "every target has the weight 0, so none would get a session; wanted at least one above 0"
+        report.value((*path, "targets"), text)
     given: dict[str, Any] = _given(App, {key: plain.get(key) for key in ("balance", "on_down", "retries")})
     if "health" in plain:
         given["health"] = _health(plain["health"], (*path, "health"), targets, report)
@@ -148,9 +152,16 @@ def _targets(entries: Sequence[Any], path: Path, report: Report) -> dict[Path, T
                 continue
             _claim_name(names, text, address_path, "target", report)
         targets[here] = Target(name=name or text, address=address, **_given_rest(plain))
-    if targets and len(targets) == len(entries) and all(target.weight == 0 for target in targets.values()):
-        report.value(path, "every target has the weight 0, so none would get a session; wanted at least one above 0")
     return targets
+
+
+def build_target(plain: Sequence[Any], app: App, report: Report) -> Target | None:
+    """The one target in a list, for an app that there is."""
+    targets = _targets(plain, (), report)
+    for check in app.health:
+        if any(target.address.path for target in targets.values()) and (check.type == "ping" or check.port is not None):
+            report.value((0,), f"a UNIX socket cannot be checked as app {app.name} wants it: it has no host and no port")
+    return next(iter(targets.values()), None)
 
 
 def _given_rest(plain: Plain) -> dict[str, Any]:

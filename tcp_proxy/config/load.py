@@ -6,15 +6,17 @@ what a file may contain or for not being able to read it. The steps, each of whi
     bytes ── decode ──> text ── Scanner ──> nodes ── Folder ──> plain values ── jsonschema ── build ──> Config
 """
 
+import json
 import os
+from typing import Any
 
-from tcp_proxy.config.build import build
-from tcp_proxy.config.model import Config
+from tcp_proxy.config.build import build, build_target
+from tcp_proxy.config.model import App, Config, Target
 from tcp_proxy.config.positions import Lines, Malformed, Scanner, shown
 from tcp_proxy.config.report import ConfigError, ConfigErrors, Report
 from tcp_proxy.config.schema import Folder, load_schema, validate
 
-__all__ = ["ConfigError", "ConfigErrors", "load_file", "load_text"]
+__all__ = ["ConfigError", "ConfigErrors", "load_file", "load_target", "load_text"]
 
 MAX_SIZE = 64 * 1024 * 1024  # bytes; a file that never ends must not fill the memory
 
@@ -68,6 +70,28 @@ def load_text(text: bytes, name: str) -> Config:
     if report:
         raise report.errors()
     return config
+
+
+def load_target(entry: Any, app: App) -> Target:
+    """One more target for an app, from what would stand in the file's list. Raises ConfigErrors."""
+    text = json.dumps([entry])
+    lines = Lines(text)
+    report = Report("target", lines)
+    scanner = Scanner(text, lines)
+    try:
+        report.root = scanner.document()
+    except Malformed as error:
+        report.fault(error.fault)
+        raise report.errors() from None
+    for fault in scanner.faults:
+        report.fault(fault)
+    schema = load_schema()["properties"]["apps"]["items"]["properties"]["targets"]
+    plain = Folder(report).fold(report.root, schema)
+    validate(plain, schema, report)
+    target = build_target(plain or (), app, report)
+    if report or target is None:
+        raise report.errors()
+    return target
 
 
 def _decode(text: bytes) -> tuple[str, str]:

@@ -88,6 +88,7 @@ class Reload:
         self._next: Callable[[], Any] = lambda: None  # what is done then
         self._waits_until = 0.0
         self._is_settling_slots = False
+        self.on_file: Callable[[], Any] = lambda: None  # called when another file counts
 
     def __repr__(self) -> str:
         return f"<Reload {self.stage.name}, {len(self._requests)} waiting>"
@@ -112,8 +113,6 @@ class Reload:
         transition = Transition(self._estate, self._briefing, self._overrides.apply())
         transition.commit()
         self.settle_slots()
-        hosts = transition.hosts()
-        self._estate.states.want(hosts & self._estate.targets.by_host.keys())
 
     def look(self) -> None:
         """Something has happened that may have been waited for."""
@@ -139,13 +138,17 @@ class Reload:
     def _begin(self, request: Request) -> None:
         self.stage, self._request = Stage.READING, request
         logger.info("%s: reading the configuration again", request.why)
-        thread = threading.Thread(target=self._read, args=(request.load,), name="reload", daemon=True)
+        self.read(request.load, self._was_read)
+
+    def read(self, load: Load, done: Callable[[Config | list[str]], Any]) -> None:
+        """Have it read in a thread, which may take long; `done` is called with it, or with its errors."""
+        thread = threading.Thread(target=self._read, args=(load, done), name="reload", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # no more threads for this user or machine
-            self._fail([str(error)])
+            self._estate.loop.call_soon(done, [str(error)])
 
-    def _read(self, load: Load) -> None:
+    def _read(self, load: Load, done: Callable[[Config | list[str]], Any]) -> None:
         """In the thread."""
         try:
             found: Config | list[str] = load()
@@ -154,7 +157,7 @@ class Reload:
         except Exception as error:  # a mistake of ours: the old configuration goes on
             logger.exception("the configuration cannot be read")
             found = [f"internal error, please report it: {error!r}"]
-        self._estate.loop.call_soon(self._was_read, found)
+        self._estate.loop.call_soon(done, found)
 
     def _was_read(self, found: Config | list[str]) -> None:
         if self._estate.is_stopping:
@@ -166,6 +169,7 @@ class Reload:
         transition = Transition(self._estate, self._briefing, self._overrides.rebased(found).apply(found))
         if not transition.changes:
             self._overrides.rebase(found)
+            self.on_file()
             self._finish(Outcome(), "nothing is different")
             return
         try:
@@ -237,6 +241,7 @@ class Reload:
             self._fail([str(error)])
             return
         self._overrides.rebase(self._file)
+        self.on_file()
         for change in transition.changes:
             logger.log(logging.WARNING if change.needs_restart else logging.INFO, "%s: %s", request.why, change)
         wanted = {address for app in estate.config.apps for address in app.listeners}

@@ -28,6 +28,7 @@ from tcp_proxy.control.estate import Estate
 from tcp_proxy.control.events import Events
 from tcp_proxy.control.ledger import Ledger
 from tcp_proxy.control.operations import Looking
+from tcp_proxy.control.operator import Operator
 from tcp_proxy.control.overrides import Overrides
 from tcp_proxy.control.questions import Questions
 from tcp_proxy.control.recall import Recall
@@ -84,6 +85,10 @@ class Supervisor:
         loop = self._loop = Loop("main")
         self.events = Events()
         slots = Slots()
+        store = store or State()
+        overrides = Overrides(config)
+        Operator.restore(overrides, store)
+        config = overrides.apply()
         targets = Targets(config.apps, slots)
         for item in listening:
             slots.take("listener", item.app, str(item.address))
@@ -98,10 +103,11 @@ class Supervisor:
             loop, size, prestarted, introduce=self._briefing.introduce, received=self._received,
             count_out=self._count_out, left=self._worker_left, dismiss=self._dismiss,
         )  # fmt: skip
-        recall = Recall(store or State())
+        recall = Recall(store)
         estate.states = States(loop, targets, self.events, self._crew.send, self._name_answered, recall)
         self.questions = Questions(loop, lambda: self._crew)
-        self._reload = Reload(estate, self._briefing, Overrides(config), load)
+        self._reload = Reload(estate, self._briefing, overrides, load)
+        self.operator = Operator(estate, overrides, self._reload, store, time.time)
         self._api: ApiProcess | None = None
         if api_socket is not None:
             looking = Looking(estate, self.questions, lambda: self._state, started)
