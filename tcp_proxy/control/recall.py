@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from tcp_proxy.config import model
 from tcp_proxy.control.health.runner import Finding, HealthRunner
-from tcp_proxy.control.state import SavedTarget
+from tcp_proxy.control.state import REMOVED, SavedTarget
 from tcp_proxy.control.state import State as Store
 from tcp_proxy.control.targets import KnownTarget
 from tcp_proxy.sansio.verdict import State, Verdict, combine
@@ -58,7 +58,7 @@ class Recall:
         )
 
     def forget_all_but(self, known: set[tuple[str, str]]) -> None:
-        """Of the targets that stood in the file, only those that still do."""
+        """Of the targets that stood in the file, only those that still do, or were taken out of it at run time."""
         for (app, target), saved in self._store.load().items():
-            if saved.origin == "file" and (app, target) not in known:
+            if saved.origin == "file" and saved.admin != REMOVED and (app, target) not in known:
                 self._store.forget(app, target)

@@ -37,7 +37,8 @@ RETRY_WAIT = 5.0  # seconds until what could not be written is tried again
 WARN_EVERY = 12  # failures: one warning a minute
 CLOSE_WAIT = 10.0  # seconds for the last transaction, on a disk that hangs
 
-ADMINS = ("", "ready", "drain", "disabled")
+REMOVED = "removed"  # at run time: it stays away although the file has it
+ADMINS = ("", "ready", "drain", "disabled", REMOVED)
 VERDICTS = ("", "up", "draining", "down")
 ORIGINS = ("file", "api")
 
@@ -57,7 +58,7 @@ class SavedTarget:
     evidence: str = ""
     at: float = 0.0  # wall time of the last change
     origin: str = "file"  # ORIGINS: where the target was added
-    definition: str = ""  # JSON of a target that the API added
+    definition: str = ""  # JSON: an added target, or the file's when something was said of it (control.saved_overrides)
 
     @property
     def key(self) -> Key:

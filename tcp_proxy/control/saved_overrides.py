@@ -1,0 +1,85 @@
+"""What was said of targets at run time (control.overrides), to the store and back: it survives a restart.
+
+Main thread only. A row keeps beside what was said the target as the file had it then, so that a file that was changed
+while nothing ran has the newer word, just as with a reload.
+"""
+
+import dataclasses
+import json
+import logging
+from typing import Any
+
+from tcp_proxy.config.model import Config, Target
+from tcp_proxy.control.overrides import Key, Override, Overrides
+from tcp_proxy.control.state import REMOVED, SavedTarget, State
+from tcp_proxy.sansio.address import Address
+
+logger = logging.getLogger(__name__)
+
+
+def load(store: State, file: Config) -> Overrides:
+    """What of it still stands beside this file."""
+    said: dict[Key, Override] = {}
+    for key, saved in store.load().items():
+        try:
+            one = _override(saved)
+        except (ValueError, TypeError, LookupError) as error:
+            logger.warning("app %s: target %s: what was said of it at run time cannot be read: %r", *key, error)
+            continue
+        if not one.is_empty:
+            said[key] = one
+    overrides = Overrides(file, said).rebased(file)
+    for (app, target), one in overrides.said.items():
+        logger.info("app %s: target %s: %s, as it was said before the restart", app, target, _text(one))
+    return overrides
+
+
+def save(store: State, overrides: Overrides) -> None:
+    """The store knows what is said, and nothing that is no longer said."""
+    known = store.load()
+    for key, one in overrides.said.items():
+        store.save(_saved(known.get(key) or SavedTarget(*key), one))
+    for key, saved in known.items():
+        if key not in overrides.said and saved.origin == "api":
+            store.forget(*key)
+        elif key not in overrides.said:
+            store.save(dataclasses.replace(saved, admin="", weight=None, definition=""))
+
+
+def _saved(saved: SavedTarget, one: Override) -> SavedTarget:
+    target = one.added or one.base
+    assert target is not None
+    definition = {"target": dataclasses.asdict(target), "as": one.definition}
+    return dataclasses.replace(
+        saved,
+        admin=REMOVED if one.removed else one.admin,
+        weight=one.weight,
+        origin="api" if one.added else "file",
+        definition=json.dumps(definition),
+    )
+
+
+def _override(saved: SavedTarget) -> Override:
+    """Raises ValueError, TypeError, LookupError."""
+    if not saved.definition:
+        return Override(None)
+    definition = json.loads(saved.definition)
+    target = _target(definition["target"])
+    if saved.origin == "api":
+        return Override(None, saved.admin, saved.weight, target, definition["as"])
+    if saved.admin == REMOVED:
+        return Override(target, removed=True)
+    return Override(target, saved.admin, saved.weight)
+
+
+def _target(plain: dict[str, Any]) -> Target:
+    return Target(**{**plain, "address": Address(**plain["address"])})
+
+
+def _text(one: Override) -> str:
+    if one.removed:
+        return "removed"
+    said = ["added"] if one.added else []
+    said += [one.admin] if one.admin else []
+    said += [f"weight {one.weight}"] if one.weight is not None else []
+    return ", ".join(said)
