@@ -1,11 +1,10 @@
 """What an operator may do while the program runs: targets set, added, removed; sessions closed; checks, reloads, plans.
 
 Main thread only; control.administration calls these for the management API. What is said of targets goes into the
-overrides, is applied at once (control.reload), and into the store, so that it is there after a restart too. A refusal is
-a CannotApply, a ConfigErrors (an added target is held against the same schema as the file) or an Unknown.
+overrides and is applied at once (control.reload, which keeps it for a restart too). A refusal is a CannotApply, a
+ConfigErrors (an added target is held against the same schema as the file) or an Unknown.
 """
 
-import dataclasses
 import json
 import logging
 from collections.abc import Callable
@@ -17,8 +16,6 @@ from tcp_proxy.config.model import App, Config
 from tcp_proxy.control.estate import Estate
 from tcp_proxy.control.overrides import ADMINS, Overrides, admin_of
 from tcp_proxy.control.reload import Outcome, Reload
-from tcp_proxy.control.state import SavedTarget
-from tcp_proxy.control.state import State as Store
 from tcp_proxy.control.targets import KnownTarget
 from tcp_proxy.control.transition import CannotApply
 from tcp_proxy.messages import CloseSessions
@@ -36,16 +33,10 @@ class Unknown(LookupError):
 
 
 class Operator:
-    def __init__(
-        self, estate: Estate, overrides: Overrides, reload: Reload, store: Store, wall: Callable[[], float]
-    ) -> None:
-        """`wall` is the wall clock: what is saved is dated."""
+    def __init__(self, estate: Estate, overrides: Overrides, reload: Reload) -> None:
         self._estate = estate
         self._overrides = overrides
         self._reload = reload
-        self._store = store
-        self._wall = wall
-        reload.on_file = self._forget_what_the_file_overruled
 
     def __repr__(self) -> str:
         return f"<Operator of {self._overrides!r}>"
@@ -60,7 +51,6 @@ class Operator:
         if weight is not None and not 0 <= weight <= MAX_WEIGHT:
             raise CannotApply(f"found the weight {weight}; wanted a whole number from 0 to {MAX_WEIGHT}")
         self._change(lambda: self._overrides.set(app, target, admin, weight))
-        self._keep(app, target)
         known = self._find(app, target)
         self._say(app, target, f"is {admin_of(known.config)}, weight {known.config.weight}", "set")
         return known
@@ -73,8 +63,6 @@ class Operator:
             raise CannotApply(f"app {app} has a target named {target.name} already")
         definition = json.dumps(entry)
         self._change(lambda: self._overrides.add(app, target, definition))
-        self._store.forget(app, target.name)
-        self._keep(app, target.name)
         self._say(app, target.name, "is added", "added")
         return self._find(app, target.name)
 
@@ -82,7 +70,6 @@ class Operator:
         """Its sessions go on. One of the file comes back when its entry there changes, or at the next start."""
         self._find(app, target)
         self._change(lambda: self._overrides.remove(app, target))
-        self._store.forget(app, target)
         self._say(app, target, "is removed", "removed")
 
     def probe_now(self, app: str, target: str) -> bool:
@@ -110,42 +97,6 @@ class Operator:
             done(found if isinstance(found, list) else self._reload.plan(found))
 
         self._reload.read(lambda: load_file(path) if text is None else load_text(text, "the configuration"), read)
-
-    # -- what outlives the process
-
-    @staticmethod
-    def restore(overrides: Overrides, store: Store) -> None:
-        """At the start: what was said in an earlier life."""
-        apps = {app.name: app for app in overrides.file.apps}
-        for (app, name), saved in store.load().items():
-            if app not in apps:
-                store.forget(app, name)
-                continue
-            in_file = any(target.name == name for target in apps[app].targets)
-            if saved.origin == "api" and (in_file or not _add_again(overrides, apps[app], saved)):
-                store.forget(app, name)
-            if (saved.admin or saved.weight is not None) and (in_file or (app, name) in overrides.said):
-                overrides.set(app, name, saved.admin or None, saved.weight)
-
-    def _keep(self, app: str, target: str) -> None:
-        said = self._overrides.said[app, target]
-        saved = self._store.load().get((app, target)) or SavedTarget(app, target)
-        origin = "api" if said.added else "file"
-        self._store.save(
-            dataclasses.replace(
-                saved, admin=said.admin, weight=said.weight, at=self._wall(), origin=origin, definition=said.definition
-            )
-        )
-
-    def _forget_what_the_file_overruled(self) -> None:
-        for key, saved in self._store.load().items():
-            said = self._overrides.said.get(key)
-            if saved.origin == "api" and (said is None or said.added is None):
-                self._store.forget(*key)
-            elif saved.origin == "file" and (saved.admin or saved.weight is not None):
-                admin, weight = (said.admin, said.weight) if said is not None else ("", None)
-                if (admin, weight) != (saved.admin, saved.weight):
-                    self._store.save(dataclasses.replace(saved, admin=admin, weight=weight, at=self._wall()))
 
     # -- how
 
@@ -175,14 +126,3 @@ class Operator:
         if known is None:
             raise Unknown(f"app {app} has no target {target}")
         return known
-
-
-def _add_again(overrides: Overrides, app: App, saved: SavedTarget) -> bool:
-    try:
-        target = load_target(json.loads(saved.definition), app)
-    except (ConfigErrors, ValueError) as error:
-        text = "app %s: target %s, added at run time before the restart, is not added again: %s"
-        logger.warning(text, saved.app, saved.target, error)
-        return False
-    overrides.add(saved.app, target, saved.definition)
-    return True

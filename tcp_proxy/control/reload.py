@@ -72,13 +72,17 @@ class Stage(Enum):
 
 
 class Reload:
-    """`load` reads the file; `overrides` is what was said at run time, which wins (control.overrides)."""
+    """`load` reads the file; `overrides` is what was said at run time, which wins (control.overrides); `keep` is called
+    with it whenever it may be different."""
 
-    def __init__(self, estate: Estate, briefing: Briefing, overrides: Overrides, load: Load) -> None:
+    def __init__(
+        self, estate: Estate, briefing: Briefing, overrides: Overrides, load: Load, keep: Callable[[Overrides], Any]
+    ) -> None:
         self.stage = Stage.IDLE
         self._estate = estate
         self._briefing = briefing
         self._overrides = overrides
+        self._keep = keep
         self._load = load
         self._requests: deque[Request] = deque()
         self._request: Request | None = None
@@ -88,7 +92,6 @@ class Reload:
         self._next: Callable[[], Any] = lambda: None  # what is done then
         self._waits_until = 0.0
         self._is_settling_slots = False
-        self.on_file: Callable[[], Any] = lambda: None  # called when another file counts
 
     def __repr__(self) -> str:
         return f"<Reload {self.stage.name}, {len(self._requests)} waiting>"
@@ -112,6 +115,7 @@ class Reload:
         """Something was said at run time (`overrides`): applied at once, for no listener changes. Raises CannotApply."""
         transition = Transition(self._estate, self._briefing, self._overrides.apply())
         transition.commit()
+        self._keep(self._overrides)
         self.settle_slots()
 
     def look(self) -> None:
@@ -169,7 +173,7 @@ class Reload:
         transition = Transition(self._estate, self._briefing, self._overrides.rebased(found).apply(found))
         if not transition.changes:
             self._overrides.rebase(found)
-            self.on_file()
+            self._keep(self._overrides)
             self._finish(Outcome(), "nothing is different")
             return
         try:
@@ -241,7 +245,7 @@ class Reload:
             self._fail([str(error)])
             return
         self._overrides.rebase(self._file)
-        self.on_file()
+        self._keep(self._overrides)
         for change in transition.changes:
             logger.log(logging.WARNING if change.needs_restart else logging.INFO, "%s: %s", request.why, change)
         wanted = {address for app in estate.config.apps for address in app.listeners}

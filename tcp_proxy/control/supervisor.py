@@ -8,6 +8,7 @@ their channels. Nothing in this thread waits for anything but its selector.
     STOPPING ──no worker left──> run() returns; a second signal kills the workers
 """
 
+import functools
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 from tcp_proxy import counters
 from tcp_proxy.config.model import Config
+from tcp_proxy.control import saved_overrides
 from tcp_proxy.control.access_log import AccessLog
 from tcp_proxy.control.administration import Administration
 from tcp_proxy.control.api_process import ApiProcess
@@ -29,7 +31,6 @@ from tcp_proxy.control.events import Events
 from tcp_proxy.control.ledger import Ledger
 from tcp_proxy.control.operations import Looking
 from tcp_proxy.control.operator import Operator
-from tcp_proxy.control.overrides import Overrides
 from tcp_proxy.control.questions import Questions
 from tcp_proxy.control.recall import Recall
 from tcp_proxy.control.reload import Reload
@@ -83,12 +84,11 @@ class Supervisor:
         api_socket: ApiSocket | None = None,
     ) -> None:
         loop = self._loop = Loop("main")
+        store = store or State()
+        overrides = saved_overrides.load(store, config)
+        config = overrides.apply()
         self.events = Events()
         slots = Slots()
-        store = store or State()
-        overrides = Overrides(config)
-        Operator.restore(overrides, store)
-        config = overrides.apply()
         targets = Targets(config.apps, slots)
         for item in listening:
             slots.take("listener", item.app, str(item.address))
@@ -106,8 +106,10 @@ class Supervisor:
         recall = Recall(store)
         estate.states = States(loop, targets, self.events, self._crew.send, self._name_answered, recall)
         self.questions = Questions(loop, lambda: self._crew)
-        self._reload = Reload(estate, self._briefing, overrides, load)
-        self.operator = Operator(estate, overrides, self._reload, store, time.time)
+        keep = functools.partial(saved_overrides.save, store)
+        keep(overrides)  # what no longer stands is forgotten
+        self._reload = Reload(estate, self._briefing, overrides, load, keep)
+        self.operator = Operator(estate, overrides, self._reload)
         self._api: ApiProcess | None = None
         if api_socket is not None:
             looking = Looking(estate, self.questions, lambda: self._state, started)

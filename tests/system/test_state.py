@@ -1,10 +1,15 @@
 """The state file from outside: a supervisor is killed, and the next one knows what it knew."""
 
 import contextlib
+import json
 import signal
 import sqlite3
 
 from kit.waiting import wait_until
+from tcp_proxy.config.load import load_file
+from tcp_proxy.control import saved_overrides
+from tcp_proxy.control.overrides import Overrides
+from tcp_proxy.control.state import StateFile
 
 SLOW_TO_RISE = {"interval": 0.2, "timeout": 0.15, "rise": 1000}
 
@@ -68,3 +73,40 @@ def test_two_proxies_on_one_file(proxy, service, tmp_path):
     second = proxy(targets=[service()], top={"state": "state.db"}, ready=False)
     assert second.wait() == 1
     assert second.log.endswith("is in use by another tcp_proxy: stop that one, or give each a file of its own")
+
+
+def test_what_was_said_at_run_time_survives_kills_and_a_reload(proxy, service, tmp_path):
+    """Drained by an earlier life, in the words of the store; then two kills, and a reload of something else."""
+    drained, removed, stays = (service(greeting=name) for name in (b"drained", b"removed", b"stays"))
+    names = {"targets": [item.address for item in (drained, removed, stays)], "top": {"state": "state.db"}}
+    for life in range(3):
+        program = proxy(**names)
+        if life == 0:
+            assert program.stop() == 0
+            say(tmp_path, program, drained.address, removed.address)
+            continue
+        program.wait_log(f"target {drained.address} is draining: draining")
+        assert {program.connect().receive(5) for _ in range(9)} == {b"stays"}
+        if life == 1:
+            program.config["apps"][0]["retries"] = 1
+            config_of(program).write_text(json.dumps(program.config))
+            program.signal(signal.SIGHUP)
+            program.wait_log("done, 1 change")
+            assert {program.connect().receive(5) for _ in range(9)} == {b"stays"}
+            program.workers()
+            program.signal(signal.SIGKILL)
+            program.wait()
+
+
+def config_of(program):
+    return program.folder / f"config-{id(program):x}.json"
+
+
+def say(folder, program, drained, removed):
+    file = load_file(str(config_of(program)))
+    said = Overrides(file)
+    said.set("app", drained, "drain", None)
+    said.remove("app", removed)
+    store = StateFile.open(str(folder / "state.db"))
+    saved_overrides.save(store, said)
+    store.close()
