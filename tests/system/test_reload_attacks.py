@@ -1,6 +1,5 @@
 """Reloads at the worst moments: what an attack on them found, and must not find again."""
 
-import json
 import os
 import signal
 
