@@ -52,10 +52,11 @@ CONNECT_SLOTS, SESSION_SLOTS = len(CONNECT_BUCKETS) + 1, len(SESSION_BUCKETS) + 
 assert CONNECTS + CONNECT_SLOTS == SESSION_MICROSECONDS
 assert DURATIONS + SESSION_SLOTS == ENDS
 
+SEMAPHORE = 62  # of a target with max_connections: the number of the one that the worker's tokens are of; in its first row
 UNPAID = 63  # gauge of a target with max_connections: sessions that hold it without a token (dataplane.apps)
 
 BLOCKS = {"target": TARGET_SLOTS, "app": APP_SLOTS, "listener": LISTENER_SLOTS}  # kind of owner -> slots
-GAUGES = {"target": (ACTIVE, UNPAID), "app": (), "listener": ()}  # where in the block
+GAUGES = {"target": (ACTIVE, SEMAPHORE, UNPAID), "app": (), "listener": ()}  # where in the block
 PROCESS_GAUGES = (ACCEPTING, SESSIONS)
 
 Row = memoryview

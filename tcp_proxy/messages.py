@@ -144,10 +144,11 @@ class Records:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """One semaphore for each of these target slots: as many tokens as connections are allowed, less those that the
-    sessions there are have taken. It takes the place of an earlier one."""
+    sessions there are have taken. It takes the place of an earlier one. `numbers` tell a target's semaphores apart."""
 
     slots: tuple[int, ...]
     descriptors: int
+    numbers: tuple[int, ...] = ()  # left out: 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,8 @@ class Briefing:
 
     def _limits(self, worker: Worker, limited: Iterable[KnownTarget]) -> None:
         for part in _parts(list(limited)):
-            worker.send(Limits(tuple(target.slot for target in part), len(part)), [target.tokens for target in part])
+            slots, numbers = tuple(target.slot for target in part), tuple(target.semaphore for target in part)
+            worker.send(Limits(slots, len(part), numbers), [target.tokens for target in part])
 
     def _slot(self, item: Listening) -> int:
         return self._estate.ledger.slots.take("listener", item.app, str(item.address))

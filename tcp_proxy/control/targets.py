@@ -15,19 +15,20 @@ from tcp_proxy.config.diff import match_targets
 from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.control.resolver import Answer, endpoints
 from tcp_proxy.control.slots import Slots
-from tcp_proxy.counters import ACTIVE, UNPAID
+from tcp_proxy.counters import ACTIVE, SEMAPHORE, UNPAID
 from tcp_proxy.messages import AppView, Endpoint, TargetChanged, TargetView
 from tcp_proxy.sansio.verdict import State
 
 
 @dataclass(slots=True)
 class KnownTarget:
-    """One target of one app. `tokens` is the semaphore of max_connections, -1 without."""
+    """One target of one app. `tokens` is the semaphore of max_connections, -1 without; `semaphore` its number."""
 
     app: str
     config: model.Target
     slot: int
     tokens: int = -1
+    semaphore: int = 0
     endpoints: tuple[Endpoint, ...] = ()
     health: State = State.UP
     evidence: str = "not checked yet"
@@ -157,8 +158,11 @@ class Targets:
         self._sort_by_host({})
 
     def give_back_tokens(self, gauges: dict[int, int]) -> None:
-        """A dead worker's sessions, by slot: their tokens are free again."""
+        """A dead worker's sessions, by slot: their tokens are free again. If they were of this semaphore: a worker may die
+        before it knows of a new one, with sessions that have no token of it."""
         for target in self:
+            if gauges.get(target.slot + SEMAPHORE, 0) != target.semaphore:
+                continue
             held = gauges.get(target.slot + ACTIVE, 0) - gauges.get(target.slot + UNPAID, 0)
             if held > 0 and target.tokens >= 0:
                 os.eventfd_write(target.tokens, held)
@@ -211,7 +215,7 @@ class Targets:
             known.targets[config.name] = target
             if (app.name, config.name) in semaphores:
                 _close_tokens(target)
-                target.tokens = semaphores[app.name, config.name]
+                target.tokens, target.semaphore = semaphores[app.name, config.name], generation
                 changed.limited.append(target)
             elif not config.max_connections:
                 _close_tokens(target)

@@ -118,7 +118,7 @@ class LiveTarget:
                 os.eventfd_write(self.tokens, 1)
             row[self.active_slot] -= 1
 
-    def adopt(self, tokens: int, mine: Sequence[Row]) -> None:
+    def adopt(self, tokens: int, mine: Sequence[Row], number: int = 0) -> None:
         """In the loop's thread: from now on this semaphore counts. `mine`: this worker's rows, the loop's first."""
         unpaid_slot = self.slot + counters.UNPAID
         with self.lock:
@@ -127,6 +127,7 @@ class LiveTarget:
             while self.unpaid and _bought(tokens):
                 self.unpaid -= 1
             mine[0][unpaid_slot] += self.unpaid - sum(row[unpaid_slot] for row in mine)
+            mine[0][self.slot + counters.SEMAPHORE] = number
         _close(old)
 
     def lift(self) -> None:

@@ -137,13 +137,15 @@ class Worker:
     def _limits(self, message: Limits, descriptors: list[int]) -> None:
         """A target with a first limit is guarded since `Configure`; the semaphore counts from when every thread knows."""
         by_slot = {target.slot: target for app in self._apps.values() for target in app.targets.values()}
-        semaphores = [(by_slot[slot], fd) for slot, fd in zip(message.slots, descriptors, strict=True)]
+        numbers = message.numbers or (0,) * len(message.slots)
+        parts = zip(message.slots, descriptors, numbers, strict=True)
+        semaphores = [(by_slot[slot], fd, number) for slot, fd, number in parts]
         self._when_all_have(lambda _home: None, partial(self._adopt, semaphores))
 
-    def _adopt(self, semaphores: list[tuple[LiveTarget, int]]) -> None:
-        for target, fd in semaphores:
+    def _adopt(self, semaphores: list[tuple[LiveTarget, int, int]]) -> None:
+        for target, fd, number in semaphores:
             if target.limited:
-                target.adopt(fd, self._mine)
+                target.adopt(fd, self._mine, number)
             else:  # it has lost its limit meanwhile, or has left
                 os.close(fd)
         self._server.count_descriptors()

@@ -32,7 +32,8 @@ def test_the_gauges_are_those_of_the_process_and_of_the_targets():
     first = slots.take("target", "web", "a")
     slots.take("app", "web")
     slots.take("listener", "web", "127.0.0.1:80")
-    assert slots.gauges() == {counters.ACCEPTING, counters.SESSIONS, first + counters.ACTIVE, first + counters.UNPAID}
+    of_target = {first + counters.ACTIVE, first + counters.SEMAPHORE, first + counters.UNPAID}
+    assert slots.gauges() == {counters.ACCEPTING, counters.SESSIONS} | of_target
 
 
 # -- blocks that are given back
