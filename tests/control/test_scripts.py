@@ -1,0 +1,293 @@
+"""Scripts run beside the loop: their end, their time limit, their output, what they leave behind, their number."""
+
+import logging
+import os
+import signal
+import threading
+
+import pytest
+
+from kit import procfs
+from kit.waiting import Deadline, wait_until
+from tcp_proxy.control import scripts as module
+from tcp_proxy.control.scripts import Output, Places, Scripts
+from tcp_proxy.loop import Loop
+
+
+@pytest.fixture
+def bench(tmp_path):
+    made = Bench(tmp_path)
+    yield made
+    made.scripts.close()
+    made.loop.close()
+
+
+class Bench:
+    """A loop of this thread, and shell scripts to run on it."""
+
+    def __init__(self, folder, places=None):
+        self.folder = folder
+        self.loop = Loop("bench")
+        self.places = places or Places()
+        self.scripts = Scripts(self.loop, self.places)
+        self.results = []
+        self.made = 0
+
+    def write(self, body, name="", mode=0o755):
+        self.made += 1
+        path = self.folder / (name or f"script-{self.made}.sh")
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(mode)
+        return path
+
+    def start(self, body, *args, timeout=10.0, env=(), **how):
+        path = str(body) if os.sep in str(body)[:1] else str(self.write(body))
+        return self.scripts.run(path, args, dict(env), timeout, self.results.append, **how)
+
+    def run(self, body, *args, **how):
+        """To its end."""
+        before = len(self.results)
+        self.start(body, *args, **how)
+        self.until(lambda: len(self.results) > before)
+        return self.results[-1]
+
+    def until(self, condition):
+        deadline = Deadline()
+        while not condition():
+            assert not deadline.is_over
+            self.loop.run_once(0.02)
+
+    def pid(self, name="pid"):
+        """What a script wrote down with `echo $$ > pid`."""
+        path = self.folder / name
+        self.until(lambda: path.exists() and path.read_text().strip())
+        return int(path.read_text())
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Patience of a tenth of a second."""
+    for name in ("KILL_AFTER", "GIVE_UP", "LINGER"):
+        monkeypatch.setattr(module, name, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("body", "success", "text"),
+    [
+        ("exit 0", True, "exit status 0"),
+        ("exit 3", False, "exit status 3"),
+        ("kill -SEGV $$", False, "killed by SIGSEGV"),
+        ("exec >&- 2>&-; exit 4", False, "exit status 4"),
+        ("kill -TERM $$", False, "killed by SIGTERM"),
+    ],
+)
+def test_an_end(bench, body, success, text):
+    result = bench.run(body)
+    assert (result.success, result.text) == (success, text)
+    assert not result.timed_out
+
+
+def test_its_input_is_empty(bench):
+    assert bench.run("read line || echo empty").last_line == "empty"
+
+
+def test_arguments_and_environment_arrive(bench, caplog):
+    caplog.set_level(logging.INFO)
+    result = bench.run('echo "$# [$1] [$2] $TCP_PROXY_APP $FROM_US"', "a b", "*", env={"TCP_PROXY_APP": "db"}, name="check")
+    assert result.last_line == "2 [a b] [*] db"
+    assert caplog.messages == ["check: 2 [a b] [*] db"]
+
+
+def test_it_has_a_process_group_of_its_own_and_none_of_our_descriptors(bench):
+    ours = "$(ls -l /proc/$$/fd | grep -c -e anon -e socket)"
+    result = bench.run(f'read -r line < /proc/self/stat; set -- $line; echo "$5 $$" {ours}')
+    group, pid, ours = result.last_line.split()
+    assert group == pid != str(os.getpgrp())
+    assert ours == "0"  # our loop has an epoll and an eventfd
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("missing", "cannot be started: no such file or directory"),
+        ("not executable", "cannot be started: permission denied"),
+        ("no first line", "cannot be started: exec format error (it needs a first line like #!/bin/sh)"),
+        ("folder", "cannot be started: permission denied"),
+        ("NUL", "cannot be started: invalid argument"),
+    ],
+)
+def test_one_that_cannot_be_started(bench, kind, text):
+    path = bench.folder / "script"
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_text("true\n")
+        path.chmod(0o644 if kind == "not executable" else 0o755)
+    args = ("a\0b",) if kind == "NUL" else ()
+    bench.start(path, *args)
+    assert bench.results == []  # never from within run
+    bench.until(lambda: bench.results)
+    (result,) = bench.results
+    assert (result.text, result.success, result.is_local) == (text, False, False)
+    assert bench.places._free == module.AT_ONCE
+
+
+def test_the_time_limit_ends_it_politely(bench, short):
+    result = bench.run("trap 'echo asked to end; exit 0' TERM; while :; do sleep 0.01; done", timeout=0.2)
+    assert (result.timed_out, result.success, result.text) == (True, False, "timed out after 0.2 s")
+    assert result.last_line == "asked to end"
+
+
+def test_one_that_does_not_listen_is_killed_with_its_group(bench, short):
+    body = f"trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > {bench.folder}/pid; while :; do sleep 1; done' & wait; wait"
+    result = bench.run(body, timeout=0.3)
+    assert (result.timed_out, result.status) == (True, None)
+    pid = bench.pid()
+    wait_until(lambda: not procfs.is_running(pid), "the end of the grandchild")
+
+
+def test_a_stopped_one_hears_of_its_end(bench, short):
+    result = bench.run("kill -STOP $$", timeout=0.2)
+    assert result.text == "timed out after 0.2 s"
+
+
+def test_what_it_leaves_behind_is_ended_and_its_last_words_are_logged(bench):
+    body = f"(sleep 0.1; echo late; echo $$ > {bench.folder}/other; exec sleep 1000) & echo $! > {bench.folder}/pid; exit 0"
+    result = bench.run(body)
+    assert result.success
+    assert result.last_line == "late"
+    pid = bench.pid()
+    wait_until(lambda: not procfs.is_running(pid), "the end of what was left behind")
+
+
+def test_what_has_a_session_of_its_own_goes_on(bench):
+    result = bench.run(f"setsid sleep 1000 >/dev/null 2>&1 & echo $! > {bench.folder}/pid; sleep 0.1")
+    pid = bench.pid()
+    assert result.success
+    try:
+        assert procfs.is_running(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_megabyte_is_logged_in_many_small_rounds(bench, caplog):
+    caplog.set_level(logging.INFO)
+    rounds, before = [], bench.loop.run_once
+
+    def run_once(timeout):
+        before(timeout)
+        rounds.append(sum(len(message) for message in caplog.messages))
+
+    bench.loop.run_once = run_once
+    result = bench.run("head -c 1000000 /dev/zero | tr '\\0' x; echo; echo end")
+    assert (result.success, result.last_line) == (True, "end")
+    logged = sum(message.count("x") for message in caplog.messages)
+    assert logged >= 1_000_000
+    most = max(after - before for before, after in zip(rounds, rounds[1:], strict=False))
+    assert most < 4 * module.READ_SIZE, "the loop had no turn for anybody else"
+    caplog.clear()
+
+
+def test_what_is_too_much_is_counted(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(module, "MOST_OUTPUT", 10)
+    output = Output("check", logging.INFO)
+    output.feed(b"12345\n12")
+    output.feed(b"345\n1\r\n\n  \n\xff")
+    output.end()
+    assert caplog.messages == ["check: 12345", "check: 12345", "check: printed too much: 3 bytes were not logged"]
+    assert output.last_line == "\\xff"
+
+
+def test_a_long_line_comes_in_pieces(caplog):
+    caplog.set_level(logging.INFO)
+    output = Output("check", logging.INFO)
+    output.feed(b"x" * (module.LINE + 1))
+    output.end()
+    assert [len(message) for message in caplog.messages] == [module.LINE + len("check: "), 1 + len("check: ")]
+
+
+def test_a_cancelled_one_tells_nobody_and_ends(bench, short):
+    script = bench.start(f"echo $$ > {bench.folder}/pid; exec sleep 1000")
+    pid = bench.pid()
+    script.cancel()
+    bench.until(lambda: not procfs.is_running(pid) and bench.places._free == module.AT_ONCE)
+    assert bench.results == []
+
+
+def test_a_cancelled_one_that_waits_is_never_started(bench):
+    script = bench.start(f"touch {bench.folder}/started")
+    script.cancel()
+    bench.run("true")
+    assert not (bench.folder / "started").exists()
+    assert len(bench.results) == 1
+
+
+def test_close_kills_what_runs(tmp_path):
+    bench = Bench(tmp_path)
+    bench.start(f"trap '' TERM; echo $$ > {bench.folder}/pid; exec sleep 1000")
+    bench.start("true")
+    pid = bench.pid()
+    bench.scripts.close()
+    assert not procfs.is_running(pid)
+    bench.loop.close()
+
+
+def test_only_so_many_at_a_time(tmp_path):
+    bench = Bench(tmp_path, Places(2))
+    path = bench.write(
+        f'echo "$$" > {tmp_path}/run-$$; ls {tmp_path}/run-* | wc -l; sleep 0.05; rm {tmp_path}/run-$$'
+    )
+    for _ in range(8):
+        bench.start(path)
+    bench.until(lambda: len(bench.results) == 8)
+    assert {int(result.last_line) for result in bench.results} <= {1, 2}
+    bench.loop.close()
+
+
+def test_places_are_shared_by_loops_and_survive_one_that_is_gone(tmp_path):
+    places = Places(1)
+    first, gone, last = (Bench(tmp_path, places) for _ in range(3))
+    first.start("sleep 0.2")
+    gone.start("true")
+    last.start("true")
+    gone.scripts.close()
+    gone.loop.close()
+    thread = threading.Thread(target=last.until, args=(lambda: last.results,), name="last")
+    thread.start()
+    first.until(lambda: first.results)
+    thread.join()
+    assert (len(first.results), len(gone.results), len(last.results)) == (1, 0, 1)
+    assert places._free == 1
+    for bench in (first, last):
+        bench.loop.close()
+
+
+def test_the_last_descriptors_are_not_for_scripts(bench, monkeypatch):
+    monkeypatch.setattr(module, "SPARE", 2**40)
+    result = bench.run("true")
+    assert (result.is_local, result.success) == (True, False)
+    assert result.text == "cannot be started: too many open files"
+
+
+def test_one_that_cannot_be_killed_holds_nobody_up(bench, short, monkeypatch):
+    """No process here is deaf to SIGKILL; one that is never sent it stands for one."""
+    real = module.Script._signal
+    monkeypatch.setattr(module.Script, "_signal", lambda script, number: None)
+    script = bench.start("exec sleep 1000", timeout=0.1)
+    bench.until(lambda: bench.results)
+    assert bench.results[0].text == "timed out after 0.1 s, and does not end"
+    assert bench.places._free == module.AT_ONCE - 1
+    monkeypatch.setattr(module.Script, "_signal", real)
+    script._signal(signal.SIGKILL)
+    bench.until(lambda: bench.places._free == module.AT_ONCE)
+    assert len(bench.results) == 1
+
+
+def test_a_script_that_is_rewritten_or_removed_is_read_afresh(bench):
+    path = bench.write("exit 1", "script")
+    assert bench.run(path).status == 1
+    bench.write("exit 2", "script")
+    assert bench.run(path).status == 2
+    path.unlink()
+    assert bench.run(path).status is None
