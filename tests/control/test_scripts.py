@@ -1,5 +1,6 @@
 """Scripts run beside the loop: their end, their time limit, their output, what they leave behind, their number."""
 
+import itertools
 import logging
 import os
 import signal
@@ -183,7 +184,7 @@ def test_a_megabyte_is_logged_in_many_small_rounds(bench, caplog):
     assert (result.success, result.last_line) == (True, "end")
     logged = sum(message.count("x") for message in caplog.messages)
     assert logged >= 1_000_000
-    most = max(after - before for before, after in zip(rounds, rounds[1:], strict=False))
+    most = max(after - before for before, after in itertools.pairwise(rounds))
     assert most < 4 * module.READ_SIZE, "the loop had no turn for anybody else"
     caplog.clear()
 
