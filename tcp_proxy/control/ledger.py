@@ -5,6 +5,7 @@ one that leaves (fewer workers) keeps its seat to its end, so there may be more 
 """
 
 import os
+from collections import Counter
 from collections.abc import Hashable
 
 from tcp_proxy import counters
@@ -58,14 +59,19 @@ class Ledger:
         memory.used = self.slots.used
         first = 1 + number * ROWS_PER_WORKER
         rows = memory.rows[first : first + ROWS_PER_WORKER]
-        for _, slot in self.slots.blocks("listener"):
+        without_target: Counter[str] = Counter()  # app -> sessions that ended with the worker
+        for (app, _), slot in self.slots.blocks("listener"):
             lost = sum(row[slot + LISTENER_ACCEPTED] - row[slot + LISTENER_ENDED] for row in rows)
             memory.rows[0][slot + LISTENER_ENDED] += lost
+            without_target[app] += lost
         for row in range(first, first + ROWS_PER_WORKER):
             for slot, value in memory.fold(row, gauges).items():
                 held[slot] = held.get(slot, 0) + value
-        for _, slot in self.slots.blocks("target"):
+        for (app, _), slot in self.slots.blocks("target"):
             memory.rows[0][slot + LOST] += held.get(slot + ACTIVE, 0)
+            without_target[app] -= held.get(slot + ACTIVE, 0)
+        for (app,), slot in self.slots.blocks("app"):
+            memory.rows[0][slot + LOST] += max(0, without_target.pop(app, 0))
         return held
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tcp_proxy.control.events import Events
+from tcp_proxy.control.health.counts import ProbeCounts
 from tcp_proxy.control.health.runner import Finding, HealthRunner
 from tcp_proxy.control.recall import Recall
 from tcp_proxy.control.resolver import Answer, Resolver
@@ -42,6 +43,7 @@ class States:
         self._send = send
         self._on_answer = answered
         self._recall = recall
+        self.probes = ProbeCounts()
         self._resolver = Resolver(loop, self._answered)
         self._wanted: set[str] = set()
         self._has_begun = self._is_over = False
@@ -75,7 +77,8 @@ class States:
         return {host: answer for host, answer in known.items() if answer is not None}
 
     def forget_names(self) -> None:
-        """Those that no target has."""
+        """Those that no target has, and how checks of targets that are gone came out."""
+        self.probes.keep({(target.app, target.config.name) for target in self._targets})
         for host in self._wanted - self._targets.by_host.keys():
             self._wanted.discard(host)
             self._resolver.forget(host)
@@ -85,6 +88,7 @@ class States:
         for name, old, new in changed.renamed:
             if name in self._health:
                 self._health[name].rename(old, new)
+                self.probes.rename(name, old, new)
         for app in changed.apps:
             self._check(app)
             for target in app.targets.values():
@@ -129,7 +133,7 @@ class States:
         if self._is_over or self._targets.apps.get(name) is not app or name in self._health or not app.config.health:
             return
         try:
-            runner = HealthRunner(name, app.config.health, self._report, count=self._count)
+            runner = HealthRunner(name, app.config.health, self._report, count=self._count, counts=self.probes)
         except OSError as error:
             self._start_later(app, error)
             return

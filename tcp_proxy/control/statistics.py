@@ -68,6 +68,11 @@ class KnownApp(Protocol):
     def targets(self) -> Mapping[str, KnownTarget]: ...
 
 
+class Known(Protocol):
+    @property
+    def apps(self) -> Mapping[str, KnownApp]: ...
+
+
 class ProbeResults(Protocol):
     def all(self) -> Mapping[tuple[str, str], dict[str, Any]]: ...
 
@@ -97,20 +102,20 @@ class Statistics:
         self,
         memory: Counters,
         slots: Blocks,
-        apps: Mapping[str, KnownApp],
+        known: Known,
         probes: ProbeResults,
         started: float,
     ) -> None:
         self.workers_died = 0
         self._memory = memory
         self._slots = slots
-        self._apps = apps
+        self._known = known
         self._probes = probes
         self._started = started
         self._peaks = Peaks()
 
     def __repr__(self) -> str:
-        return f"<Statistics of {len(self._apps)} apps, {self._peaks!r}>"
+        return f"<Statistics of {len(self._known.apps)} apps, {self._peaks!r}>"
 
     def sample(self) -> dict[tuple[str, Key], int]:
         """Look at all sessions there are now, for the peaks."""
@@ -134,7 +139,7 @@ class Statistics:
             "started": self._started,
             "workers_died": self.workers_died,
             "sessions": {**self._sessions(look, "process", ()), "total": self._memory.total(ACCEPTED)},
-            "apps": {name: self._app(look, name, known) for name, known in self._apps.items()},
+            "apps": {name: self._app(look, name, known) for name, known in self._known.apps.items()},
         }
 
     def _app(self, look: "_Look", name: str, known: KnownApp) -> View:

@@ -38,6 +38,7 @@ from tcp_proxy.control.slots import Slots
 from tcp_proxy.control.sockets import Listening
 from tcp_proxy.control.state import State
 from tcp_proxy.control.states import States
+from tcp_proxy.control.statistics import SAMPLE_EVERY, Statistics
 from tcp_proxy.control.targets import Targets
 from tcp_proxy.control.transition import LISTEN_DRAIN
 from tcp_proxy.control.workers import Spawned, Worker
@@ -110,6 +111,7 @@ class Supervisor:
         keep(overrides)  # what no longer stands is forgotten
         self._reload = Reload(estate, self._briefing, overrides, load, keep)
         self.operator = Operator(estate, overrides, self._reload)
+        self.statistics = Statistics(estate.ledger.memory, slots, targets, estate.states.probes, started)
         self._api: ApiProcess | None = None
         if api_socket is not None:
             looking = Looking(estate, self.questions, lambda: self._state, started)
@@ -148,6 +150,7 @@ class Supervisor:
 
     def _start(self) -> None:
         self._estate.states.start()
+        self._sample()
         self._crew.manage()
         if self._estate.targets.is_resolved():
             self._serve()
@@ -155,6 +158,10 @@ class Supervisor:
             self._loop.call_later(RESOLVE_WAIT, self._serve)
         if self._api is not None:
             self._loop.call_later(API_WAIT, self._api.start)
+
+    def _sample(self) -> None:
+        self.statistics.sample()
+        self._loop.call_later(SAMPLE_EVERY, self._sample)
 
     def _name_answered(self) -> None:
         if not self._estate.is_serving and self._estate.targets.is_resolved():
@@ -227,6 +234,7 @@ class Supervisor:
     def _worker_left(self, worker: Worker) -> None:
         self.events.publish("worker", {"worker": worker.index, "pid": worker.pid, "state": "ended"})
         self.questions.left(worker)
+        self.statistics.workers_died += not worker.is_draining
         if self._stop_signal:
             self._close_listeners()
             if not self._crew:

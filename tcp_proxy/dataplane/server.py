@@ -23,6 +23,7 @@ from tcp_proxy.counters import Counters
 from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.homes import Home
 from tcp_proxy.dataplane.session import Session
+from tcp_proxy.dataplane.tally import Entrance
 from tcp_proxy.loop import READ, Loop
 from tcp_proxy.sansio.reasons import EXHAUSTED_ERRNOS
 
@@ -38,12 +39,12 @@ GIVE_WAY = 0.005  # seconds the listeners are left to the other workers
 class Listener:
     """One listening socket of one app."""
 
-    __slots__ = ("_accept", "address", "app", "fd", "id", "server", "slot", "sock")
+    __slots__ = ("_accept", "address", "app", "entrance", "fd", "id", "server", "sock")
 
     def __init__(self, server: "Server", number: int, slot: int, app: LiveApp, address: str, fd: int) -> None:
         self.server = server
         self.id = number
-        self.slot = slot
+        self.entrance = Entrance(address, slot)
         self.app = app
         self.address = address
         self.sock = socket.socket(fileno=fd)
@@ -149,12 +150,12 @@ class Server:
     def hand_over(self, number: int, slot: int, app: LiveApp) -> None:
         """From now on the listener is that app's."""
         listener = self._open[number]
-        listener.app, listener.slot = app, slot
+        listener.app, listener.entrance = app, Entrance(listener.address, slot)
         self.listeners[listener.sock] = app.name
 
     def begin(self, listener: Listener, client: SocketType, address: Any) -> None:
         self._sessions_begun += 1
-        session = Session(self._sessions_begun, self._home, listener.app, listener, client, address)
+        session = Session(self._sessions_begun, self._home, listener.app, listener.entrance, client, address)
         try:
             session.start()
         except Exception as error:  # noqa: BLE001  one session's bug must not end the others

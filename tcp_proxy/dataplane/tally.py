@@ -8,7 +8,7 @@ These lines are paid by every session, so they are plain additions, done where a
 """
 
 from bisect import bisect_left
-from typing import Any, Protocol
+from typing import Any
 
 from tcp_proxy.counters import (
     BYTES_DOWN,
@@ -28,11 +28,18 @@ from tcp_proxy.dataplane.record import REASON_INDEX, SIDE_INDEX
 from tcp_proxy.sansio.reasons import Reason, Side
 
 
-class Entrance(Protocol):
-    """The listener that a session came by. `slot` is the first of its counters."""
+class Entrance:
+    """The listener that a session came by, as it was then: listeners may go to other apps. `slot` is the first of its
+    counters."""
 
-    address: str
-    slot: int
+    __slots__ = ("address", "slot")
+
+    def __init__(self, address: str, slot: int) -> None:
+        self.address = address
+        self.slot = slot
+
+    def __repr__(self) -> str:
+        return f"<Entrance {self.address}>"
 
 
 def connected(row: Row, block: int, seconds: float) -> None:
@@ -57,23 +64,27 @@ def moved(session: Any) -> None:
 
 
 def ended(session: Any, bytes_up: int, bytes_down: int, reason: Reason, side: Side, code: int) -> None:
-    """A session is over: count it out, and keep its record."""
+    """A session is over: count it out, and keep its record.
+
+    The gauges come last: whoever sees a block without sessions sees all that will ever be written there.
+    """
     home, app, listener, target, tried = session.home, session.app, session.listener, session.target, session.tried
     row, now, started = home.row, home.loop.now, session.started
-    row[SESSIONS] -= 1
-    row[listener.slot + LISTENER_ENDED] += 1
     if target is None:
         block, name = app.slot, ""
     else:
         block, name = target.slot, target.name
         row[block + BYTES_UP] += bytes_up - session.counted_up
         row[block + BYTES_DOWN] += bytes_down - session.counted_down
-        target.give(row)
     seconds = now - started
     index = REASON_INDEX[reason]
     row[block + ENDS + index] += 1
     row[block + DURATIONS + bisect_left(SESSION_BUCKETS, seconds)] += 1
     row[block + SESSION_MICROSECONDS] += int(seconds * 1e6)
+    if target is not None:
+        target.give(row)
+    row[SESSIONS] -= 1
+    row[listener.slot + LISTENER_ENDED] += 1
     home.recorder.add((
         session.number, app.name, listener.address, session.address, name, tuple(tried) if tried else (),
         started, session.connected_at, now, bytes_up, bytes_down, index, SIDE_INDEX[side], code,

@@ -60,6 +60,18 @@ def test_the_dead_are_counted_out(ledger):
     assert ledger.count_out("one") == {}, "it has no seat any more"
 
 
+def test_sessions_that_died_without_a_target_are_their_apps(ledger):
+    """Five sessions at two listeners of one app, three of them with a target; another app has its own."""
+    slots = ledger.slots
+    app, other, target = slots.take("app", "web"), slots.take("app", "shop"), slots.take("target", "web", "a")
+    doors = [slots.take("listener", "web", f"127.0.0.1:{port}") for port in (80, 81)]
+    row = ledger.memory.rows[ledger.seat("one")]
+    row[target + ACTIVE] = 3
+    row[doors[0] + LISTENER_ACCEPTED], row[doors[1] + LISTENER_ACCEPTED], row[doors[1] + LISTENER_ENDED] = 4, 7, 6
+    ledger.count_out("one")
+    assert [ledger.memory.total(slot + LOST) for slot in (target, app, other)] == [3, 2, 0]
+
+
 def test_the_memory_is_as_small_as_what_is_used(ledger):
     ledger.seat("one")
     ledger.count_out("one")

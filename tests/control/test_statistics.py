@@ -38,7 +38,7 @@ class Rig:
         self.memory, self.fd = Counters.create(3, self.slots.used)
         self.probes = ProbeCounts()
         self.apps = {"web": App("a", "b"), "shop": App()}
-        self.statistics = Statistics(self.memory, self.slots, self.apps, self.probes, 1_700_000_000.0)
+        self.statistics = Statistics(self.memory, self.slots, self, self.probes, 1_700_000_000.0)
 
     def __enter__(self):
         return self

@@ -12,6 +12,7 @@ from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.record import Recorder
 from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome
 from tcp_proxy.dataplane.session import Session
+from tcp_proxy.dataplane.tally import Entrance
 from tcp_proxy.loop import Loop
 from tcp_proxy.messages import AppView, TargetView
 from tcp_proxy.socket_options import FIRST_OPTIONS, set_options
@@ -34,15 +35,6 @@ class Clock:
 
     def __call__(self):
         return self.now
-
-
-class Entrance:
-    """The listener that every session came by."""
-
-    address = "127.0.0.1:1"
-
-    def __init__(self, slot):
-        self.slot = slot
 
 
 class Records(Recorder):
@@ -86,7 +78,7 @@ class House:
         if relays:
             self.relays = RelayPool(self.home, rows[2:], self.records, self.bug, lambda: True)
             self.home.relays = self.relays
-        self.listener = Entrance(self.listener_slot)
+        self.listener = Entrance("127.0.0.1:1", self.listener_slot)
         self.front = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.sessions = []
 

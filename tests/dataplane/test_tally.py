@@ -145,6 +145,15 @@ def test_every_kind_of_end_is_counted_by_its_reason():
         assert Count(house, "t0").ends == dict.fromkeys([reason.value for reason in Reason], 1)
 
 
+def test_a_session_ends_where_it_was_accepted_though_its_listener_went_to_another_app():
+    with House() as house:
+        house.pair()
+        first = house.listener
+        house.listener = tally.Entrance(first.address, first.slot + 1)
+        house.sessions[0].kill(Reason.SHUTDOWN, Side.PROXY)
+        assert (Count(house).accepted, Count(house).ended) == (1, 1)
+
+
 @given(st.lists(st.floats(0, 1e6), max_size=50))
 def test_a_histogram_holds_every_value_in_the_first_bucket_that_it_fits(values):
     memory, fd = counters.Counters.create(1, counters.TARGET_SLOTS)

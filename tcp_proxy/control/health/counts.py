@@ -34,6 +34,13 @@ class ProbeCounts:
             found.setdefault((app, target), {}).setdefault(check, dict.fromkeys(RESULTS, 0))[result] = count
         return found
 
+    def rename(self, app: str, old: str, new: str) -> None:
+        """In the main thread: a target has another name; its health thread will hear of it."""
+        for key in tuple(self._counts.copy()):
+            if key[:2] == (app, old):
+                renamed = app, new, *key[2:]
+                self._counts[renamed] = self._counts.get(renamed, 0) + self._counts.pop(key)
+
     def keep(self, owners: set[tuple[str, str]]) -> None:
         """In the main thread: forget all but these (app, target), and those that a thread is just adding."""
         for key in tuple(self._counts.copy()):

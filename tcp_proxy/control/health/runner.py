@@ -25,6 +25,7 @@ from typing import Any
 
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import ping, tcp
+from tcp_proxy.control.health.counts import ProbeCounts
 from tcp_proxy.control.health.probe import Probe, Result, Start
 from tcp_proxy.loop import Loop, Timer
 from tcp_proxy.messages import Endpoint
@@ -144,12 +145,14 @@ class HealthRunner:
         loop: Loop | None = None,
         draw: Callable[[], float] = random.random,
         count: Callable[[Finding], Any] | None = None,
+        counts: ProbeCounts | None = None,
     ) -> None:
         self.app = app
         self._checks = checks
         self._report = report
         self._count = count or _ignore
         self._draw = draw
+        self._counts = counts or ProbeCounts()
         self._loop = loop or Loop(f"health-{app}")
         self._loop.on_error = self._bug
         self._thread = threading.Thread(target=self._serve, name=f"health-{app}", daemon=True)
@@ -290,6 +293,7 @@ class HealthRunner:
 
     def _conclude(self, pair: _Pair, result: Result) -> None:
         subject = pair.subject
+        self._counts.add(self.app, subject.name, pair.check.type, result.success)
         if result.success is None:
             if not pair.had_local_error:
                 logger.warning("app %s: target %s cannot be checked: %s", self.app, subject.name, result.text)

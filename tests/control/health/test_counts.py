@@ -43,3 +43,12 @@ def test_threads_of_several_apps_lose_nothing_while_somebody_reads():
     assert {key: found["tcp"]["success"] for key, found in counts.all().items()} == {
         (f"app{n}", f"t{t}"): 100 for n in range(4) for t in range(50)
     }
+
+
+def test_a_target_with_another_name_keeps_its_counts():
+    counts = ProbeCounts()
+    counts.add("web", "old", "tcp", True)
+    counts.add("web", "new", "tcp", True)
+    counts.add("shop", "old", "tcp", True)
+    counts.rename("web", "old", "new")
+    assert {key: found["tcp"]["success"] for key, found in counts.all().items()} == {("web", "new"): 2, ("shop", "old"): 1}
