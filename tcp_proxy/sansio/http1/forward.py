@@ -1,0 +1,133 @@
+"""What goes on: the head for the target, the head for the client, and our own answers. Pure.
+
+Fields keep their order and their spelling. Taken away are those of one hop only, and who asked is said anew (fields.py);
+added at the end are Via, X-Forwarded-* and X-Request-ID for the target, Via and Connection for the client.
+"""
+
+from dataclasses import dataclass
+
+from tcp_proxy.sansio.http1.fields import CHUNKED
+from tcp_proxy.sansio.http1.requests import Request
+from tcp_proxy.sansio.http1.responses import Response
+
+REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    417: b"Expectation Failed",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}
+RETRY_AFTER = b"Retry-After: 5\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_VIA = (b"Via: 1.0 tcp_proxy\r\n", b"Via: 1.1 tcp_proxy\r\n")
+_CODING = frozenset({b"transfer-encoding"})
+_CODING_AND_TRAILER = frozenset({b"transfer-encoding", b"trailer"})
+_HOST = frozenset({b"host"})
+_EXPECT = frozenset({b"expect"})
+_FRAMING = frozenset({b"transfer-encoding", b"content-length"})
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Whom a request comes from, as the target is told. `trusted`: what it says of those before it is believed."""
+
+    ip: bytes
+    trusted: bool = False
+    forwarded: bool = False  # say it in Forwarded (RFC 7239) as well
+    proto: bytes = b"http"
+
+
+def request_head(request: Request, client: Client, identity: bytes, host: bytes = b"", upgrade: bytes = b"") -> bytes:
+    """For the target. `identity`: the X-Request-ID if the client has sent none; `host`: in place of the client's.
+
+    `upgrade`: the protocol that may be asked for.
+    """
+    fields = request.fields
+    values, kept = fields.values, fields.kept
+    if request.is_rewritten or host or not request.host:
+        line = b"%b %b HTTP/1.1\r\n" % (request.method, request.path)
+        dropped = _HOST | _EXPECT if not request.minor else _HOST
+        kept = b"Host: %b\r\n%b" % (host or request.host, fields.without(dropped))
+    else:
+        line = request.line
+    if len(values) > 1 and not values.keys().isdisjoint(_OF_CLIENT):
+        added = _who_asked(request, client)
+    else:
+        added = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (
+            client.ip,
+            client.proto,
+            request.host,
+        )
+    if client.forwarded:
+        added += _forwarded(request, client)
+    if b"x-request-id" not in values:
+        added += b"X-Request-ID: %b\r\n" % identity
+    if upgrade:
+        added += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
+    return b"%b%b%b%b\r\n" % (line, kept, _VIA[request.minor], added)
+
+
+def response_head(response: Response, request: Request, keep: bool, date: bytes) -> bytes:
+    """For the client. `keep`: the connection stays open; `date`: for an answer without one."""
+    fields = response.fields
+    kept = fields.kept
+    if response.status < 200 or response.status == 204:
+        if fields.length != -2:
+            kept = fields.without(_FRAMING)
+    elif response.length == CHUNKED and not request.minor:
+        kept = fields.without(_CODING_AND_TRAILER)
+    line = response.line if response.minor else b"HTTP/1.1" + response.line[8:]
+    end = _VIA[response.minor]
+    if response.status == 101:
+        end += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.value(b"upgrade")
+    elif response.status >= 200:
+        if not keep:
+            end += b"Connection: close\r\n"
+        elif not request.minor:
+            end += b"Connection: keep-alive\r\n"
+        if b"date" not in fields.values:
+            end += b"Date: %b\r\n" % date
+    return b"%b%b%b\r\n" % (line, kept, end)
+
+
+def own_answer(status: int, text: str, keep: bool, date: bytes, bodiless: bool = False) -> bytes:
+    """What we say ourselves: the status, and why, in one line of plain text."""
+    reason = REASONS[status]
+    body = b"%d %b: %b\n" % (status, reason, text.encode("latin-1", "replace"))
+    more = (RETRY_AFTER if status == 503 else b"") + (b"" if keep else b"Connection: close\r\n")
+    head = b"HTTP/1.1 %d %b\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nDate: %b\r\n%bVia: 1.1 tcp_proxy\r\n\r\n"
+    return head % (status, reason, len(body), date, more) + (b"" if bodiless else body)
+
+
+_OF_CLIENT = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"})
+
+
+def _who_asked(request: Request, client: Client) -> bytes:
+    """The client has something to say of those before it."""
+    fields = request.fields
+    chain, proto, host = client.ip, client.proto, request.host
+    passed = b""
+    if client.trusted:
+        before = fields.value(b"x-forwarded-for")
+        chain = before + b", " + client.ip if before else client.ip
+        proto = fields.value(b"x-forwarded-proto") or proto
+        host = fields.value(b"x-forwarded-host") or host
+        if b"forwarded" in fields.values and not client.forwarded:
+            passed = b"Forwarded: %b\r\n" % fields.value(b"forwarded")
+    said = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (chain, proto, host)
+    return said + passed
+
+
+def _forwarded(request: Request, client: Client) -> bytes:
+    """RFC 7239; an IPv6 address and a host with a port must be quoted."""
+    ip = b'"[%b]"' % client.ip if b":" in client.ip else client.ip
+    element = b'for=%b;host="%b";proto=%b' % (ip, request.host, client.proto)
+    before = request.fields.value(b"forwarded") if client.trusted else b""
+    return b"Forwarded: %b\r\n" % (before + b", " + element if before else element)

@@ -1,0 +1,113 @@
+"""Heads of requests: what is read from them, every malformed one, and the same however they are cut."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit.malformed import REQUESTS
+from tcp_proxy.sansio.http1.chunks import Chunks
+from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
+from tcp_proxy.sansio.http1.requests import Limits, read_request
+
+LIMITS = Limits()
+
+
+def read(text):
+    found = read_request(text, 0, LIMITS)
+    assert found is not None
+    return found[0]
+
+
+def refusal(text):
+    """The status, whether the head or the chunks behind it are refused; None when nothing is."""
+    try:
+        found = read_request(text, 0, LIMITS)
+        if found is not None and found[0].length == CHUNKED:
+            Chunks().feed(text, found[1])
+    except Refused as error:
+        return error.status
+    return None
+
+
+def test_what_is_malformed_is_refused():
+    assert {name: refusal(text) for name, text, _ in REQUESTS} == {name: status for name, _, status in REQUESTS}
+
+
+def test_the_table_is_as_long_as_promised():
+    assert len(REQUESTS) >= 150
+    assert len({name for name, _, _ in REQUESTS}) == len(REQUESTS)
+
+
+def test_no_cut_makes_a_malformed_one_good():
+    """Fed byte by byte it is refused at some point, for that reason or for one that is seen sooner."""
+    for name, text, status in REQUESTS:
+        if len(text) < 300:
+            refused = next((found for size in range(len(text)) if (found := refusal(text[: size + 1]))), None)
+            assert refused in (status, 400), name
+
+
+GOOD = {
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n": (b"GET", b"/", b"a", 0, True),
+    b"GET /x?y=z HTTP/1.1\r\nhost:a:80\r\nConnection: close\r\n\r\n": (b"GET", b"/x?y=z", b"a:80", 0, False),
+    b"GET / HTTP/1.0\r\n\r\n": (b"GET", b"/", b"", 0, False),
+    b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n": (b"GET", b"/", b"", 0, True),
+    b"POST / HTTP/1.1\r\nHost: [::1]:80\r\nContent-Length: 5\r\n\r\n": (b"POST", b"/", b"[::1]:80", 5, True),
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n": (b"POST", b"/", b"a", CHUNKED, True),
+    b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n": (b"OPTIONS", b"*", b"a", 0, True),
+    b"OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n": (b"OPTIONS", b"*", b"b", 0, True),
+    b"GET http://b:8/x?y HTTP/1.1\r\nHost: a\r\n\r\n": (b"GET", b"/x?y", b"b:8", 0, True),
+    b"GET HTTPS://b HTTP/1.1\r\nHost: a\r\n\r\n": (b"GET", b"/", b"b", 0, True),
+    b"GET http://b?x HTTP/1.1\r\nHost: a\r\n\r\n": (b"GET", b"/?x", b"b", 0, True),
+    b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n": (b"CONNECT", b"a:443", b"a", 0, True),
+    b"CONNECT [::1]:443 HTTP/1.1\r\nHost: a\r\n\r\n": (b"CONNECT", b"[::1]:443", b"a", 0, True),
+    b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n": (b"GET", b"/", b"a", 0, True),
+    b"FOO!~ /%00/../x HTTP/1.1\r\nHost: a\r\nX:\t y \t\r\nX: \xff\r\n\r\n": (b"FOO!~", b"/%00/../x", b"a", 0, True),
+    b"GET / HTTP/1.5\r\nHost: a\r\n\r\n": (b"GET", b"/", b"a", 0, True),
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: , keep-alive, ,\r\n\r\n": (b"GET", b"/", b"a", 0, True),
+}
+
+
+def test_what_is_read():
+    for text, wanted in GOOD.items():
+        request = read(text)
+        assert (request.method, request.path, request.host, request.length, request.keeps) == wanted
+
+
+def test_a_head_is_whole_with_its_last_byte_and_not_before():
+    for text, wanted in GOOD.items():
+        for size in range(len(text)):
+            assert read_request(text[:size], 0, LIMITS) is None, text[:size]
+        assert read_request(text + b"GET", 0, LIMITS)[1] == len(text)
+        request, end = read_request(b"xyz" + text, 3, LIMITS)
+        assert (request.method, end) == (wanted[0], len(text) + 3)
+
+
+@given(st.binary(max_size=80))
+def test_nothing_raises_but_refused(junk):
+    for text in (junk, b"GET / HTTP/1.1\r\n" + junk + b"\r\n\r\n", b"GET " + junk + b" HTTP/1.1\r\nHost: a\r\n\r\n"):
+        refusal(text)
+
+
+@given(
+    st.lists(
+        st.tuples(st.from_regex(rb"\A[A-Za-z0-9!#-]{1,9}\Z"), st.from_regex(rb"\A[ -~\t\x80-\xff]{0,20}\Z")), max_size=9
+    )
+)
+def test_fields_go_on_in_order_as_they_came(pairs):
+    pairs = [(b"Y-" + name, value) for name, value in pairs]
+    block = b"".join(b"%b:%b\r\n" % pair for pair in pairs)
+    request = read(b"GET / HTTP/1.1\r\nHost: a\r\n" + block + b"\r\n")
+    assert request.fields.kept == b"Host: a\r\n" + block
+
+
+def test_what_may_be_sent_again():
+    again = [
+        m
+        for m in (b"GET", b"PUT", b"DELETE", b"POST", b"PATCH")
+        if read(m + b" / HTTP/1.1\r\nHost: a\r\n\r\n").is_idempotent
+    ]
+    assert again == [b"GET", b"PUT", b"DELETE"]
+
+
+def test_expectations_are_those_of_1_1():
+    head = b"POST / HTTP/1.%b\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"
+    assert [read(head % minor).expects for minor in (b"1", b"0")] == [True, False]
