@@ -115,7 +115,7 @@ class Supervisor:
         self._api: ApiProcess | None = None
         if api_socket is not None:
             looking = Looking(estate, self.questions, lambda: self._state, started)
-            administration = Administration(looking.operations())
+            administration = Administration({**looking.operations(), "statistics": lambda _: self.statistics.as_dict()})
             self._api = ApiProcess(loop, api_socket, administration, self.events, config.log.level)
         self._said_ready = False
         self._stop_signal = 0

@@ -1,4 +1,4 @@
-"""What is neither a resource nor weldr's: the specification, the Swagger page, /healthz and /readyz.
+"""What is neither a resource nor weldr's: the specification, the Swagger page, /metrics, /healthz and /readyz.
 
 The page and everything it loads come from here: nothing is loaded from anywhere else, and its content security policy
 lets nothing be.
@@ -6,10 +6,11 @@ lets nothing be.
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from swagger_ui_bundle import swagger_ui_path
 
+from tcp_proxy.control import metrics
 from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.problems import Problem
 
@@ -46,6 +47,7 @@ def make_router(app: FastAPI, link: Link) -> APIRouter:
     router = APIRouter()
     _specification(router, app)
     _swagger(router)
+    _metrics(router, link)
     _health(router, link)
     return router
 
@@ -78,6 +80,17 @@ def _swagger(router: APIRouter) -> None:
         if name not in ASSETS:
             raise Problem(404, "there is no such page")
         return FileResponse(str(swagger_ui_path / name), media_type=ASSETS[name], headers=DAY)
+
+
+def _metrics(router: APIRouter, link: Link) -> None:
+    formats: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}}
+
+    @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse, responses=formats, tags=["health"])
+    async def all_metrics(request: Request) -> Response:
+        """The statistics, in the text format or, if that is preferred, in OpenMetrics'."""
+        statistics = await link.ask("statistics")
+        text, content_type = metrics.render(statistics, request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": content_type})
 
 
 def _health(router: APIRouter, link: Link) -> None:

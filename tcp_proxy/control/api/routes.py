@@ -17,7 +17,7 @@ LINKS = {
     "workers": "the processes that move the bytes",
     "config": "the configuration as it runs",
     "sessions": "those that go on",
-    "counters": "everything that is counted",
+    "statistics": "everything that is counted: sessions, bytes, failures, ends, times, checks",
     "limits": "what there is room for, and how much of it is used",
     "events": "what happened: state changes, reloads, workers",
     "events/stream": "the same, as it happens (server-sent events)",
@@ -52,9 +52,10 @@ def _of_the_program(router: APIRouter, link: Link) -> None:
     async def limits() -> Any:
         return await link.ask("limits")
 
-    @router.get("/counters", summary="Everything that is counted, and peaks", tags=["program"])
-    async def counters() -> dict[str, Any]:
-        found: dict[str, Any] = await link.ask("counters")
+    @router.get("/statistics", summary="Everything that is counted, and peaks", tags=["program"])
+    async def statistics() -> dict[str, Any]:
+        """Of the program, and of each app, listener and target. /metrics has the same for Prometheus."""
+        found: dict[str, Any] = await link.ask("statistics")
         return found
 
     @router.post("/reload", summary="Read the configuration file again", response_model=schemas.Reload, tags=["program"])
