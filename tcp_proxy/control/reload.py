@@ -46,10 +46,12 @@ Load = Callable[[], Config]  # raises ConfigErrors
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a request. `errors` is empty when it was applied, or nothing was different."""
+    """What came of a request. `errors` is empty when it was applied, or nothing was different. `is_prevented`: nothing is
+    wrong with what was read, but the machine refuses a part of it."""
 
     changes: tuple[Change, ...] = ()
     errors: tuple[str, ...] = ()
+    is_prevented: bool = False
 
     @property
     def ok(self) -> bool:
@@ -179,7 +181,7 @@ class Reload:
         try:
             transition.prepare()
         except CannotApply as error:
-            self._fail([str(error)])
+            self._fail([str(error)], is_prevented=True)
             return
         self._transition = transition
         self.stage = Stage.RESOLVING
@@ -207,7 +209,7 @@ class Reload:
                 return
             transition.roll_back()
             self._bring_back(transition.first)
-            self._fail([str(error)])
+            self._fail([str(error)], is_prevented=True)
             return
         self._commit()
 
@@ -242,7 +244,7 @@ class Reload:
             removed = transition.commit()
         except CannotApply as error:
             self._bring_back(transition.first)
-            self._fail([str(error)])
+            self._fail([str(error)], is_prevented=True)
             return
         self._overrides.rebase(self._file)
         self._keep(self._overrides)
@@ -274,12 +276,12 @@ class Reload:
 
     # -- its end
 
-    def _fail(self, errors: list[str]) -> None:
+    def _fail(self, errors: list[str], *, is_prevented: bool = False) -> None:
         assert self._request is not None
         for error in errors:
             logger.error("%s: %s", self._request.why, error)
         self._estate.states.forget_names()
-        self._finish(Outcome(errors=tuple(errors)), "nothing was changed")
+        self._finish(Outcome((), tuple(errors), is_prevented), "nothing was changed")
 
     def _finish(self, outcome: Outcome, text: str) -> None:
         request = self._request

@@ -31,6 +31,7 @@ from tcp_proxy.control.events import Events
 from tcp_proxy.control.ledger import Ledger
 from tcp_proxy.control.operations import Looking
 from tcp_proxy.control.operator import Operator
+from tcp_proxy.control.orders import Orders
 from tcp_proxy.control.questions import Questions
 from tcp_proxy.control.recall import Recall
 from tcp_proxy.control.reload import Reload
@@ -115,7 +116,9 @@ class Supervisor:
         self._api: ApiProcess | None = None
         if api_socket is not None:
             looking = Looking(estate, self.questions, lambda: self._state, started)
-            administration = Administration({**looking.operations(), "statistics": lambda _: self.statistics.as_dict()})
+            operations = {**looking.operations(), **Orders(self.operator).operations()}
+            operations["statistics"] = lambda _: self.statistics.as_dict()
+            administration = Administration(operations)
             self._api = ApiProcess(loop, api_socket, administration, self.events, config.log.level)
         self._said_ready = False
         self._stop_signal = 0

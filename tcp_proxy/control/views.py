@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from tcp_proxy.config import model
+from tcp_proxy.config.diff import Change
 from tcp_proxy.control.events import Event
 from tcp_proxy.control.overrides import admin_of
 from tcp_proxy.control.targets import KnownApp, KnownTarget
@@ -67,6 +68,11 @@ def _descriptors(pid: int) -> int:
 
 def event(known: Event) -> View:
     return {"number": known.number, "at": known.at, "kind": known.kind, "data": known.data}
+
+
+def change(known: Change) -> View:
+    """`closes` and `needs_restart` are in the text as well."""
+    return {**dataclasses.asdict(known), "text": str(known)}
 
 
 def config(known: model.Config) -> View:

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from tcp_proxy import __version__
-from tcp_proxy.control.api import pages, routes, schemas
+from tcp_proxy.control.api import bodies, pages, routes, schemas
 from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.problems import MEDIA_TYPE, Problem
 
@@ -75,6 +75,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         parts = document["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
             parts.pop(name, None)
+        parts.update(bodies.schemas())
         parts["Problem"] = schemas.Problem.model_json_schema()
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}, {}]

@@ -1,10 +1,11 @@
 """Errors as the world sees them: application/problem+json (RFC 9457), with a sentence that helps."""
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi.responses import JSONResponse
+from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -25,7 +26,7 @@ class Problem(Exception):
         self.errors = errors or []
         self.headers = headers
 
-    def response(self) -> JSONResponse:
+    def response(self) -> Response:
         body: dict[str, Any] = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -34,4 +35,4 @@ class Problem(Exception):
         }
         if self.errors:
             body["errors"] = self.errors
-        return JSONResponse(body, self.status, self.headers, MEDIA_TYPE)
+        return Response(json.dumps(body), self.status, self.headers, MEDIA_TYPE)  # ASCII: half characters have no other form

@@ -1,13 +1,18 @@
-"""The resources under /api/v1/: thin. A request is parsed, the supervisor asked, its answer described."""
+"""The resources under /api/v1/: thin. A request is parsed, the supervisor asked, its answer described.
 
+To add one: an operation by name (control.operations, control.orders), its view (control.views), the shape of that
+(schemas), a route here; then python docs/make_openapi.py, and a test beside tests/control/api/test_routes.py.
+"""
+
+import asyncio
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from tcp_proxy import __version__
-from tcp_proxy.control.api import schemas, stream
+from tcp_proxy.control.api import bodies, schemas, stream
 from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.schemas import AppName, SessionFilters, SessionId, TargetName
 
@@ -27,6 +32,7 @@ LINKS = {
 def make_router(link: Link) -> APIRouter:
     router = APIRouter(prefix="/api/v1")
     _of_the_program(router, link)
+    _of_reloads(router, link)
     _of_apps(router, link)
     _of_targets(router, link)
     _of_sessions(router, link)
@@ -58,24 +64,31 @@ def _of_the_program(router: APIRouter, link: Link) -> None:
         found: dict[str, Any] = await link.ask("statistics")
         return found
 
-    @router.post("/reload", summary="Read the configuration file again", response_model=schemas.Reload, tags=["program"])
-    async def reload() -> Any:
-        """All of it is applied, or nothing: 422 with every error of the file, 409 when it cannot be applied."""
-        return await link.ask("reload")
-
-    @router.post(
-        "/plan", summary="What a reload of another configuration would do", response_model=schemas.Plan, tags=["program"]
-    )
-    async def plan(file: Annotated[dict[str, Any], Body(description="A configuration")], request: Request) -> Any:
-        """Applies nothing. 422 with every error of the configuration."""
-        del file  # it was there to be described: its text is what has lines and columns
-        text = (await request.body()).decode("utf-8", "replace")
-        return await link.ask("plan", text=text)
-
     @router.get("/config", summary="The configuration as it runs, every default filled in", tags=["program"])
     async def config() -> dict[str, Any]:
         found: dict[str, Any] = await link.ask("config")
         return found
+
+
+def _of_reloads(router: APIRouter, link: Link) -> None:
+    @router.post("/reload", summary="Read the configuration file again", response_model=schemas.Reload, tags=["program"])
+    async def reload() -> Any:
+        """All of it is applied, or nothing. 422 with every error of the file; 409 when the machine refuses a part of it, as
+        a port that another program has."""
+        return await link.ask("reload")
+
+    one_at_a_time = asyncio.Lock()  # reading a big one takes the supervisor's time
+    body = bodies.described("Configuration", "As it would stand in the file")
+
+    @router.post(
+        "/plan", summary="What a reload would do", response_model=schemas.Plan, openapi_extra=body, tags=["program"]
+    )
+    async def plan(request: Request) -> Any:
+        """It is checked as the file is, and compared with what runs; nothing is applied. 422 with every error, with its line
+        and column."""
+        text = (await request.body()).decode("utf-8", "surrogateescape")
+        async with one_at_a_time:
+            return await link.ask("plan", text=text)
 
 
 def _of_apps(router: APIRouter, link: Link) -> None:
@@ -95,10 +108,14 @@ def _of_targets(router: APIRouter, link: Link) -> None:
     async def all_targets(app: AppName) -> Any:
         return await link.ask("targets", app=app)
 
-    @router.post(targets, summary="Add a target", response_model=schemas.Target, status_code=201, tags=["targets"])
-    async def add_target(app: AppName, target: schemas.NewTarget, response: Response) -> Any:
+    body = bodies.described("NewTarget", "As in the configuration file")
+
+    @router.post(
+        targets, summary="Add a target", response_model=schemas.Target, status_code=201, openapi_extra=body, tags=["targets"]
+    )
+    async def add_target(app: AppName, request: Request, response: Response) -> Any:
         """It stays over reloads, until the file has one of its name. 409 when there is one."""
-        found = await link.ask("add_target", app=app, definition=target.model_dump(exclude_unset=True))
+        found = await link.ask("add_target", app=app, definition=bodies.parse(await request.body()))
         response.headers["Location"] = f"/api/v1/apps/{quote(app, safe='')}/targets/{quote(found['name'], safe='')}"
         return found
 
@@ -119,6 +136,11 @@ def _of_targets(router: APIRouter, link: Link) -> None:
         """What comes of it is the target's state a moment later, and an event if that changes."""
         await link.ask("probe", app=app, target=target)
         return {"probe": "on its way"}
+
+    @router.delete(f"{one}/sessions", summary="End all its sessions", status_code=204, tags=["targets"])
+    async def close_sessions(app: AppName, target: TargetName) -> None:
+        """Clients are reset. New ones may come, unless the target is drained or disabled."""
+        await link.ask("close_sessions", app=app, target=target)
 
     @router.get(
         f"{one}/health", summary="Its changes of state, oldest first", response_model=list[schemas.Event], tags=["targets"]

@@ -1,10 +1,10 @@
 """The shapes of what goes in and out, for validation and for the OpenAPI document. control.views makes the answers."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 # Guard leaves paths percent-encoded; a name is decoded when it has been cut out.
 AppName = Annotated[str, Path(alias="app", description="The app's name", max_length=400), AfterValidator(unquote)]
@@ -93,31 +93,36 @@ class Event(BaseModel):
     data: dict[str, Any]
 
 
+class Change(BaseModel):
+    kind: str = Field(description="app, target, listener or setting, and _added, _removed, _changed or _moved")
+    text: str = Field(description="All of it, for people")
+    app: str
+    subject: str = Field(description="The name of the target, or the listener's address")
+    key: str = Field(description="Of a setting")
+    needs_restart: bool = Field(description="It is not applied while the program runs")
+    closes: bool = Field(description="A listener that is closed for a moment: what takes its place overlaps with it")
+
+
 class Reload(BaseModel):
-    changes: list[str] = Field(description="What was applied, one line each; [] when nothing was different")
+    changes: list[Change] = Field(description="What was applied; [] when nothing was different")
 
 
 class Plan(BaseModel):
-    changes: list[str] = Field(description="What a reload of this configuration would do, one line each")
+    changes: list[Change] = Field(description="What a reload of this configuration would do; [] when nothing is different")
 
 
 class TargetChange(Body):
-    """At least one of the two. What is said here holds over reloads, until the file's own value changes."""
+    """What is said here holds over reloads, until the file's own value changes. null: as it is."""
 
-    admin: Admin | None = Field(None, description="drain: no new sessions; disabled: no sessions and no checks")
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"minProperties": 1})
+    admin: Admin | None = Field(None, description="drain: no new sessions; disabled: no checks either")
     weight: int | None = Field(None, ge=0, le=256)
 
-
-class NewTarget(Body):
-    """As in the configuration file."""
-
-    address: str = Field(max_length=400, description='"host:port", "[IPv6]:port" or "unix:/path"')
-    name: str | None = Field(None, min_length=1, max_length=255)
-    weight: int = Field(1, ge=0, le=256)
-    backup: bool = False
-    max_connections: int = Field(0, ge=0, le=1_000_000_000)
-    drain: bool = False
-    disabled: bool = False
+    @model_validator(mode="after")
+    def says_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("wanted admin, weight, or both")
+        return self
 
 
 class Tried(BaseModel):

@@ -1,0 +1,207 @@
+"""What the API may order: each order's effect on clients, and its refusals."""
+
+import json
+import socket
+
+import pytest
+
+from kit.api import Api, api_config, path_of
+from kit.waiting import wait_until
+
+ALL = path_of("app", None, "targets")
+
+
+@pytest.fixture
+def one(service):
+    return service(greeting=b"one")
+
+
+@pytest.fixture
+def two(service):
+    return service(greeting=b"two")
+
+
+def greetings(program, count=4):
+    return {program.connect().read_first() for _ in range(count)}
+
+
+@pytest.fixture
+def program(proxy, one):
+    return proxy(targets=[one], top={"api": api_config()})
+
+
+@pytest.fixture
+def api(program):
+    return Api.of(program)
+
+
+def test_a_target_is_added_changed_and_removed(program, api, one, two):
+    reply = api.post(ALL, {"address": two.address, "name": "a/b ?ü", "weight": 3}, status=201)
+    place = reply.headers["location"]
+    assert place == path_of("app", "a/b ?ü")
+    assert api.get(place).json == reply.json
+    assert (reply.json["weight"], reply.json["admin"]) == (3, "ready")
+    wait_until(lambda: greetings(program) == {b"one", b"two"}, "both")
+    for admin in ("drain", "disabled"):
+        assert api.ask("PATCH", place, {"admin": admin}, status=200).json["admin"] == admin
+        wait_until(lambda: greetings(program) == {b"one"}, "only the other one")
+    changed = api.ask("PATCH", place, {"admin": "ready", "weight": 200}, status=200).json
+    assert (changed["admin"], changed["weight"]) == ("ready", 200)
+    assert api.ask("PATCH", place, {"weight": None}, status=200).json == changed
+    wait_until(lambda: greetings(program) == {b"two"}, "200 of 201")
+    assert api.ask("DELETE", place, status=204).body == b""
+    wait_until(lambda: greetings(program) == {b"one"}, "the other one alone")
+    assert "no target" in api.get(place, status=404).detail
+    assert [event["data"]["what"] for event in api.get("/api/v1/events").json if event["kind"] == "administration"] == [
+        "added", "set", "set", "set", "set", "removed",
+    ]  # fmt: skip
+
+
+def test_a_target_may_be_a_string_as_in_the_file(api, two):
+    assert api.post(ALL, two.address, status=201).json["name"] == two.address
+
+
+def test_its_sessions_are_ended(program, api, one):
+    client = program.connect().expect(b"one")
+    api.ask("DELETE", path_of("app", one.address, "sessions"), status=204)
+    client.expect_rst()
+
+
+def test_probe_now(proxy, servers, one):
+    program = proxy(targets=[one], health={"type": "tcp", "interval": 3600}, top={"api": api_config()})
+    program.wait_log("is up")
+    api = Api.of(program)
+    servers.close()
+    assert api.post(path_of("app", one.address, "probe"), status=202).json
+    program.wait_log("is down", seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "where", "words"),
+    [
+        (b"", 400, None, "is no JSON"),
+        (b"{", 400, None, "is no JSON"),
+        (b"[" * 100_000, 400, None, "nested too deeply"),
+        (b"9" * 10_000, 400, None, "is no JSON"),
+        (b"\xff", 400, None, "is no JSON"),
+        (b'{"address": "127.0.0.1:1", "weight": NaN}', 400, None, "NaN is no number"),
+        ({}, 422, "$", 'missing key "address"'),
+        (None, 422, "$", "found null"),
+        ([], 422, "$", "wanted"),
+        ("nowhere", 422, "$", 'wanted "host:port"'),
+        ({"address": "127.0.0.1:1", "wieght": 1}, 422, "$.wieght", 'did you mean "weight"'),
+        ({"address": "127.0.0.1:1", "weight": 257}, 422, "$.weight", "found 257"),
+        ({"address": "127.0.0.1:1", "weight": "1"}, 422, "$.weight", 'found "1"'),
+        ({"address": "127.0.0.1:1", "name": "\ud800"}, 422, "$.name", "surrogate"),
+        ({"address": "127.0.0.1:1", "name": "n" * 256}, 422, "$.name", "256"),
+        ("TARGET", 409, None, "already"),
+        ({"address": "127.0.0.1:1", "name": "TARGET"}, 409, None, "already"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_what_can_be_no_target(program, api, one, body, status, where, words):
+    if not isinstance(body, bytes):
+        body = json.dumps(body).replace("TARGET", one.address).encode()
+    reply = api.post(ALL, body, status=status)
+    assert words in reply.detail
+    assert [error["where"] for error in reply.json.get("errors", ())] == ([where] if where else [])
+    assert len(api.get(ALL).json) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("POST", path_of("nobody", None, "targets"), "127.0.0.1:1", 404, "no app nobody"),
+        ("PATCH", path_of("nobody", "x"), {"weight": 1}, 404, "no app nobody"),
+        ("PATCH", path_of("app", "x"), {"weight": 1}, 404, "no target x"),
+        ("DELETE", path_of("app", "x"), None, 404, "no target x"),
+        ("DELETE", path_of("app", "x", "sessions"), None, 404, "no target x"),
+        ("POST", path_of("app", "x", "probe"), None, 404, "no target x"),
+        ("PATCH", path_of("app", "TARGET"), {}, 422, "wanted admin, weight, or both"),
+        ("PATCH", path_of("app", "TARGET"), {"weight": 257}, 422, "body.weight"),
+        ("PATCH", path_of("app", "TARGET"), {"weight": "1"}, 422, "body.weight"),
+        ("PATCH", path_of("app", "TARGET"), {"admin": "up"}, 422, "'ready', 'drain' or 'disabled'"),
+        ("PATCH", path_of("app", "TARGET"), {"state": "up"}, 422, "body.state"),
+        ("PATCH", path_of("app", "TARGET"), b"{", 400, "JSON"),
+        ("POST", path_of("app", "TARGET", "probe"), None, 409, "no health checks"),
+        ("GET", "/api/v1/reload", None, 405, "takes POST"),
+    ],
+)
+def test_what_is_refused(api, one, method, path, body, status, words):
+    path = path.replace("TARGET", one.address)
+    headers = {"Content-Type": "application/json"}
+    assert words in api.ask(method, path, body, status=status, headers=headers).detail
+
+
+# -- reload and plan
+
+
+def path_of_file(program):
+    (path,) = program.folder.glob("config-*.json")
+    return path
+
+
+def rewrite(program, text):
+    path_of_file(program).write_text(text if isinstance(text, str) else json.dumps(text))
+
+
+def other(program, **app):
+    return {**program.config, "apps": [{**program.config["apps"][0], **app}]}
+
+
+def test_reload_applies_the_file(program, api, two):
+    assert api.post("/api/v1/reload").json == {"changes": []}
+    rewrite(program, other(program, targets=[two.address], retries=1))
+    changes = api.post("/api/v1/reload").json["changes"]
+    assert {change["kind"] for change in changes} == {"app_changed", "target_added", "target_removed"}
+    assert f"app app: target {two.address} added" in [change["text"] for change in changes]
+    assert greetings(program) == {b"two"}
+
+
+def test_a_reload_with_errors_says_all_of_them_and_changes_nothing(program, api):
+    rewrite(program, '{"apps": [],\n "wrokers": 1}')
+    reply = api.post("/api/v1/reload", status=422)
+    assert reply.detail.startswith("nothing was changed")
+    assert len(reply.json["errors"]) == 2
+    assert any(":2:2:" in error["what"] and "workers" in error["what"] for error in reply.json["errors"])
+    path_of_file(program).unlink()
+    assert "no such file" in api.post("/api/v1/reload", status=422).detail
+    assert greetings(program) == {b"one"}
+
+
+def test_a_reload_that_the_machine_refuses(program, api):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        rewrite(program, other(program, ports=[*program.config["apps"][0]["ports"], taken.getsockname()[1]]))
+        assert "in use" in api.post("/api/v1/reload", status=409).detail
+    assert greetings(program) == {b"one"}
+
+
+def test_plan_says_what_a_reload_would_do_and_does_nothing(program, api, two):
+    wanted = other(program, targets=[two.address], bind="*")
+    changes = api.post("/api/v1/plan", wanted).json["changes"]
+    (closed,) = [change for change in changes if change["closes"]]
+    assert (closed["kind"], closed["subject"]) == ("listener_removed", f"127.0.0.1:{program.port}")
+    assert closed["text"].endswith("(closed for a moment)")
+    (restart,) = api.post("/api/v1/plan", {**program.config, "pid_file": "x"}).json["changes"]
+    assert restart["needs_restart"]
+    assert restart["key"] == "pid_file"
+    assert greetings(program) == {b"one"}
+    rewrite(program, wanted)
+    assert api.post("/api/v1/reload").json["changes"] == changes
+    assert api.post("/api/v1/plan", wanted).json == {"changes": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"", "the configuration:1:1"),
+        (b"[]", "wanted an object"),
+        (b'{"apps":\n {}}', "the configuration:2:2: $.apps: found"),
+        (b'{"apps": "\xff"}', "the byte 0xff is not UTF-8"),
+        (b"[" * 100_000, "the configuration:1"),
+        (b'{"apps": [' + b"1, " * 50_000 + b"1]}", "and 49998 more"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_a_plan_of_what_is_no_configuration(api, text, words):
+    assert words in api.post("/api/v1/plan", text, status=422).detail
