@@ -34,6 +34,7 @@ class TargetView:
     limited: bool  # max_connections is set: its semaphore comes with a Limits message
     state: str  # sansio.verdict.State
     endpoints: tuple[Endpoint, ...]
+    servers: tuple[tuple[int, tuple[Endpoint, ...]], ...] = ()  # of a group: by listening port; `endpoints` are of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,7 @@ class TargetChanged:
     target: str
     state: str
     endpoints: tuple[Endpoint, ...]
+    servers: tuple[tuple[int, tuple[Endpoint, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,10 @@ from tcp_proxy.sansio.address import (
     hosts_overlap,
     parse_listen,
     parse_listen_host,
+    parse_port,
     parse_ports,
     parse_target,
+    parse_target_or_host,
 )
 
 Plain = Mapping[str, Any]
@@ -89,9 +91,11 @@ def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> Ap
     given: dict[str, Any] = _given(App, {key: plain.get(key) for key in ("balance", "on_down", "retries")})
     if "health" in plain:
         given["health"] = _health(plain["health"], (*path, "health"), targets, report)
+    addresses = listeners.of_app(plain, path)
+    _check_groups(targets, {address.port for address in addresses}, report)
     return App(
         name=name or "",
-        listeners=listeners.of_app(plain, path),
+        listeners=addresses,
         targets=tuple(targets.values()),
         timeouts=Timeouts(**_given(Timeouts, plain.get("timeouts"))),
         **given,
@@ -134,10 +138,15 @@ def _targets(entries: Sequence[Any], path: Path, report: Report) -> dict[Path, T
         text, name = plain.get("address"), plain.get("name")
         address_path = here if isinstance(entry, str) else (*here, "address")
         _claim_name(names, name, (*here, "name"), "target", report)
+        if "ports" in plain or _lacks_address(entry, report):
+            ports = _ports_of_group(plain, here, report)
+            if ports:
+                targets[here] = Target(name=name or "", address=Address(), ports=ports, **_given_rest(plain))
+            continue
         if text is None:
             continue
         try:
-            address = parse_target(text)
+            address = parse_target_or_host(text)
         except ValueError as error:
             report.value(address_path, f"found {shown(text)}: {error}")
             continue
@@ -155,17 +164,57 @@ def _targets(entries: Sequence[Any], path: Path, report: Report) -> dict[Path, T
     return targets
 
 
+def _lacks_address(entry: Any, report: Report) -> bool:
+    """Whether none is given; one that is None may have been reported as wrong."""
+    return isinstance(entry, dict) and entry.get("address") is None and ("address" not in entry or not report)
+
+
+def _ports_of_group(plain: Plain, path: Path, report: Report) -> tuple[tuple[int, Address], ...]:
+    """Listening port -> server, of a target with `ports`."""
+    if plain.get("address") is not None:
+        report.value((*path, "ports"), 'a target has an "address" or "ports", not both')
+    elif plain.get("ports") is None:
+        if _lacks_address(plain, report):
+            report.value(path, 'missing key "address" (or "ports", for a group of servers)')
+    elif "name" not in plain:
+        report.value(path, 'missing key "name": a target with "ports" has no other')
+    servers: dict[int, Address] = {}
+    wrong = False
+    for port, text in (plain.get("ports") or {}).items():
+        try:
+            servers[parse_port(port)] = parse_target(text or "")
+        except ValueError as error:
+            wrong = True
+            if text is not None:
+                report.value((*path, "ports", port), f"found {shown(port)}: {shown(text)}: {error}")
+    return () if wrong else tuple(sorted(servers.items()))
+
+
+def _check_groups(targets: Mapping[Path, Target], ports: set[int], report: Report) -> None:
+    """Every listening port of the app has its server in every group."""
+    for path, target in targets.items():
+        mine = {port for port, _ in target.ports}
+        if not target.ports or mine == ports:
+            continue
+        place = (*path, "ports")
+        for port in sorted(ports - mine)[:1]:
+            report.value(place, f"no server for the port {port}, on which the app listens; wanted one for each of its ports")
+        for port in sorted(mine - ports):
+            report.value((*place, str(port)), f"the app does not listen on {port}")
+
+
 def build_target(plain: Sequence[Any], app: App, report: Report) -> Target | None:
     """The one target in a list, for an app that there is."""
     targets = _targets(plain, (), report)
+    _check_groups(targets, {address.port for address in app.listeners}, report)
     for check in app.health:
-        if any(target.address.path for target in targets.values()) and (check.type == "ping" or check.port is not None):
+        if any(server.path for target in targets.values() for server in target.servers) and (check.type == "ping" or check.port is not None):
             report.value((0,), f"a UNIX socket cannot be checked as app {app.name} wants it: it has no host and no port")
     return next(iter(targets.values()), None)
 
 
 def _given_rest(plain: Plain) -> dict[str, Any]:
-    return _given(Target, {key: value for key, value in plain.items() if key not in ("address", "name")})
+    return _given(Target, {key: value for key, value in plain.items() if key not in ("address", "name", "ports")})
 
 
 # -- health checks
@@ -191,7 +240,7 @@ def _check(plain: Plain, path: Path, targets: Mapping[Path, Target], report: Rep
         )
     if kind == "ping" and port is not None:
         report.value((*path, "port"), 'a ping has no port; wanted no "port", or the type "tcp"')
-    unix = next((place for place, target in targets.items() if target.address.path), None)
+    unix = next((place for place, target in targets.items() if any(server.path for server in target.servers)), None)
     if unix is not None and kind == "ping":
         report.value((*path, "type"), f"a UNIX socket cannot be pinged, and the target at {report.where(unix)} is one")
     elif unix is not None and port is not None:

@@ -38,12 +38,32 @@ class Check:
 @dataclass(frozen=True, slots=True)
 class Target:
     name: str  # unique in its app; the address as written, unless given
-    address: Address
+    address: Address  # with the port 0: a group of servers, each on the port of the listener
     weight: int = 1  # 0 to 256; 0 takes no new sessions
     backup: bool = False
     max_connections: int = 0  # 0: no limit
     drain: bool = False
     disabled: bool = False
+    ports: tuple[tuple[int, Address], ...] = ()  # a group: listening port -> server; then `address` is empty
+
+    @property
+    def is_group(self) -> bool:
+        """One server for each listening port, and one state for all of them."""
+        return bool(self.ports) or not (self.address.port or self.address.path)
+
+    @property
+    def servers(self) -> tuple[Address, ...]:
+        """All addresses; those with the port 0 are on the ports of the listeners."""
+        return tuple(dict.fromkeys(address for _, address in self.ports)) or (self.address,)
+
+    @property
+    def hosts(self) -> set[str]:
+        return {address.host for address in self.servers if address.host}
+
+    @property
+    def where(self) -> str:
+        """The address as text."""
+        return ", ".join(f"{port}: {address}" for port, address in self.ports) or str(self.address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ class Recall:
         worst = combine(verdicts)
         assert worst is not None
         target.health, target.evidence = worst.state, worst.evidence
-        runner.recall(target.config.name, is_passing, saved.results, saved.evidence)
+        for subject in target.subjects():
+            runner.recall(subject, is_passing, saved.results, saved.evidence)
         if target.health is not State.UP:
             text = "app %s: target %s is %s, as it was before the restart: %s"
             logger.warning(text, target.app, target.config.name, target.health, target.evidence)

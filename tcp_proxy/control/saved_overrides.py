@@ -73,7 +73,8 @@ def _override(saved: SavedTarget) -> Override:
 
 
 def _target(plain: dict[str, Any]) -> Target:
-    return Target(**{**plain, "address": Address(**plain["address"])})
+    ports = tuple((int(port), Address(**address)) for port, address in plain.get("ports", ()))
+    return Target(**{**plain, "address": Address(**plain["address"]), "ports": ports})
 
 
 def _text(one: Override) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tcp_proxy.control.events import Events
 from tcp_proxy.control.health.counts import ProbeCounts
+from tcp_proxy.control.health.probe import owner_of
 from tcp_proxy.control.health.runner import Finding, HealthRunner
 from tcp_proxy.control.recall import Recall
 from tcp_proxy.control.resolver import Answer, Resolver
@@ -86,8 +87,10 @@ class States:
     def apply(self, changed: Changed) -> None:
         """The targets have a new configuration, and the workers know it."""
         for name, old, new in changed.renamed:
-            if name in self._health:
-                self._health[name].rename(old, new)
+            target = self._targets.find(name, new)
+            if name in self._health and target is not None:
+                for subject in target.subjects():
+                    self._health[name].rename(old + subject.removeprefix(new), subject)
                 self.probes.rename(name, old, new)
         for app in changed.apps:
             self._check(app)
@@ -109,7 +112,9 @@ class States:
         """Whether there is a check to be made."""
         if app not in self._health:
             return False
-        self._health[app].probe_now(target)
+        known = self._targets.find(app, target)
+        for subject in known.subjects() if known is not None else ():
+            self._health[app].probe_now(subject)
         return True
 
     def _check(self, app: KnownApp) -> None:
@@ -156,7 +161,7 @@ class States:
     def _trust(self, target: KnownTarget) -> None:
         """Nobody checks it any more."""
         before = target.state
-        target.health, target.evidence = State.UP, "not checked"
+        target.health, target.evidence, target.findings = State.UP, "not checked", {}
         if target.state is not before:
             self._tell(target, before, changed=True)
 
@@ -173,10 +178,10 @@ class States:
             return
         text = "app %s: connecting to target %s failed: %s (worker %d)"
         logger.warning(text, message.app, message.target, message.error, worker)
-        if message.app in self._health:
-            self._health[message.app].probe_now(message.target)
-        if target in self._targets.by_host.get(target.config.address.host, []):
-            self._resolver.refresh(target.config.address.host)
+        self.probe_now(message.app, message.target)
+        for host in target.config.hosts:
+            if target in self._targets.by_host.get(host, []):
+                self._resolver.refresh(host)
 
     def _report(self, finding: Finding) -> None:
         """In a health thread."""
@@ -184,15 +189,15 @@ class States:
 
     def _count(self, finding: Finding) -> None:
         """In a health thread: nothing but the number of results is another one."""
-        self._loop.call_soon(self._recall.found, finding)
+        if owner_of(finding.target) == finding.target:  # of a group it is not kept: one server of many
+            self._loop.call_soon(self._recall.found, finding)
 
     def _found(self, finding: Finding) -> None:
-        target = self._targets.find(finding.app, finding.target)
+        target = self._targets.find_subject(finding.app, finding.target)
         if target is None or finding.app not in self._health:
             return  # it has left meanwhile, or its checks have
         before = target.state
-        self._targets.found(finding)
-        self._recall.found(finding)
+        self._recall.found(target.found(finding))
         self._tell(target, before, finding.changed)
 
     def _answered(self, answer: Answer) -> None:
@@ -205,7 +210,7 @@ class States:
             logger.info("name %s is %s", answer.host, ", ".join(ip for _, ip in answer.addresses))
         for name, runner in self._health.items():
             app = self._targets.apps[name]
-            if any(target.config.address.host == answer.host for target in app.targets.values()):
+            if any(answer.host in target.config.hosts for target in app.targets.values()):
                 runner.set_targets(app.endpoints())
         self._on_answer()
 

@@ -6,23 +6,33 @@ draining, has an address and its checks do not say otherwise; before its first c
 A new configuration is taken over by `configure`: who stays (config.diff.match_targets) keeps everything.
 """
 
+import dataclasses
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tcp_proxy.config import model
 from tcp_proxy.config.diff import match_targets
+from tcp_proxy.control.health.probe import PORT, owner_of, subject_of
 from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.control.resolver import Answer, endpoints
 from tcp_proxy.control.slots import Slots
 from tcp_proxy.counters import ACTIVE, SEMAPHORE, UNPAID
 from tcp_proxy.messages import AppView, Endpoint, TargetChanged, TargetView
+from tcp_proxy.sansio.address import Address
 from tcp_proxy.sansio.verdict import State
+
+WORSE = (State.UP, State.DRAINING, State.DOWN)
 
 
 @dataclass(slots=True)
 class KnownTarget:
-    """One target of one app. `tokens` is the semaphore of max_connections, -1 without; `semaphore` its number."""
+    """One target of one app. `tokens` is the semaphore of max_connections, -1 without; `semaphore` its number.
+
+    `addresses` are its servers by listening port, `located` where they are now; the only one of a target that is no group
+    has the port 0. `endpoints` are those of all, none while one of them has none.
+    """
 
     app: str
     config: model.Target
@@ -33,6 +43,9 @@ class KnownTarget:
     health: State = State.UP
     evidence: str = "not checked yet"
     name_error: str = ""
+    addresses: tuple[tuple[int, Address], ...] = ()
+    located: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)
+    findings: dict[str, Finding] = field(default_factory=dict)  # of a group: what is thought of each subject
 
     @property
     def state(self) -> State:
@@ -46,7 +59,7 @@ class KnownTarget:
         if self.config.disabled:
             return "disabled"
         if not self.endpoints:
-            return self.name_error or f"{self.config.address.host} is not resolved yet"
+            return self.name_error or f"{', '.join(self.config.hosts)} is not resolved yet"
         if self.config.drain and self.health is not State.DOWN:
             return "draining"
         return self.evidence
@@ -54,16 +67,63 @@ class KnownTarget:
     @property
     def is_named(self) -> bool:
         """Whether its address is a name, to be resolved."""
-        return not endpoints(self.config.address, ())
+        return any(not endpoints(server, ()) for server in self.config.servers)
 
     def view(self) -> TargetView:
         config = self.config
         return TargetView(
-            config.name, self.slot, config.weight, config.backup, self.tokens >= 0, self.state.value, self.endpoints
-        )
+            config.name, self.slot, config.weight, config.backup, self.tokens >= 0, self.state.value, self.endpoints,
+            self.servers(),
+        )  # fmt: skip
 
     def change(self) -> TargetChanged:
-        return TargetChanged(self.app, self.config.name, self.state.value, self.endpoints)
+        return TargetChanged(self.app, self.config.name, self.state.value, self.endpoints, self.servers())
+
+    def servers(self) -> tuple[tuple[int, tuple[Endpoint, ...]], ...]:
+        """Of a group."""
+        return tuple(self.located.items()) if self.config.is_group else ()
+
+    def subjects(self) -> dict[str, tuple[Endpoint, ...]]:
+        """What is to be probed: each server of a group for itself."""
+        name = self.config.name
+        if not self.config.is_group:
+            return {name: self.endpoints}
+        return {subject_of(name, port): located for port, located in self.located.items()}
+
+    def place(self, app: model.App) -> None:
+        """Where its servers are, as the configuration says it; the rest of the names is for `resolve`."""
+        config = self.config
+        addresses: tuple[tuple[int, Address], ...] = ((0, config.address),)
+        if config.is_group:
+            ports = dict.fromkeys(listener.port for listener in app.listeners)
+            addresses = config.ports or tuple((port, Address(config.address.host, port)) for port in ports)
+        if addresses != self.addresses:
+            self.addresses, self.name_error = addresses, ""
+            self.located = {port: endpoints(address, ()) for port, address in addresses}
+            self._gather()
+
+    def resolve(self, answer: Answer) -> None:
+        self.name_error = answer.error
+        for port, address in self.addresses:
+            if address.host == answer.host:
+                self.located[port] = endpoints(address, answer.addresses)
+        self._gather()
+
+    def found(self, finding: Finding) -> Finding:
+        """What the finding on one subject means for the target: the worst of a group counts."""
+        if self.config.is_group:
+            known = self.subjects()
+            self.findings = {name: found for name, found in self.findings.items() if name in known}
+            self.findings[finding.target] = finding
+            worst = max(self.findings.values(), key=lambda found: (WORSE.index(found.state), not found.is_passing))
+            evidence = f"port {worst.target.rpartition(PORT)[2]}: {worst.evidence}"
+            finding = dataclasses.replace(worst, target=self.config.name, evidence=evidence, changed=finding.changed)
+        self.health, self.evidence = finding.state, finding.evidence
+        return finding
+
+    def _gather(self) -> None:
+        is_whole = all(self.located.values())
+        self.endpoints = tuple(itertools.chain.from_iterable(self.located.values())) if is_whole else ()
 
 
 @dataclass(slots=True)
@@ -79,7 +139,11 @@ class KnownApp:
 
     def endpoints(self) -> dict[str, tuple[Endpoint, ...]]:
         """What is to be probed: disabled targets are not."""
-        return {name: target.endpoints for name, target in self.targets.items() if not target.config.disabled}
+        found: dict[str, tuple[Endpoint, ...]] = {}
+        for target in self.targets.values():
+            if not target.config.disabled:
+                found |= target.subjects()
+        return found
 
 
 @dataclass(slots=True)
@@ -116,17 +180,16 @@ class Targets:
         """Whether every name has had an answer, good or bad."""
         return all(target.endpoints or target.name_error for known in self.by_host.values() for target in known)
 
-    def found(self, finding: Finding) -> KnownTarget | None:
-        target = self.find(finding.app, finding.target)
-        if target is not None:
-            target.health, target.evidence = finding.state, finding.evidence
-        return target
+    def find_subject(self, app: str, subject: str) -> KnownTarget | None:
+        """Whose finding it is."""
+        target = self.find(app, owner_of(subject))
+        return target if target is not None and subject in target.subjects() else None
 
     def answered(self, answer: Answer) -> list[KnownTarget]:
         """The targets whose name this is, with their addresses brought up to date."""
         known = self.by_host.get(answer.host, [])
         for target in known:
-            _resolve(target, answer)
+            target.resolve(answer)
         return known
 
     def configure(
@@ -209,9 +272,9 @@ class Targets:
                 continue
             if was is None:
                 target = KnownTarget(app.name, config, self._slots.take("target", app.name, config.name))
-                target.endpoints = endpoints(config.address, ())
             else:
                 target = self._keep(old[was.name], config, changed)
+            target.place(app)
             known.targets[config.name] = target
             if (app.name, config.name) in semaphores:
                 _close_tokens(target)
@@ -225,10 +288,11 @@ class Targets:
         if before.name != config.name:
             self._slots.rename("target", (target.app, before.name), (target.app, config.name))
             changed.renamed.append((target.app, before.name, config.name))
-        if before.address != config.address:
-            target.endpoints, target.name_error = endpoints(config.address, ()), ""
+            target.findings = {
+                config.name + subject.removeprefix(before.name): found for subject, found in target.findings.items()
+            }
         if before.disabled and not config.disabled:
-            target.health, target.evidence = State.UP, "not checked yet"
+            target.health, target.evidence, target.findings = State.UP, "not checked yet", {}
         return target
 
     def _drop(self, target: KnownTarget, generation: int) -> None:
@@ -238,16 +302,10 @@ class Targets:
     def _sort_by_host(self, answers: dict[str, Answer]) -> None:
         self.by_host = {}
         for target in self:
-            if target.is_named:
-                host = target.config.address.host
+            for host in target.config.hosts if target.is_named else ():
                 self.by_host.setdefault(host, []).append(target)
                 if host in answers and not target.endpoints:
-                    _resolve(target, answers[host])
-
-
-def _resolve(target: KnownTarget, answer: Answer) -> None:
-    target.name_error = answer.error
-    target.endpoints = endpoints(target.config.address, answer.addresses)
+                    target.resolve(answers[host])
 
 
 def _close_tokens(target: KnownTarget) -> None:

@@ -51,7 +51,7 @@ class Transition:
 
     def hosts(self) -> set[str]:
         """The names that its targets have."""
-        return {target.address.host for app in self.new.apps for target in app.targets if target.address.host}
+        return {host for app in self.new.apps for target in app.targets for host in target.hosts}
 
     # -- what may be refused
 

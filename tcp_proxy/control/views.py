@@ -38,7 +38,7 @@ def target(known: KnownTarget) -> View:
     return {
         "app": known.app,
         "name": config.name,
-        "address": str(config.address),
+        "address": config.where,
         "endpoints": [_endpoint(endpoint) for endpoint in known.endpoints],
         "state": known.state.value,
         "why": known.why,
@@ -94,13 +94,18 @@ def _app_config(known: model.App) -> View:
         "name": known.name,
         "bind": hosts,
         "ports": ports,
-        "targets": [{**dataclasses.asdict(one), "address": str(one.address)} for one in known.targets],
+        "targets": [_target_config(one) for one in known.targets],
         "balance": known.balance,
         "health": [dataclasses.asdict(check) for check in known.health],
         "on_down": known.on_down,
         "retries": known.retries,
         "timeouts": dataclasses.asdict(known.timeouts),
     }
+
+
+def _target_config(known: model.Target) -> View:
+    ports = {str(port): str(address) for port, address in known.ports}
+    return {**dataclasses.asdict(known), "address": None if ports else str(known.address), "ports": ports or None}
 
 
 def _endpoint(endpoint: Endpoint) -> str:

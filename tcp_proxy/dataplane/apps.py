@@ -29,6 +29,8 @@ from tcp_proxy.sansio.reasons import Reason, errno_name, failure_of
 from tcp_proxy.sansio.verdict import State
 from tcp_proxy.socket_options import first_ephemeral_port, keepalive_options, set_options
 
+Servers = tuple[tuple[int, tuple[Endpoint, ...]], ...]
+
 ASK_EVERY = 1.0  # seconds between two reports of failed connects to one target
 _FIRST_EPHEMERAL = first_ephemeral_port()
 _LOOPBACK = ("127.", "::1")
@@ -43,7 +45,7 @@ class LiveTarget:
 
     __slots__ = (
         "active_slot", "asked_at", "backup", "cut", "cut_reason", "endpoints", "is_near", "limited", "lock",
-        "may_be_ourselves", "name", "rotation", "rows", "slot", "state", "tokens", "unpaid", "weight",
+        "may_be_ourselves", "name", "rotation", "rows", "servers", "slot", "state", "tokens", "unpaid", "weight",
     )  # fmt: skip
 
     def __init__(self, view: TargetView, rows: list[Row]) -> None:
@@ -67,11 +69,12 @@ class LiveTarget:
         self.limited = view.limited or self.tokens >= 0
         if not view.limited:
             self.lift()
-        self.change(view.state, view.endpoints)
+        self.change(view.state, view.endpoints, view.servers)
 
-    def change(self, state: str, endpoints: tuple[Endpoint, ...]) -> None:
+    def change(self, state: str, endpoints: tuple[Endpoint, ...], servers: Servers = ()) -> None:
         self.state = State(state)
         self.endpoints = endpoints
+        self.servers = dict(servers)  # of a group: its endpoints by listening port
         self.may_be_ourselves = any(
             family != AF_UNIX and address[1] >= _FIRST_EPHEMERAL for family, address in endpoints
         )
@@ -144,9 +147,9 @@ class LiveTarget:
         if self.limited:
             self.lift()
 
-    def endpoints_to_try(self) -> tuple[Endpoint, list[Endpoint] | None]:
-        """The first address to try, in rotation, and the others, last first."""
-        endpoints = self.endpoints
+    def endpoints_to_try(self, port: int = 0) -> tuple[Endpoint, list[Endpoint] | None]:
+        """The first address to try, in rotation, and the others, last first. `port`: the listener's, which groups ask for."""
+        endpoints = self.servers.get(port, ()) if self.servers else self.endpoints
         if len(endpoints) == 1:
             return endpoints[0], None
         self.rotation = (self.rotation + 1) % len(endpoints)
@@ -241,8 +244,8 @@ class LiveApp:
         """This session lives longer than most: notice when its target has died."""
         set_options(sock, self._keepalive)
 
-    def change_target(self, name: str, state: str, endpoints: tuple[Endpoint, ...]) -> None:
-        self.targets[name].change(state, endpoints)
+    def change_target(self, name: str, state: str, endpoints: tuple[Endpoint, ...], servers: Servers = ()) -> None:
+        self.targets[name].change(state, endpoints, servers)
         self._sort()
 
     def _choose_narrowly(self, key: bytes, now: float, excluded: set[LiveTarget]) -> LiveTarget | None:

@@ -193,7 +193,7 @@ class Worker:
         self._server.unlisten(message.ids, message.drain, lambda ids: self._channel.send(Unlistened(ids)))
 
     def _target_changed(self, message: TargetChanged, _descriptors: list[int]) -> None:
-        self._apps[message.app].change_target(message.target, message.state, message.endpoints)
+        self._apps[message.app].change_target(message.target, message.state, message.endpoints, message.servers)
 
     def _close_sessions(self, message: CloseSessions, _descriptors: list[int]) -> None:
         target = self._apps[message.app].targets[message.target]

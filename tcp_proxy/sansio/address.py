@@ -24,7 +24,7 @@ DIGITS = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a target is. Exactly one of (host, port) and path is set."""
+    """Where a target is. Exactly one of (host, port) and path is set; the port 0 stands for that of the listener."""
 
     host: str = ""  # a name or an IP literal, without brackets
     port: int = 0
@@ -33,7 +33,8 @@ class Address:
     def __str__(self) -> str:
         if self.path:
             return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if self.port else host
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,15 @@ class ListenAddress:
 
 
 # -- targets
+
+
+def parse_target_or_host(text: str) -> Address:
+    """The same, or "host", "[v6]": a server for each listening port, with the same port."""
+    if text.startswith("[") and text.endswith("]"):
+        return Address(_bracketed(f"{text}:1").host)
+    if not text or ":" in text or " " in text or not text.isprintable() or len(text) > MAX_NAME:
+        return parse_target(text)
+    return Address(_host(text))
 
 
 def parse_target(text: str) -> Address:

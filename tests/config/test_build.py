@@ -130,10 +130,49 @@ def test_different_apps_may_have_targets_of_one_name():
 
 
 def test_a_wrong_address_is_an_error_at_the_address(app_complaints):
-    assert app_complaints({"targets": ["a:1", "example.com", {"address": "::1"}]}) == [
-        '$.apps[0].targets[1]: found "example.com": no port; wanted "host:port", such as "example.com:80"',
+    assert app_complaints({"targets": ["a:1", "exam_ple..com", {"address": "::1"}]}) == [
+        '$.apps[0].targets[1]: found "exam_ple..com": "exam_ple..com" is not a host name',
         '$.apps[0].targets[2].address: found "::1": an IPv6 address needs brackets and a port: "[::1]:80"',
     ]
+
+
+GROUP = {"name": "g", "ports": {"5001": "a:1", "5002": "[::1]:2"}}
+
+
+def test_a_group_has_a_server_for_each_port(app):
+    (target,) = app(ports=["5001-5002"], targets=[GROUP]).targets
+    assert target.is_group
+    assert target.ports == ((5001, Address("a", 1)), (5002, Address("::1", 2)))
+    assert target.where == "5001: a:1, 5002: [::1]:2"
+    assert target.hosts == {"a", "::1"}
+
+
+@pytest.mark.parametrize(("text", "host"), [("example.org", "example.org"), ("192.0.2.1", "192.0.2.1"), ("[::1]", "::1")])
+def test_a_bare_host_is_a_group_on_the_ports_of_the_listeners(app, text, host):
+    for entry in (text, {"address": text}):
+        (target,) = app(targets=[entry]).targets
+        assert target.is_group
+        assert (target.name, target.servers) == (text, (Address(host, 0),))
+
+
+@pytest.mark.parametrize(
+    ("group", "complaint"),
+    [
+        ({"ports": {"5001": "a:1"}, "name": "g"}, ".ports: no server for the port 5002, on which the app listens"),
+        ({**GROUP, "ports": {**GROUP["ports"], "5003": "a:1"}}, '.ports["5003"]: the app does not listen on 5003'),
+        ({**GROUP, "ports": {**GROUP["ports"], "x": "a:1"}}, '.ports.x: found "x": "a:1": "x" is not a port'),
+        ({**GROUP, "ports": {**GROUP["ports"], "5002": "a"}}, '.ports["5002"]: found "5002": "a": no port'),
+        ({**GROUP, "ports": {**GROUP["ports"], "5002": 7}}, '.ports["5002"]: found 7; wanted "host:port"'),
+        ({**GROUP, "ports": {}}, ".ports: found {}; wanted an object such as"),
+        ({**GROUP, "address": "a:1"}, '.ports: a target has an "address" or "ports", not both'),
+        ({"ports": GROUP["ports"]}, 'missing key "name": a target with "ports" has no other'),
+        ({"name": "g"}, 'missing key "address" (or "ports", for a group of servers)'),
+        ({"name": "g", "address": None}, 'missing key "address" (or "ports", for a group of servers)'),
+    ],
+)
+def test_what_is_wrong_with_a_group(group, complaint, app_complaints):
+    found = app_complaints({"ports": ["5001-5002"], "targets": [group]})
+    assert refuses(found[:1], complaint) is True
 
 
 def test_a_unix_path_that_the_kernel_would_refuse_is_an_error(app_complaints):

@@ -42,8 +42,8 @@ def test_the_defaults_of_the_schema_are_those_of_the_values(kind, schema):
     assert defaults(schema) == fields(kind)
 
 
-def test_the_defaults_of_a_target_are_those_of_the_schema_but_for_the_name():
-    assert defaults(TARGET) == {"name": None, **fields(Target)}
+def test_the_defaults_of_a_target_are_those_of_the_schema_but_for_what_it_is():
+    assert defaults(TARGET) == {**fields(Target), "name": None, "address": None, "ports": None}
 
 
 def test_the_defaults_of_an_app_are_those_of_the_schema_but_for_bind(app):

@@ -133,7 +133,7 @@ def test_keys_of_other_versions_are_unknown(key, app_complaints):
 
 def test_an_unknown_key_deep_inside_is_found(app_complaints):
     assert app_complaints({"health": [{}, {"fal": 1}], "timeouts": {"conect": 1}, "targets": [{"adres": "a:1"}]}) == [
-        '$.apps[0].targets[0]: missing key "address"',
+        '$.apps[0].targets[0]: missing key "address" (or "ports", for a group of servers)',
         '$.apps[0].targets[0].adres: unknown key "adres"; did you mean "address"?',
         '$.apps[0].health[1].fal: unknown key "fal"; did you mean "fall"?',
         '$.apps[0].timeouts.conect: unknown key "conect"; did you mean "connect"?',
@@ -192,7 +192,7 @@ def test_a_port_that_is_none_is_said_with_what_is_wanted(value, app_complaints):
         ("backup", 1, "true or false"),
         ("disabled", "false", "true or false"),
         ("name", 5, "text of 1 to 255 characters"),
-        ("address", 80, "text"),
+        ("address", 80, '"host:port", "[IPv6]:port", "unix:/path", or a host alone'),
     ],
 )
 def test_a_wrong_value_in_a_target_is_found_inside_it(key, value, wanted, app_complaints):

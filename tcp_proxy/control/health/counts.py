@@ -6,6 +6,8 @@ one health thread at a time, and a dict is copied in one step. It outlives the t
 
 from typing import Final
 
+from tcp_proxy.control.health.probe import owner_of
+
 SUCCESS: Final = "success"
 FAILURE: Final = "failure"
 ERROR: Final = "error"  # of this machine: no verdict on the target
@@ -24,7 +26,7 @@ class ProbeCounts:
     def add(self, app: str, target: str, check: str, success: bool | None) -> None:
         """In the app's health thread. `success`: None for an error of this machine."""
         result = ERROR if success is None else SUCCESS if success else FAILURE
-        key = app, target, check, result
+        key = app, owner_of(target), check, result
         self._counts[key] = self._counts.get(key, 0) + 1
 
     def all(self) -> dict[tuple[str, str], dict[str, dict[str, int]]]:

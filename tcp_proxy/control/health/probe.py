@@ -26,6 +26,19 @@ class Probe(Protocol):
     def cancel(self) -> None: ...
 
 
+PORT = "\u00a0port\u00a0"  # no name of a target has such spaces
+
+
+def subject_of(target: str, port: int) -> str:
+    """What a health thread calls one server of a group."""
+    return f"{target}{PORT}{port}"
+
+
+def owner_of(subject: str) -> str:
+    """The target that a subject belongs to, or is."""
+    return subject.partition(PORT)[0]
+
+
 Done = Callable[[Result], Any]
 Start = Callable[[Loop, Endpoint, Check, Done], Probe]
 
