@@ -36,7 +36,8 @@ def values(kind):
         return st.none() | values(typing.get_args(kind)[0])
     if typing.get_origin(kind) is tuple:
         inner, dots = typing.get_args(kind)
-        assert dots is Ellipsis
+        if dots is not Ellipsis:
+            return st.tuples(values(inner), values(dots))
         return st.lists(values(inner), max_size=3).map(tuple)
     return PLAIN[kind]
 

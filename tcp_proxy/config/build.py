@@ -208,7 +208,8 @@ def build_target(plain: Sequence[Any], app: App, report: Report) -> Target | Non
     targets = _targets(plain, (), report)
     _check_groups(targets, {address.port for address in app.listeners}, report)
     for check in app.health:
-        if any(server.path for target in targets.values() for server in target.servers) and (check.type == "ping" or check.port is not None):
+        is_unix = any(server.path for target in targets.values() for server in target.servers)
+        if is_unix and (check.type == "ping" or check.port is not None):
             report.value((0,), f"a UNIX socket cannot be checked as app {app.name} wants it: it has no host and no port")
     return next(iter(targets.values()), None)
 

@@ -59,7 +59,8 @@ class KnownTarget:
         if self.config.disabled:
             return "disabled"
         if not self.endpoints:
-            return self.name_error or f"{', '.join(self.config.hosts)} is not resolved yet"
+            missing = dict.fromkeys(address.host for port, address in self.addresses if not self.located[port])
+            return self.name_error or f"{', '.join(missing)} is not resolved yet"
         if self.config.drain and self.health is not State.DOWN:
             return "draining"
         return self.evidence
@@ -179,6 +180,12 @@ class Targets:
     def is_resolved(self) -> bool:
         """Whether every name has had an answer, good or bad."""
         return all(target.endpoints or target.name_error for known in self.by_host.values() for target in known)
+
+    def found(self, finding: Finding) -> KnownTarget | None:
+        target = self.find_subject(finding.app, finding.target)
+        if target is not None:
+            target.found(finding)
+        return target
 
     def find_subject(self, app: str, subject: str) -> KnownTarget | None:
         """Whose finding it is."""

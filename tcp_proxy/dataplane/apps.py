@@ -147,11 +147,18 @@ class LiveTarget:
         if self.limited:
             self.lift()
 
-    def endpoints_to_try(self, port: int = 0) -> tuple[Endpoint, list[Endpoint] | None]:
-        """The first address to try, in rotation, and the others, last first. `port`: the listener's, which groups ask for."""
-        endpoints = self.servers.get(port, ()) if self.servers else self.endpoints
+    def endpoints_to_try(self) -> tuple[Endpoint, list[Endpoint] | None]:
+        """The first address to try, in rotation, and the others, last first."""
+        endpoints = self.endpoints
         if len(endpoints) == 1:
             return endpoints[0], None
+        return self._rotated(endpoints)
+
+    def endpoints_on(self, port: int) -> tuple[Endpoint, list[Endpoint] | None]:
+        """The same, for a client of this listening port."""
+        return self._rotated(self.servers[port] if self.servers else self.endpoints)
+
+    def _rotated(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, list[Endpoint] | None]:
         self.rotation = (self.rotation + 1) % len(endpoints)
         rotated = endpoints[self.rotation :] + endpoints[: self.rotation]
         return rotated[0], list(rotated[:0:-1])
@@ -195,6 +202,7 @@ class LiveApp:
         for target in known.values():
             target.leave()
         self._limited = any(target.limited for target in self.targets.values())
+        self.is_special = self.needs_key or any(target.servers for target in self.targets.values())
         self.primaries: tuple[LiveTarget, ...] = ()
         self.backups: tuple[LiveTarget, ...] = ()
         self._sort()

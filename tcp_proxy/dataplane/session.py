@@ -29,11 +29,11 @@ from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
 from tcp_proxy.dataplane.dial import Dial
 from tcp_proxy.dataplane.handover import Movable
 from tcp_proxy.dataplane.homes import NEVER, Home
+from tcp_proxy.dataplane.keyed_dial import KeyedDial
 from tcp_proxy.dataplane.patience import Patience
 from tcp_proxy.dataplane.pump import CHUNK, Pump
 from tcp_proxy.dataplane.tally import Entrance
 from tcp_proxy.loop import FAILED, QUIET_EDGE, WRITE
-from tcp_proxy.sansio.address import ip_of
 from tcp_proxy.sansio.reasons import Reason, Side, client_end
 from tcp_proxy.socket_options import outstanding, push, reset_on_close
 
@@ -121,8 +121,8 @@ class Session(Movable):
         except OSError as error:
             self._finish(Reason.CLIENT_GONE, Side.CLIENT, error.errno or 0, reset=True)
             return
-        key = ip_of(self.address).encode() if self.app.needs_key else b""
-        dial = self.dial = Dial(home.loop, self, self.app, key, self.first)
+        dial: Dial = KeyedDial(self) if self.app.is_special else Dial(home.loop, self, self.app, b"", self.first)
+        self.dial = dial
         dial.start()
         if self.state is DIALING:
             home.loop.watch(client.fileno(), QUIET_EDGE, self._client_early)

@@ -41,6 +41,10 @@ class Entrance:
     def __repr__(self) -> str:
         return f"<Entrance {self.address}>"
 
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
 
 def connected(row: Row, block: int, seconds: float) -> None:
     """A session has its target."""

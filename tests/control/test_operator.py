@@ -146,7 +146,7 @@ def test_targets_are_added_and_removed(started, service):
         (("set_target", "app", "TARGET", "up"), "CannotApply: found 'up'; wanted one of ready, drain, disabled"),
         (("set_target", "app", "TARGET", None, 300), "CannotApply: found the weight 300; wanted a whole number"),
         (("add_target", "app", "TARGET"), "CannotApply: app app has a target named TARGET already"),
-        (("add_target", "app", "no:where"), 'ConfigErrors: target:1:2: $[0]: found "no:where": "where" is not a port; wanted'),
+        (("add_target", "app", "no:where"), 'ConfigErrors: target:1:2: $[0]: found "no:where": "where" is not a port'),
         (("add_target", "app", {"address": "a:1", "wait": 3}), 'ConfigErrors: target:1:21: $[0].wait: unknown key "wait"'),
         (("add_target", "app", None), "ConfigErrors: target:1:2: $[0]: found null; wanted"),
         (("add_target", "app", float("nan")), "ConfigErrors: target:1:2"),

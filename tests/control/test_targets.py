@@ -1,5 +1,6 @@
 """What the supervisor knows of its targets: states from configuration, names and checks; slots; tokens."""
 
+import dataclasses
 import os
 import socket
 
@@ -11,7 +12,7 @@ from tcp_proxy.control.resolver import Answer
 from tcp_proxy.control.slots import Slots
 from tcp_proxy.control.targets import Targets
 from tcp_proxy.messages import TargetChanged
-from tcp_proxy.sansio.address import Address
+from tcp_proxy.sansio.address import Address, ListenAddress
 from tcp_proxy.sansio.verdict import State
 
 ONE = (int(socket.AF_INET), "127.0.0.1")
@@ -51,6 +52,66 @@ def tokens(target):
     if count:
         os.eventfd_write(target.tokens, count)
     return count
+
+
+# -- groups
+
+
+GROUP = Target("g", Address(), ports=((5001, Address("127.0.0.1", 81)), (5002, Address("db", 82))))
+LISTENERS = (ListenAddress("127.0.0.1", 5001), ListenAddress("::1", 5001), ListenAddress("127.0.0.1", 5002))
+
+
+@pytest.fixture
+def group(known):
+    targets = known(App("web", LISTENERS, (GROUP,)))
+    return targets, targets.find("web", "g")
+
+
+def test_a_group_is_down_until_each_of_its_servers_has_an_address(group):
+    targets, found = group
+    assert (found.state, found.why, found.is_named) == (State.DOWN, "db is not resolved yet", True)
+    targets.answered(Answer("db", ((int(socket.AF_INET), "127.0.0.2"),), ""))
+    assert found.state is State.UP
+    wanted = ((5001, ((2, ("127.0.0.1", 81)),)), (5002, ((2, ("127.0.0.2", 82)),)))
+    assert found.view().servers == found.change().servers == wanted
+    assert found.endpoints == (wanted[0][1][0], wanted[1][1][0])
+    targets.answered(Answer("db", (), "no such name"))
+    assert (found.state, found.why) == (State.DOWN, "no such name")
+
+
+def test_any_server_of_a_group_decides_for_all_of_it(group):
+    targets, found = group
+    targets.answered(Answer("db", ((int(socket.AF_INET), "127.0.0.2"),), ""))
+    one, two = targets.apps["web"].endpoints()
+    assert targets.find_subject("web", one) is targets.find_subject("web", two) is found
+    assert targets.find_subject("web", "g") is None
+    found.found(finding(State.UP, one, evidence="accepted"))
+    whole = found.found(finding(State.DOWN, two))
+    assert (whole.target, whole.state, whole.evidence) == ("g", State.DOWN, "port 5002: refused (fall 1/1)")
+    assert found.found(finding(State.UP, one)).state is State.DOWN
+    assert found.found(finding(State.DRAINING, two)).state is State.DRAINING
+    assert found.found(finding(State.UP, two, evidence="accepted")).state is State.UP
+    assert found.state is State.UP
+
+
+def test_a_bare_host_has_a_server_for_each_port_that_is_listened_on(known):
+    bare = Target("h", Address("127.0.0.1"))
+    targets = known(App("web", LISTENERS, (bare,)))
+    found = targets.find("web", "h")
+    assert [port for port, _ in found.servers()] == [5001, 5002]
+    assert found.endpoints == ((2, ("127.0.0.1", 5001)), (2, ("127.0.0.1", 5002)))
+    targets.configure((App("web", LISTENERS[:1], (bare,)),), 1)
+    assert found.servers() == ((5001, ((2, ("127.0.0.1", 5001)),)),)
+
+
+def test_a_group_that_is_renamed_keeps_what_is_thought_of_it(group):
+    targets, found = group
+    targets.answered(Answer("db", ((int(socket.AF_INET), "127.0.0.2"),), ""))
+    one, two = found.subjects()
+    found.found(finding(State.DOWN, two))
+    targets.configure((App("web", LISTENERS, (dataclasses.replace(GROUP, name="new"),)),), 1)
+    assert targets.find("web", "new") is found
+    assert found.found(finding(State.UP, one.replace("g", "new", 1))).state is State.DOWN
 
 
 # -- states
