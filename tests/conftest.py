@@ -18,8 +18,9 @@ if str(TESTS) not in sys.path:  # `kit` is imported by name, whatever import mod
 pytest.register_assert_rewrite("kit.peer", "kit.proxy", "kit.load")
 
 from kit import ports, procfs  # noqa: E402  needs the path above
+from kit.console import WITH_CONSOLE  # noqa: E402
 from kit.peer import Target  # noqa: E402
-from kit.proxy import Proxy  # noqa: E402
+from kit.proxy import PROGRAM, Proxy  # noqa: E402
 from kit.servers import Service  # noqa: E402
 from kit.waiting import wait_until  # noqa: E402
 
@@ -71,12 +72,13 @@ def proxy(tmp_path, servers):
     """proxy(config): the program, serving. Checked by kit.proxy.Proxy.check and stopped when the test is over.
 
     proxy(targets=[...], **app) makes the configuration of one app on one free port. Left out, `workers` is 1, health
-    checks are off (a scripted target would meet the probes), and the records go to access.log as JSON.
+    checks are off (a scripted target would meet the probes), and the records go to access.log as JSON. With `console`
+    the operator can be spoken to (kit.console).
     """
     running = []
     numbers = itertools.count()
 
-    def start(config=None, *, ready=True, descriptors=0, top=(), **app):
+    def start(config=None, *, ready=True, descriptors=0, top=(), console=False, **app):
         if config is None:
             app = {"name": "app", "ports": [ports.free_port()], "health": [], **app}
             app["targets"] = [getattr(item, "address", item) for item in app["targets"]]
@@ -85,7 +87,8 @@ def proxy(tmp_path, servers):
         log = f"access{number or ''}.log"
         defaults = {"workers": 1, "access_log": log, "log": {"format": "json"}, "shutdown_grace": 5}
         config = {**defaults, **config, **dict(top)}
-        running.append(program := Proxy(config, tmp_path, descriptors=descriptors))
+        argv = WITH_CONSOLE if console else PROGRAM
+        running.append(program := Proxy(config, tmp_path, program=argv, descriptors=descriptors))
         return program.wait_ready() if ready else program
 
     with contextlib.ExitStack() as stack:

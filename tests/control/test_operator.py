@@ -2,64 +2,13 @@
 
 import contextlib
 import json
-import socket
-import sys
 
 import pytest
 
+from kit.console import WITH_CONSOLE, Console
 from kit.ports import free_port
-from kit.proxy import ROOT, Proxy
+from kit.proxy import Proxy
 from kit.waiting import wait_until
-
-CONSOLE = f'''
-import json, socket, sys
-sys.path.insert(0, {str(ROOT)!r})
-from tcp_proxy.control import supervisor
-from tcp_proxy.control.operator import CannotApply, ConfigErrors, Unknown
-from tcp_proxy.loop import READ
-
-start = supervisor.Supervisor._start
-
-def start_with_console(self):
-    start(self)
-    self.console = socket.create_server("console", family=socket.AF_UNIX)
-    self._loop.watch(self.console.fileno(), READ, lambda _: accept(self))
-
-def accept(self):
-    sock, _ = self.console.accept()
-    call, args = json.loads(sock.recv(65536))
-    def say(answer):
-        sock.sendall(json.dumps(answer, default=str).encode())
-        sock.close()
-    try:
-        if call in ("plan", "reload"):
-            shown = lambda found: found if isinstance(found, list) else [str(x) for x in (*found.changes, *found.errors)]
-            text = args[0].encode() if args else None
-            getattr(self.operator, call)(lambda found: say([str(x) for x in shown(found)]), text)
-        elif call == "blocks":
-            slots = self._estate.ledger.slots
-            say([slots.used, len(slots.retired), len(self._crew)])
-        else:
-            say(getattr(self.operator, call)(*args))
-    except (CannotApply, ConfigErrors, Unknown) as error:
-        say(f"{{type(error).__name__}}: {{error}}")
-
-supervisor.Supervisor._start = start_with_console
-from tcp_proxy.cli import main
-sys.exit(main(sys.argv[1:]))
-'''
-
-
-class Console:
-    def __init__(self, program):
-        self.program = program
-
-    def say(self, call, *args):
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
-            sock.connect(str(self.program.folder / "console"))
-            sock.sendall(json.dumps([call, args]).encode())
-            return json.loads(b"".join(iter(lambda: sock.recv(65536), b"")))
 
 
 @pytest.fixture
@@ -71,7 +20,7 @@ def started(tmp_path):
         entries = [getattr(item, "address", item) for item in targets]
         app = {"name": "app", "ports": [free_port()], "targets": entries, "health": [], **(app or {})}
         config = {"workers": 2, "shutdown_grace": 1, "apps": [app], **top}
-        running.append(program := Proxy(config, tmp_path, program=(sys.executable, "-c", CONSOLE)))
+        running.append(program := Proxy(config, tmp_path, program=WITH_CONSOLE))
         return program.wait_ready(), Console(program).say
 
     with contextlib.ExitStack() as stack:

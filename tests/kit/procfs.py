@@ -99,9 +99,17 @@ def resident(pid):
 
 def blocks_signal(pid, number):
     """Whether a signal would do nothing to it: ignored or blocked."""
+    return any(_has(pid, mask, number) for mask in ("SigIgn", "SigBlk"))
+
+
+def catches_signal(pid, number):
+    """Whether it has a handler for it."""
+    return _has(pid, "SigCgt", number)
+
+
+def _has(pid, mask, number):
     status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
-    masks = int(status["SigIgn"], 16) | int(status["SigBlk"], 16)
-    return bool(masks >> (number - 1) & 1)
+    return bool(int(status[mask], 16) >> (number - 1) & 1)
 
 
 def _stat(pid):

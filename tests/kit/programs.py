@@ -12,6 +12,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import urllib.request
 
 import pytest
 
@@ -32,6 +33,7 @@ http {{
         listen 127.0.0.1:{port} backlog=4096 reuseport;
         root {folder}/html;
         location = /hello {{ return 200 "hello from nginx\\n"; }}
+        location = /status {{ stub_status; }}
         location /upload {{ client_max_body_size 0; return 200 "got $content_length\\n"; }}
     }}
 }}
@@ -108,6 +110,12 @@ def nginx(folder):
     config.write_text(NGINX.format(folder=folder, port=port))
     user = "user root;" if os.geteuid() == 0 else ""
     return Program([need("nginx"), "-p", folder, "-e", folder / "error.log", "-g", user, "-c", config], port, folder)
+
+
+def nginx_requests(server):
+    """How many requests it has had, those that asked so among them."""
+    with urllib.request.urlopen(f"http://{server.address}/status", timeout=20) as answer:
+        return int(answer.read().split()[9])
 
 
 def redis(folder):

@@ -5,6 +5,8 @@ import pytest
 from kit import programs
 from kit.peer import connect
 from kit.servers import Service
+from kit.waiting import wait_until
+from kit.wrk import Wrk
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +28,7 @@ def ended():
 def test_nginx_answers_curl(ended, tmp_path):
     server = ended(programs.nginx(tmp_path))
     assert programs.run("curl", "-s", f"http://{server.address}/hello") == "hello from nginx\n"
+    assert programs.nginx_requests(server) == 2
 
 
 def test_redis_answers(ended, tmp_path):
@@ -56,3 +59,24 @@ def test_a_missing_program_fails_in_ci_and_skips_elsewhere(monkeypatch):
     monkeypatch.delenv("CI")
     with pytest.raises(pytest.skip.Exception, match="not installed"):
         programs.need("no-such-program")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_wrk_goes_on_until_told_to_stop(ended, tmp_path, kept):
+    server = ended(programs.nginx(tmp_path))
+    with Wrk(server.port, tmp_path, kept=kept) as wrk:
+        wait_until(lambda: programs.nginx_requests(server) > 100, "requests")
+    assert wrk.requests > 90
+    assert wrk.failed == 0
+
+
+@pytest.mark.parametrize("ends", ["after the request", "in the middle of the answer"])
+def test_wrk_counts_every_failure(service, tmp_path, ends):
+    cut = b"" if ends == "after the request" else b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
+    server = service(greeting=cut, hang_up=True)
+    with Wrk(server.port, tmp_path, failures=None) as wrk:
+        wait_until(lambda: server.accepted > 20, "failures")
+    assert wrk.requests == 0
+    assert wrk.errors["read"] > 0
+    with pytest.raises(AssertionError, match="0 requests"), Wrk(server.port, tmp_path):
+        wait_until(lambda: server.accepted > 40, "failures")

@@ -401,16 +401,10 @@ def test_a_reload_before_everything_is_ready_comes_after_it(proxy, service):
     program = proxy(targets=[one], ready=False)
     file = Config(program)
     file.app["targets"] = [two.address]
-    wait_until(lambda: catches(program.pid), "that it has taken the signals over")
+    wait_until(lambda: procfs.catches_signal(program.pid, signal.SIGHUP), "that it has taken the signals over")
     file.reload()
     program.wait_log("ready:")
     program.connect().expect(b"two")
-
-
-def catches(pid):
-    with open(f"/proc/{pid}/status") as file:
-        mask = next(int(line.split()[1], 16) for line in file if line.startswith("SigCgt"))
-    return bool(mask >> (signal.SIGHUP - 1) & 1)
 
 
 def test_a_stop_in_the_middle_of_a_reload_is_a_clean_end(proxy, service):
