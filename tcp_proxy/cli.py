@@ -119,7 +119,7 @@ def _serve(config: "Config", path: str, spawned: "Spawned") -> int:
 
 
 def _require_ping(config: "Config") -> None:
-    if any(check.type == "ping" for app in config.apps for check in app.health):
+    if any(check.type == "ping" for check in config.checks):
         from tcp_proxy.control.health.ping import permission_error  # noqa: PLC0415
 
         error = permission_error()

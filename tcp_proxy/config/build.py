@@ -7,15 +7,16 @@ None stands for a value that is already reported as wrong: whatever depends on i
 config.model and from nowhere else: a key that is left out is not passed on.
 """
 
-import dataclasses
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tcp_proxy.config.model import Api, App, Check, Config, Log, Target, Timeouts
+from tcp_proxy.config.checks import checks
+from tcp_proxy.config.model import Api, App, Config, Log, Target, Timeouts
 from tcp_proxy.config.positions import Path, shown
 from tcp_proxy.config.report import Report
+from tcp_proxy.config.values import Plain, given_of
 from tcp_proxy.sansio.address import (
     ANY,
     Address,
@@ -29,10 +30,8 @@ from tcp_proxy.sansio.address import (
     parse_target_or_host,
 )
 
-Plain = Mapping[str, Any]
 LOOPBACK = "127.0.0.1"
 HOST_NAME = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
-CHECK = Check()  # for its defaults
 
 
 def build(plain: Plain, report: Report) -> Config:
@@ -52,9 +51,9 @@ def build(plain: Plain, report: Report) -> Config:
     return Config(
         apps=tuple(apps),
         workers=None if workers in (None, "auto") else int(workers),
-        log=Log(**_given(Log, plain.get("log"))),
+        log=Log(**given_of(Log, plain.get("log"))),
         api=_api(plain["api"], listeners, report) if plain.get("api") is not None else None,
-        **_given(Config, {key: plain.get(key) for key in ("pid_file", "state", "shutdown_grace", "access_log")}),
+        **given_of(Config, {key: plain.get(key) for key in ("pid_file", "state", "shutdown_grace", "access_log")}),
     )
 
 
@@ -88,28 +87,19 @@ def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> Ap
     if targets and len(targets) == len(entries) and all(target.weight == 0 for target in targets.values()):
         text = "every target has the weight 0, so none would get a session; wanted at least one above 0"
         report.value((*path, "targets"), text)
-    given: dict[str, Any] = _given(App, {key: plain.get(key) for key in ("balance", "on_down", "retries")})
+    given: dict[str, Any] = given_of(App, {key: plain.get(key) for key in ("balance", "on_down", "retries")})
     if "health" in plain:
-        given["health"] = _health(plain["health"], (*path, "health"), targets, report)
+        checked = {place: target.servers for place, target in targets.items() if target.health is None}
+        given["health"] = checks(plain["health"], (*path, "health"), checked, report)
     addresses = listeners.of_app(plain, path)
     _check_groups(targets, {address.port for address in addresses}, report)
     return App(
         name=name or "",
         listeners=addresses,
         targets=tuple(targets.values()),
-        timeouts=Timeouts(**_given(Timeouts, plain.get("timeouts"))),
+        timeouts=Timeouts(**given_of(Timeouts, plain.get("timeouts"))),
         **given,
     )
-
-
-def _given(kind: Any, plain: Plain | None) -> dict[str, Any]:
-    """The keys that have a value, as the types of the dataclass. 5.0 is a whole number in JSON Schema, and so here."""
-    types = {field.name: field.type for field in dataclasses.fields(kind)}
-    given = {key: value for key, value in (plain or {}).items() if value is not None and key in types}
-    for key, value in given.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            given[key] = float(value) if types[key] is float else int(value)
-    return given
 
 
 def _claim_name(names: dict[str, Path], name: str | None, path: Path, kind: str, report: Report) -> None:
@@ -138,10 +128,12 @@ def _targets(entries: Sequence[Any], path: Path, report: Report) -> dict[Path, T
         text, name = plain.get("address"), plain.get("name")
         address_path = here if isinstance(entry, str) else (*here, "address")
         _claim_name(names, name, (*here, "name"), "target", report)
-        if "ports" in plain or _lacks_address(entry, report):
+        if plain.get("ports") is not None or _lacks_address(entry, report):
             ports = _ports_of_group(plain, here, report)
             if ports:
-                targets[here] = Target(name=name or "", address=Address(), ports=ports, **_given_rest(plain))
+                servers = tuple(address for _, address in ports)
+                rest = _rest(plain, here, (*here, "ports"), servers, report)
+                targets[here] = Target(name=name or "", address=Address(), ports=ports, **rest)
             continue
         if text is None:
             continue
@@ -160,8 +152,17 @@ def _targets(entries: Sequence[Any], path: Path, report: Report) -> dict[Path, T
                 )
                 continue
             _claim_name(names, text, address_path, "target", report)
-        targets[here] = Target(name=name or text, address=address, **_given_rest(plain))
+        targets[here] = Target(name=name or text, address=address, **_rest(plain, here, address_path, (address,), report))
     return targets
+
+
+def _rest(plain: Plain, path: Path, place: Path, servers: tuple[Address, ...], report: Report) -> dict[str, Any]:
+    """What there is to say of a target beside where it is, which stands at `place`."""
+    own = ("address", "name", "ports", "health")
+    given = given_of(Target, {key: value for key, value in plain.items() if key not in own})
+    if plain.get("health") is not None:
+        given["health"] = checks(plain["health"], (*path, "health"), {place: servers}, report)
+    return given
 
 
 def _lacks_address(entry: Any, report: Report) -> bool:
@@ -174,7 +175,7 @@ def _ports_of_group(plain: Plain, path: Path, report: Report) -> tuple[tuple[int
     if plain.get("address") is not None:
         report.value((*path, "ports"), 'a target has an "address" or "ports", not both')
     elif plain.get("ports") is None:
-        if _lacks_address(plain, report):
+        if "ports" not in plain or not report:
             report.value(path, 'missing key "address" (or "ports", for a group of servers)')
     elif "name" not in plain:
         report.value(path, 'missing key "name": a target with "ports" has no other')
@@ -207,46 +208,12 @@ def build_target(plain: Sequence[Any], app: App, report: Report) -> Target | Non
     """The one target in a list, for an app that there is."""
     targets = _targets(plain, (), report)
     _check_groups(targets, {address.port for address in app.listeners}, report)
+    usual = [target for target in targets.values() if target.health is None]
     for check in app.health:
-        is_unix = any(server.path for target in targets.values() for server in target.servers)
+        is_unix = any(server.path for target in usual for server in target.servers)
         if is_unix and (check.type == "ping" or check.port is not None):
             report.value((0,), f"a UNIX socket cannot be checked as app {app.name} wants it: it has no host and no port")
     return next(iter(targets.values()), None)
-
-
-def _given_rest(plain: Plain) -> dict[str, Any]:
-    return _given(Target, {key: value for key, value in plain.items() if key not in ("address", "name", "ports")})
-
-
-# -- health checks
-
-
-def _health(plain: Any, path: Path, targets: Mapping[Path, Target], report: Report) -> tuple[Check, ...]:
-    if not isinstance(plain, list):
-        return () if plain is None else (_check(plain, path, targets, report),)
-    return tuple(_check(check, (*path, i), targets, report) for i, check in enumerate(plain) if check is not None)
-
-
-def _check(plain: Plain, path: Path, targets: Mapping[Path, Target], report: Report) -> Check:
-    given = _given(Check, plain)
-    kind, port = plain.get("type", "tcp"), plain.get("port")
-    interval, timeout = plain.get("interval", CHECK.interval), plain.get("timeout", CHECK.timeout)
-    if "timeout" not in plain and interval is not None:
-        given["timeout"] = min(CHECK.timeout, float(interval))
-    elif interval is not None and timeout is not None and timeout > interval:
-        place = f"at {report.where((*path, 'interval'))}" if "interval" in plain else "which is the default"
-        report.value(
-            (*path, "timeout"),
-            f"a timeout of {timeout} seconds is above the interval of {interval} seconds, {place}; wanted at most that",
-        )
-    if kind == "ping" and port is not None:
-        report.value((*path, "port"), 'a ping has no port; wanted no "port", or the type "tcp"')
-    unix = next((place for place, target in targets.items() if any(server.path for server in target.servers)), None)
-    if unix is not None and kind == "ping":
-        report.value((*path, "type"), f"a UNIX socket cannot be pinged, and the target at {report.where(unix)} is one")
-    elif unix is not None and port is not None:
-        report.value((*path, "port"), f"a UNIX socket has no port, and the target at {report.where(unix)} is one")
-    return Check(**given)
 
 
 # -- listeners

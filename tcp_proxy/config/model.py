@@ -4,6 +4,7 @@ Both wings import this file, so it imports nothing but dataclasses and sansio. `
 file; nothing else does. Durations are seconds, as in the file; sizes are bytes.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tcp_proxy.sansio.address import Address, ListenAddress
@@ -26,13 +27,32 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    type: str = "tcp"  # tcp, ping
+    type: str = "tcp"  # tcp, ping, http, exchange
     interval: float = 30.0
     timeout: float = 2.0
     rise: int = 1
     fall: int = 1
     fall_action: str = "down"  # down, drain, ignore
     port: int | None = None  # None: the target's own
+    tls: bool = False  # http, exchange
+    method: str = "GET"  # http, as are the next four
+    path: str = "/"
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str = ""
+    status: tuple[str, ...] = ("200",)  # any of these; "2xx" is a class
+    preset: str | None = None  # exchange, as are the rest; a preset takes the place of send and expect
+    user: str | None = None  # whom a preset asks for
+    send: str = ""  # with escapes
+    expect: str = ""  # with escapes
+    expect_regex: str = ""  # instead of expect
+
+
+KINDS = {  # which types of checks a key is for; those that are not here are for all
+    "port": ("tcp", "http", "exchange"),
+    "tls": ("http", "exchange"),
+    **dict.fromkeys(("method", "path", "headers", "body", "status"), ("http",)),
+    **dict.fromkeys(("preset", "user", "send", "expect", "expect_regex"), ("exchange",)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +64,7 @@ class Target:
     max_connections: int = 0  # 0: no limit
     drain: bool = False
     disabled: bool = False
+    health: tuple[Check, ...] | None = None  # None: its app's
     ports: tuple[tuple[int, Address], ...] = ()  # a group: listening port -> server; then `address` is empty
 
     @property
@@ -98,3 +119,11 @@ class Config:
     access_log: str | None = None  # a path, or "-" for stdout
     log: Log = field(default_factory=Log)
     api: Api | None = None  # None: no management API
+
+    @property
+    def checks(self) -> Iterator[Check]:
+        """Of all apps, and of targets that have their own."""
+        for app in self.apps:
+            yield from app.health
+            for target in app.targets:
+                yield from target.health or ()

@@ -171,7 +171,7 @@ def _unknown_key(key: str, schema: Schema) -> str:
 
 def _wrong_value(found: Any, schema: Schema) -> str:
     sentence = f"found {_described(found, schema)}; wanted {wanted(schema)}"
-    choices = schema.get("enum")
+    choices = [choice for choice in schema.get("enum", ()) if isinstance(choice, str)]
     if isinstance(found, str) and choices:
         from difflib import get_close_matches
 
@@ -186,7 +186,7 @@ def _wrong_value(found: Any, schema: Schema) -> str:
 def _described(found: Any, schema: Schema) -> str:
     if isinstance(found, str) and len(found) > schema.get("maxLength", len(found)):
         return f"text of {len(found)} characters"
-    return shown(found)
+    return "{}" if found == {} else shown(found)
 
 
 def wanted(schema: Schema) -> str:

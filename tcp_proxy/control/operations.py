@@ -44,6 +44,7 @@ class Looking:
             "targets": lambda arguments: [views.target(target) for target in self.app(arguments).targets.values()],
             "target": lambda arguments: views.target(self.target(arguments)),
             "health": self._health,
+            "probes": self._probes,
             "workers": lambda _: [views.worker(worker) for worker in estate.crew],
             "limits": self._limits,
             "config": lambda _: views.config(estate.config),
@@ -96,6 +97,12 @@ class Looking:
             for event in self._estate.events.kept
             if event.kind == "target" and name.items() <= event.data.items()
         ]
+
+    def _probes(self, arguments: Arguments) -> Later:
+        """The last results of each of its checks, and what they come to."""
+        target, later = self.target(arguments), Later()
+        self._estate.states.history(target, lambda found: later.answer([views.check_history(one) for one in found]))
+        return later
 
     def _limits(self, _arguments: Arguments) -> dict[str, Any]:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

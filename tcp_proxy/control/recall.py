@@ -33,7 +33,7 @@ class Recall:
     def begin(self, target: KnownTarget, checks: tuple[model.Check, ...], runner: HealthRunner | None) -> None:
         """Think of a target what was thought of it last; its runner, which does not know the target yet, too."""
         saved = self._store.get(target.app, target.config.name)
-        if saved is None or not saved.verdict or runner is None:
+        if saved is None or not saved.verdict or runner is None or not checks:
             return
         verdicts = [Verdict(check.rise, check.fall, check.fall_action) for check in checks]
         is_passing = saved.verdict == State.UP

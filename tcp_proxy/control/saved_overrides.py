@@ -9,7 +9,7 @@ import json
 import logging
 from typing import Any
 
-from tcp_proxy.config.model import Config, Target
+from tcp_proxy.config.model import Check, Config, Target
 from tcp_proxy.control.overrides import Key, Override, Overrides
 from tcp_proxy.control.state import REMOVED, SavedTarget, State
 from tcp_proxy.sansio.address import Address
@@ -73,8 +73,15 @@ def _override(saved: SavedTarget) -> Override:
 
 
 def _target(plain: dict[str, Any]) -> Target:
+    health = plain.get("health")
+    checks = None if health is None else tuple(_check(check) for check in health)
     ports = tuple((int(port), Address(**address)) for port, address in plain.get("ports", ()))
-    return Target(**{**plain, "address": Address(**plain["address"]), "ports": ports})
+    return Target(**{**plain, "address": Address(**plain["address"]), "ports": ports, "health": checks})
+
+
+def _check(plain: dict[str, Any]) -> Check:
+    headers = tuple((name, value) for name, value in plain["headers"])
+    return Check(**{**plain, "headers": headers, "status": tuple(plain["status"])})
 
 
 def _text(one: Override) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tcp_proxy.control.events import Events
 from tcp_proxy.control.health.counts import ProbeCounts
+from tcp_proxy.control.health.history import CheckHistory
 from tcp_proxy.control.health.probe import owner_of
 from tcp_proxy.control.health.runner import Finding, HealthRunner
 from tcp_proxy.control.recall import Recall
@@ -110,41 +111,49 @@ class States:
 
     def probe_now(self, app: str, target: str) -> bool:
         """Whether there is a check to be made."""
-        if app not in self._health:
+        if app not in self._health or not self._targets.apps[app].checks_of(target):
             return False
         known = self._targets.find(app, target)
         for subject in known.subjects() if known is not None else ():
             self._health[app].probe_now(subject)
         return True
 
+    def history(self, target: KnownTarget, tell: Callable[[list[CheckHistory]], Any]) -> None:
+        """The last results of the checks of one target; `tell` is called in this thread."""
+        runner = self._health.get(target.app)
+        if runner is None or not runner.history(target.config.name, lambda found: self._loop.call_soon(tell, found)):
+            tell([])
+
     def _check(self, app: KnownApp) -> None:
         """Have the app's targets checked as its configuration says."""
-        name, checks = app.config.name, app.config.health
+        name = app.config.name
         runner = self._health.get(name)
-        if not checks:
-            if runner is not None:
-                del self._health[name]
-                runner.stop()
-            for target in app.targets.values():
-                self._trust(target)
-        elif runner is None:
+        if runner is None:
             self._start_checks(app)
-        else:
-            runner.set_checks(checks)
+        elif app.is_checked:
+            runner.set_checks(app.config.health, app.own_checks())
             runner.set_targets(app.endpoints())
+        else:
+            del self._health[name]
+            runner.stop()
+        for target in app.targets.values():
+            if not app.checks_of(target.config.name):
+                self._trust(target)
 
     def _start_checks(self, app: KnownApp) -> None:
         name = app.config.name
-        if self._is_over or self._targets.apps.get(name) is not app or name in self._health or not app.config.health:
+        if self._is_over or self._targets.apps.get(name) is not app or name in self._health or not app.is_checked:
             return
         try:
-            runner = HealthRunner(name, app.config.health, self._report, count=self._count, counts=self.probes)
+            runner = HealthRunner(
+                name, app.config.health, self._report, count=self._count, counts=self.probes, own=app.own_checks()
+            )
         except OSError as error:
             self._start_later(app, error)
             return
         if not self._has_begun:
             for target in app.targets.values():
-                self._recall.begin(target, app.config.health, runner)
+                self._recall.begin(target, app.checks_of(target.config.name), runner)
         runner.set_targets(app.endpoints())
         try:
             runner.start()
@@ -194,7 +203,7 @@ class States:
 
     def _found(self, finding: Finding) -> None:
         target = self._targets.find_subject(finding.app, finding.target)
-        if target is None or finding.app not in self._health:
+        if target is None or not self._targets.apps[finding.app].checks_of(target.config.name):
             return  # it has left meanwhile, or its checks have
         before = target.state
         self._recall.found(target.found(finding))

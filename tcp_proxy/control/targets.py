@@ -138,6 +138,19 @@ class KnownApp:
         targets = tuple(target.view() for target in self.targets.values())
         return AppView(config.name, self.slot, config.balance, config.retries, config.timeouts, targets)
 
+    def own_checks(self) -> dict[str, tuple[model.Check, ...]]:
+        """Of the targets that are not checked as the app says."""
+        configs = {name: target.config for name, target in self.targets.items()}
+        return {name: config.health for name, config in configs.items() if config.health is not None}
+
+    def checks_of(self, target: str) -> tuple[model.Check, ...]:
+        own = self.targets[target].config.health
+        return self.config.health if own is None else own
+
+    @property
+    def is_checked(self) -> bool:
+        return any(self.checks_of(target) for target in self.targets)
+
     def endpoints(self) -> dict[str, tuple[Endpoint, ...]]:
         """What is to be probed: disabled targets are not."""
         found: dict[str, tuple[Endpoint, ...]] = {}

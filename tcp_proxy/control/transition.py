@@ -94,7 +94,7 @@ class Transition:
 
     def _require_ping(self) -> None:
         def pings(config: Config) -> bool:
-            return any(check.type == "ping" for app in config.apps for check in app.health)
+            return any(check.type == "ping" for check in config.checks)
 
         if pings(self.new) and not pings(self._estate.config):
             from tcp_proxy.control.health.ping import permission_error  # noqa: PLC0415  ping3 is imported on first use

@@ -9,7 +9,9 @@ from typing import Any
 
 from tcp_proxy.config import model
 from tcp_proxy.config.diff import Change
+from tcp_proxy.config.model import KINDS
 from tcp_proxy.control.events import Event
+from tcp_proxy.control.health.history import CheckHistory
 from tcp_proxy.control.overrides import admin_of
 from tcp_proxy.control.targets import KnownApp, KnownTarget
 from tcp_proxy.control.workers import Worker
@@ -27,7 +29,7 @@ def app(known: KnownApp) -> View:
         "on_down": config.on_down,
         "retries": config.retries,
         "timeouts": dataclasses.asdict(config.timeouts),
-        "health": [dataclasses.asdict(check) for check in config.health],
+        "health": [check(one) for one in config.health],
         "listeners": [str(address) for address in config.listeners],
         "targets": [target(one) for one in known.targets.values()],
     }
@@ -96,7 +98,7 @@ def _app_config(known: model.App) -> View:
         "ports": ports,
         "targets": [_target_config(one) for one in known.targets],
         "balance": known.balance,
-        "health": [dataclasses.asdict(check) for check in known.health],
+        "health": [check(one) for one in known.health],
         "on_down": known.on_down,
         "retries": known.retries,
         "timeouts": dataclasses.asdict(known.timeouts),
@@ -104,8 +106,29 @@ def _app_config(known: model.App) -> View:
 
 
 def _target_config(known: model.Target) -> View:
+    health = None if known.health is None else [check(one) for one in known.health]
     ports = {str(port): str(address) for port, address in known.ports}
-    return {**dataclasses.asdict(known), "address": None if ports else str(known.address), "ports": ports or None}
+    where = {"address": None if ports else str(known.address), "ports": ports or None}
+    return {**dataclasses.asdict(known), **where, "health": health}
+
+
+def check(known: model.Check) -> View:
+    """The keys that its type has."""
+    view = {key: value for key, value in dataclasses.asdict(known).items() if known.type in KINDS.get(key, (known.type,))}
+    if known.type == "http":
+        view["headers"] = dict(known.headers)
+        view["status"] = [int(status) if status.isdigit() else status for status in known.status]
+    return view
+
+
+def check_history(known: CheckHistory) -> View:
+    """A check, what it thinks of its target, and why."""
+    return {
+        "check": check(known.check),
+        "port": known.port,
+        "verdict": known.verdict,
+        "probes": [dataclasses.asdict(probed) for probed in known.probes],
+    }
 
 
 def _endpoint(endpoint: Endpoint) -> str:

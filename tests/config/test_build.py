@@ -218,10 +218,6 @@ def test_a_port_to_check_of_a_unix_socket_is_an_error(app_complaints):
     assert refuses(app_complaints(app), "$.apps[0].health.port: a UNIX socket has no port") is True
 
 
-def test_a_port_to_ping_is_an_error(app_complaints):
-    assert refuses(app_complaints({"health": {"type": "ping", "port": 80}}), ".health.port: a ping has no port") is True
-
-
 # -- listeners
 
 

@@ -31,6 +31,8 @@ def fields(kind):
             found[field.name] = {}
         elif field.default is not dataclasses.MISSING:
             found[field.name] = field.default
+    if kind is Check:  # a file may write these in a shorter way
+        found.update(headers=dict(found["headers"]), status=int(found["status"][0]))
     return found
 
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from tcp_proxy.config.model import App, Config, Target
+from tcp_proxy.config.model import App, Check, Config, Target
 from tcp_proxy.control import saved_overrides
 from tcp_proxy.control.overrides import Overrides
 from tcp_proxy.control.state import SavedTarget, State, StateFile
@@ -53,6 +53,15 @@ def test_nothing_said(store, said):
 def test_admin_and_weight(store, said, admin, drain, disabled):
     said.set("web", "a", admin, 7)
     assert restarted(store, said) == {"a": dataclasses.replace(A, weight=7, drain=drain, disabled=disabled), "b": B}
+
+
+def test_checks_of_a_targets_own(store):
+    check = Check("http", headers=(("Host", "x"),), status=("200", "3xx"))
+    file = config(dataclasses.replace(A, health=(check, Check())), dataclasses.replace(B, health=()))
+    said = Overrides(file)
+    said.set("web", "a", "drain", None)
+    said.set("web", "b", "drain", None)
+    assert {target.drain for target in restarted(store, said, file).values()} == {True}
 
 
 def test_a_target_that_was_added(store, said):

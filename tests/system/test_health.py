@@ -191,6 +191,34 @@ def test_one_app_with_a_dead_target_disturbs_no_other_app(proxy, service):
     program.connect().send(b"x").expect(b"x")
 
 
+def test_http_says_that_a_server_that_accepts_is_not_ready(proxy, service):
+    status = [b"503 Starting"]
+    server = service(answer=lambda _: b"HTTP/1.1 " + status[0] + b"\r\nContent-Length: 0\r\n\r\n")
+    program = proxy(targets=[server], health={"type": "http", "path": "/ready", "status": "2xx", **FAST})
+    program.wait_log(f"target {server.address} is down .*status 503 Starting, wanted 2xx")
+    status[0] = b"204 No Content"
+    program.wait_log(f"target {server.address} is up .*status 204 No Content")
+
+
+def test_of_several_checks_the_worst_decides(proxy, service):
+    server = service(greeting=b"220 ready\r\n", hang_up=True)
+    wrong = {"type": "exchange", "expect": "221", "fall_action": "drain", **FAST}
+    program = proxy(targets=[server], health=[{"type": "tcp", **FAST}, wrong])
+    program.wait_log(f"target {server.address} is draining .*220 ready")
+
+
+def test_a_target_with_checks_of_its_own(proxy, service):
+    port = free_port()
+    dead, unchecked = {"address": f"127.0.0.1:{port}", "health": []}, service(greeting=b"no", hang_up=True)
+    strange = {"address": unchecked.address, "health": {"type": "exchange", "expect": "x", **FAST}}
+    alive = service()
+    program = proxy(targets=[dead, strange, alive], health=FAST)
+    program.wait_log(f"target {unchecked.address} is down .*exchange")
+    program.wait_log(f"target {alive.address} is up")
+    pause(0.3)
+    assert f"target 127.0.0.1:{port} is" not in program.log
+
+
 def test_ping(proxy, service):
     """Where ICMP is allowed; where it is not, that is an error at start that says what to do."""
     echo = service()

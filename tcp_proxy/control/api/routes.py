@@ -149,6 +149,13 @@ def _of_targets(router: APIRouter, link: Link) -> None:
         """Those among the last 1,000 events."""
         return await link.ask("health", app=app, target=target)
 
+    @router.get(
+        f"{one}/probes", summary="Last results of its checks", response_model=list[schemas.CheckHistory], tags=["targets"]
+    )
+    async def probes(app: AppName, target: TargetName) -> Any:
+        """Of each check the last 20, oldest first; [] for a target that is not checked."""
+        return await link.ask("probes", app=app, target=target)
+
 
 def _of_sessions(router: APIRouter, link: Link) -> None:
     @router.get("/sessions", summary="Sessions that go on", response_model=schemas.Sessions, tags=["sessions"])

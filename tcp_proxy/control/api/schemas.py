@@ -103,6 +103,20 @@ class Change(BaseModel):
     closes: bool = Field(description="A listener that is closed for a moment: what takes its place overlaps with it")
 
 
+class Probed(BaseModel):
+    at: float = Field(description="Unix time of its end")
+    seconds: float = Field(description="How long it took")
+    success: bool | None = Field(description="null: an error of the proxy's machine, which says nothing of the target")
+    text: str
+
+
+class CheckHistory(BaseModel):
+    check: dict[str, Any] = Field(description="The check, as in the configuration")
+    port: int | None = Field(description="Of a group: the listening port whose server this is about")
+    verdict: str = Field(description="What its results come to: up 2/3 has two failures to go until it is down")
+    probes: list[Probed] = Field(description="Its last 20 results, oldest first")
+
+
 class Reload(BaseModel):
     changes: list[Change] = Field(description="What was applied; [] when nothing was different")
 

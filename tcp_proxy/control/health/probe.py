@@ -39,6 +39,12 @@ def owner_of(subject: str) -> str:
     return subject.partition(PORT)[0]
 
 
+def port_of(subject: str) -> int | None:
+    """The listening port of one server of a group; None for a target that is none."""
+    _, has_port, port = subject.partition(PORT)
+    return int(port) if has_port else None
+
+
 Done = Callable[[Result], Any]
 Start = Callable[[Loop, Endpoint, Check, Done], Probe]
 

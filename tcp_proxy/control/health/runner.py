@@ -14,7 +14,6 @@ history, whatever its addresses or its new name; a check that stays, though perh
 after `stop` nothing is reported and no descriptor is left.
 """
 
-import dataclasses
 import functools
 import logging
 import random
@@ -24,21 +23,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcp_proxy.config.model import Check
-from tcp_proxy.control.health import ping, tcp
+from tcp_proxy.control.health import exchange, http, ping, tcp
 from tcp_proxy.control.health.counts import ProbeCounts
-from tcp_proxy.control.health.probe import Probe, Result, Start
-from tcp_proxy.loop import Loop, Timer
-from tcp_proxy.messages import Endpoint
-from tcp_proxy.sansio.verdict import State, Verdict, combine
+from tcp_proxy.control.health.history import CheckHistory
+from tcp_proxy.control.health.probe import Result, Start, owner_of
+from tcp_proxy.control.health.subject import Endpoints, Pair, Recalled, Subject
+from tcp_proxy.loop import Loop
+from tcp_proxy.sansio.verdict import State
 
 logger = logging.getLogger(__name__)
 
-KINDS: dict[str, Start] = {"tcp": tcp.start, "ping": ping.start}
+KINDS: dict[str, Start] = {"tcp": tcp.start, "ping": ping.start, "http": http.start, "exchange": exchange.start}
 
 JITTER = 0.1  # of the interval, to either side: targets and proxies do not fall into step
 ASK_EVERY = 1.0  # seconds between two probes of a target that sessions asked for
+BURST = 100  # checks that may begin together; the first round of more is spread over the interval
 
-Endpoints = tuple[Endpoint, ...]
+OwnChecks = Mapping[str, tuple[Check, ...]]  # of targets that are not checked as the app says
+Tell = Callable[[list[CheckHistory]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,85 +56,6 @@ class Finding:
     opposed: int = 0  # results in a row against what is thought
 
 
-class _Pair:
-    """One check on one target. `probes` are those under way, one for each of `asked` addresses."""
-
-    def __init__(self, subject: "_Subject", check: Check) -> None:
-        self.subject = subject
-        self.check = check
-        self.verdict = Verdict(check.rise, check.fall, check.fall_action)
-        self.probes: list[Probe] = []
-        self.results: list[Result] = []
-        self.asked = 0
-        self.timer: Timer | None = None
-        self.is_due = False  # while probing: probe again as soon as that is over
-        self.had_local_error = False
-
-    def adopt(self, check: Check) -> None:
-        """The same question from now on with these numbers."""
-        self.check = check
-        self.verdict.change(check.rise, check.fall, check.fall_action)
-
-    def end_probes(self) -> None:
-        for probe in self.probes:
-            probe.cancel()
-        self.probes = []
-
-    def cancel(self) -> None:
-        self.end_probes()
-        self.is_due = False
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
-
-class _Subject:
-    """One target: where it is, and a pair for each check."""
-
-    def __init__(self, name: str, checks: tuple[Check, ...]) -> None:
-        self.name = name
-        self.endpoints: Endpoints = ()
-        self.pairs = [_Pair(self, check) for check in checks]
-        self.asked_at = float("-inf")
-
-    def set_checks(self, checks: tuple[Check, ...]) -> list[_Pair]:
-        """Those that are new."""
-        old, self.pairs, new = self.pairs, [], []
-        for check in checks:
-            pair = next((pair for pair in old if _question(pair.check) == _question(check)), None)
-            if pair is None:
-                pair = _Pair(self, check)
-                new.append(pair)
-            else:
-                old.remove(pair)
-                pair.adopt(check)
-            self.pairs.append(pair)
-        for pair in old:
-            pair.cancel()
-        return new
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of its checks'."""
-        worst = combine(pair.verdict for pair in self.pairs)
-        assert worst is not None
-        return worst
-
-    @property
-    def is_proven(self) -> bool:
-        return all(pair.verdict.is_proven for pair in self.pairs)
-
-    def recall(self, recalled: tuple[bool, int, str] | None) -> None:
-        """Which of several checks it was is not known: each has to speak for itself."""
-        if recalled is not None:
-            for pair in self.pairs:
-                pair.verdict.recall(*recalled)
-
-    def cancel(self) -> None:
-        for pair in self.pairs:
-            pair.cancel()
-
-
 class HealthRunner:
     """`report(Finding)` is called for every first result and every change of what is thought of a target, `count(Finding)`
     when nothing but the number of results against it is another one."""
@@ -146,9 +69,11 @@ class HealthRunner:
         draw: Callable[[], float] = random.random,
         count: Callable[[Finding], Any] | None = None,
         counts: ProbeCounts | None = None,
+        own: OwnChecks | None = None,
     ) -> None:
         self.app = app
         self._checks = checks
+        self._own: OwnChecks = own or {}
         self._report = report
         self._count = count or _ignore
         self._draw = draw
@@ -156,8 +81,8 @@ class HealthRunner:
         self._loop = loop or Loop(f"health-{app}")
         self._loop.on_error = self._bug
         self._thread = threading.Thread(target=self._serve, name=f"health-{app}", daemon=True)
-        self._subjects: dict[str, _Subject] = {}
-        self._recalled: dict[str, tuple[bool, int, str]] = {}  # until the target comes
+        self._subjects: dict[str, Subject] = {}
+        self._recalled: dict[str, Recalled] = {}  # until the target comes
         self._is_over = False
 
     def __repr__(self) -> str:
@@ -184,9 +109,9 @@ class HealthRunner:
         """What an earlier life thought of it; comes before the `set_targets` that brings the target."""
         self._loop.call_soon(self._recalled.__setitem__, target, (is_passing, opposed, evidence))
 
-    def set_checks(self, checks: tuple[Check, ...]) -> None:
-        """From now on ask these questions, at least one."""
-        self._loop.call_soon(self._set_checks, checks)
+    def set_checks(self, checks: tuple[Check, ...], own: OwnChecks | None = None) -> None:
+        """From now on ask these questions, and those targets that have questions of their own, their own."""
+        self._loop.call_soon(self._set_checks, checks, own or {})
 
     def rename(self, old: str, new: str) -> None:
         """It is the same target; comes before the `set_targets` that knows it by its new name."""
@@ -195,6 +120,10 @@ class HealthRunner:
     def probe_now(self, target: str) -> None:
         """A session could not connect: probe at once, but not more than once a second."""
         self._loop.call_soon(self._probe_now, target)
+
+    def history(self, target: str, tell: Tell) -> bool:
+        """`tell` is called in the health thread, with the last results of each check. False when the thread has ended."""
+        return self._loop.call_soon(self._tell_history, target, tell)
 
     # -- in the thread
 
@@ -220,31 +149,40 @@ class HealthRunner:
             return
         for name in self._subjects.keys() - targets.keys():
             self._subjects.pop(name).cancel()
+        due: list[Pair] = []
         for name, endpoints in targets.items():
             subject = self._subjects.get(name)
             if subject is None:
-                subject = self._subjects[name] = _Subject(name, self._checks)
+                subject = self._subjects[name] = Subject(name, self._checks_of(name))
                 subject.recall(self._recalled.pop(name, None))
             is_news = set(endpoints) != set(subject.endpoints)
             subject.endpoints = endpoints
             if not endpoints:
                 subject.cancel()
             elif is_news:
-                for pair in subject.pairs:
-                    self._begin(pair)
+                due += subject.pairs
+        self._begin_all(due)
 
-    def _set_checks(self, checks: tuple[Check, ...]) -> None:
+    def _set_checks(self, checks: tuple[Check, ...], own: OwnChecks) -> None:
         if self._is_over:
             return
-        self._checks = checks
+        self._checks, self._own = checks, own
+        due: list[Pair] = []
         for subject in self._subjects.values():
             before = subject.verdict.state
-            new = subject.set_checks(checks)
+            new = subject.set_checks(self._checks_of(subject.name))
             worst = subject.verdict
-            if worst.state is not before:
+            if worst.state is not before and subject.pairs:
                 self._report(Finding(self.app, subject.name, worst.state, worst.evidence, True))
-            for pair in new if subject.endpoints else ():
-                self._begin(pair)
+            due += new if subject.endpoints else ()
+        self._begin_all(due)
+
+    def _checks_of(self, target: str) -> tuple[Check, ...]:
+        return self._own.get(owner_of(target), self._checks)
+
+    def _tell_history(self, target: str, tell: Tell) -> None:
+        subjects = [subject for subject in self._subjects.values() if owner_of(subject.name) == target]
+        tell([history for subject in subjects for history in subject.histories()])
 
     def _rename(self, old: str, new: str) -> None:
         subject = self._subjects.pop(old, None)
@@ -262,7 +200,18 @@ class HealthRunner:
                 subject.asked_at = self._loop.now
                 self._begin(pair)
 
-    def _begin(self, pair: _Pair) -> None:
+    def _begin_all(self, pairs: list[Pair]) -> None:
+        """A few together, so that their state is known soon; many one after another, to spare the network a burst."""
+        if len(pairs) <= BURST:
+            for pair in pairs:
+                self._begin(pair)
+            return
+        for turn, pair in enumerate(pairs):
+            if pair.timer is not None:
+                pair.timer.cancel()
+            pair.timer = self._loop.call_later(pair.check.interval * turn / len(pairs), self._begin, pair)
+
+    def _begin(self, pair: Pair) -> None:
         """Probe every address; the next round begins in about an interval.
 
         Probes under way are left to their end: who cancelled them for each news of the name would never have a result.
@@ -277,12 +226,12 @@ class HealthRunner:
         interval = pair.check.interval * (1 + JITTER * (2 * self._draw() - 1))
         pair.timer = self._loop.call_later(interval, self._begin, pair)
         endpoints = pair.subject.endpoints
-        pair.asked = len(endpoints)
+        pair.asked, pair.began_at = len(endpoints), self._loop.now
         pair.results = []
         start, done = KINDS[pair.check.type], functools.partial(self._answered, pair)
         pair.probes = [start(self._loop, endpoint, pair.check, done) for endpoint in endpoints]
 
-    def _answered(self, pair: _Pair, result: Result) -> None:
+    def _answered(self, pair: Pair, result: Result) -> None:
         pair.results.append(result)
         if not result.success and len(pair.results) < pair.asked:
             return
@@ -291,9 +240,10 @@ class HealthRunner:
         if pair.is_due:
             self._begin(pair)
 
-    def _conclude(self, pair: _Pair, result: Result) -> None:
+    def _conclude(self, pair: Pair, result: Result) -> None:
         subject = pair.subject
         self._counts.add(self.app, subject.name, pair.check.type, result.success)
+        pair.history.add(self._loop.now - pair.began_at, result)
         if result.success is None:
             if not pair.had_local_error:
                 logger.warning("app %s: target %s cannot be checked: %s", self.app, subject.name, result.text)
@@ -314,13 +264,6 @@ class HealthRunner:
 
 def _ignore(_finding: Finding) -> None:
     """Nobody wants to know."""
-
-
-def _question(check: Check) -> Check:
-    """A check without what says only how often it is asked and what follows from how many answers."""
-    usual = Check()
-    numbers = ("interval", "timeout", "rise", "fall", "fall_action")
-    return dataclasses.replace(check, **{key: getattr(usual, key) for key in numbers})
 
 
 def _summary(results: list[Result]) -> Result:

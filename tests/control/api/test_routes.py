@@ -1,10 +1,13 @@
 """The resources under /api/v1/, of a real program: what they say is what is, and errors say what to do."""
 
+import time
+
 import pytest
 
 from kit.api import Api, api_config, path_of
 from kit.ports import free_port
 from kit.proxy import Proxy
+from kit.waiting import wait_until
 from tcp_proxy import __version__
 
 ODD = "a/b %41?ü"
@@ -97,6 +100,20 @@ def test_health_history(api):
     (event,) = api.get(path_of(ODD, "unix:/nowhere/x.sock", "health")).json
     assert (event["data"]["state"], event["data"]["was"]) == ("down", "up")
     assert api.get(path_of("web", "one", "health")).json == []
+
+
+def test_probes(api):
+    path = path_of(ODD, "unix:/nowhere/x.sock", "probes")
+    wait_until(lambda: api.get(path).json[0]["probes"], "the first round")
+    (history,) = api.get(path).json
+    assert history["check"]["interval"] == 60
+    assert "path" not in history["check"], "a key of another type"
+    assert (history["port"], history["verdict"].split(":")[0]) == (None, "down 0/1")
+    (probed,) = history["probes"]
+    assert (probed["success"], "no such file" in probed["text"]) == (False, True)
+    assert 0 <= probed["seconds"] < 5
+    assert 0 < time.time() - probed["at"] < 600
+    assert api.get(path_of("web", "one", "probes")).json == []
 
 
 def test_events(api):

@@ -73,6 +73,11 @@ class Scripted:
         (found,) = [probe for probe in self.probes if probe.endpoint == endpoint]
         return found
 
+    def at_port(self, port):
+        """The probe under way that asks another port."""
+        (found,) = [probe for probe in self.probes if probe.check.port == port]
+        return found
+
     def answer(self, success, text="", endpoint=None):
         """All that are under way (or those at one address) end so."""
         for probe in tuple(self.probes):

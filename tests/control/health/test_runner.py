@@ -363,3 +363,95 @@ def test_an_order_that_comes_too_late_begins_nothing(bench, script):
     hand.runner.probe_now("a")
     hand.runner.stop()
     assert script.begun == 0
+
+
+# -- checks of a target's own
+
+
+def test_a_target_may_have_checks_of_its_own(bench, script):
+    hand = Hand(bench, scripted(interval=10.0))
+    hand.runner.set_checks((scripted(interval=10.0),), {"b": (scripted(interval=5.0), scripted(port=9)), "c": ()})
+    hand.set_targets(a=[A], b=[B], c=[C])
+    assert sorted((probe.endpoint[1][0], probe.check.interval, probe.check.port) for probe in script.probes) == [
+        ("127.0.0.1", 10.0, None), ("127.0.0.2", 5.0, None), ("127.0.0.2", 30.0, 9),
+    ]  # fmt: skip
+    script.answer(True, endpoint=A)
+    script.at_port(9).end(False, "refused")
+    script.answer(True)
+    bench.settle()
+    assert hand.take() == [("a", "up"), ("b", "down"), ("b", "down")]
+
+
+def test_checks_that_become_a_targets_own_are_asked_at_once(bench, script):
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[A], b=[B])
+    script.answer(False)
+    assert hand.take() == [("a", "down"), ("b", "down")]
+    hand.runner.set_checks((scripted(),), {"b": (scripted(path="/own"),)})
+    bench.settle()
+    assert [(probe.endpoint, probe.check.path) for probe in script.probes] == [(B, "/own")]
+    script.answer(True)
+    assert hand.take() == [("b", "up"), ("b", "up")], "unproven, then proven"
+    hand.runner.set_checks((scripted(),), {"a": ()})
+    bench.settle()
+    bench.turn(60)
+    assert {probe.endpoint for probe in script.probes} == {B}
+    assert hand.take() == []
+
+
+# -- the first round
+
+
+@pytest.mark.parametrize("interval", [1.0, 30.0])
+def test_the_first_round_of_many_is_spread_over_the_interval(bench, script, interval):
+    hand = Hand(bench, scripted(interval=interval, timeout=interval))
+    hand.set_targets(**{f"t{n}": [(socket.AF_INET, ("127.0.0.1", n + 1))] for n in range(400)})
+    counts = []
+    for _ in range(4):
+        counts.append(script.begun)
+        bench.turn(interval / 4)
+    assert all(abs(count - n * 100) <= 2 for n, count in enumerate(counts)), counts
+    assert script.begun == 400
+    script.answer(True)
+    assert len(hand.take()) == 400
+
+
+def test_a_hundred_begin_together(bench, script):
+    hand = Hand(bench, scripted())
+    hand.set_targets(**{f"t{n}": [(socket.AF_INET, ("127.0.0.1", n + 1))] for n in range(100)})
+    assert script.begun == len(script.probes) == 100
+
+
+# -- what people ask
+
+
+def history(bench, hand, target):
+    found = []
+    assert hand.runner.history(target, found.append)
+    bench.settle()
+    return found[0]
+
+
+def test_the_last_results_of_each_check(bench, script):
+    hand = Hand(bench, scripted(interval=10.0, fall=2), scripted(interval=1000.0))
+    hand.set_targets(a=[A])
+    bench.turn(0.5)
+    script.answer(True)
+    for n in range(3):
+        bench.turn(10.0)
+        bench.turn(0.25)
+        script.answer(None if n == 1 else False)
+    first, second = history(bench, hand, "a")
+    assert [probed.success for probed in first.probes] == [True, False, None, False]
+    assert [probed.text for probed in first.probes] == ["accepted", "refused", "too many open files", "refused"]
+    assert [probed.seconds for probed in first.probes] == [0.5, 0.25, 0.25, 0.25]
+    assert first.verdict == "down 0/1: refused"
+    assert first.check.interval == 10.0
+    assert [probed.success for probed in second.probes] == [True]
+    assert history(bench, hand, "nobody") == []
+
+
+def test_no_history_of_a_thread_that_has_ended(bench, script):
+    hand = Hand(bench, scripted())
+    hand.runner.stop()
+    assert not hand.runner.history("a", lambda found: None)

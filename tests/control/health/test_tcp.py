@@ -9,7 +9,7 @@ import pytest
 
 from kit.clogged import clog
 from tcp_proxy.config.model import Check
-from tcp_proxy.control.health import tcp
+from tcp_proxy.control.health import connecting, tcp
 from tests.control.health.bench import Bench, in_own_network, no_descriptors, sockets
 
 
@@ -110,7 +110,7 @@ def test_a_full_unix_queue_is_waited_for(bench, tmp_path):
         bench.turn(1.0)
         assert not results
         stack.enter_context(server.accept()[0])
-        bench.turn(tcp.RETRY)
+        bench.turn(connecting.RETRY)
         assert results[0].success is True
 
 
