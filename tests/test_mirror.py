@@ -11,6 +11,8 @@ ELSEWHERE = {
     "control/transition.py": "tests/system/test_reload.py",
     "control/crew.py": "tests/control/test_supervisor.py",
     "control/states.py": "tests/system/test_health.py",
+    "ctl/__main__.py": "tests/ctl/test_main.py",
+    "ctl/command.py": "tests/ctl/test_main.py",
     "__main__.py": "tests/kit/proxy.py starts the program this way",
     "dataplane/handover.py": "tests/dataplane/test_relay_pool.py",
     "control/operations.py": "tests/control/api/test_routes.py",

@@ -1,0 +1,80 @@
+"""The commands that change something, or ask what a change would be: drain, disable, ready, weight, close, reload, plan."""
+
+import sys
+from argparse import Namespace
+from typing import Any
+
+from tcp_proxy.ctl.client import Client
+from tcp_proxy.ctl.command import APP, TARGET, Commands, Misused, Result, argument
+from tcp_proxy.ctl.show import clean, plural
+
+CLOSES = " (closed for a moment)"  # how the plan says so of a listener
+
+commands = Commands()
+
+
+@commands.add("drain", "no new sessions for a target; those it has go on", APP, TARGET)
+def drain(api: Client, args: Namespace) -> Result:
+    return _set(api, args, admin="drain")
+
+
+@commands.add("disable", "no sessions and no health checks for a target; those it has go on", APP, TARGET)
+def disable(api: Client, args: Namespace) -> Result:
+    return _set(api, args, admin="disabled")
+
+
+@commands.add("ready", "a target that was drained or disabled may have sessions again", APP, TARGET)
+def ready(api: Client, args: Namespace) -> Result:
+    return _set(api, args, admin="ready")
+
+
+@commands.add(
+    "weight", "give a target another weight", APP, TARGET, argument("weight", type=int, metavar="N", help="0 to 256")
+)
+def weight(api: Client, args: Namespace) -> Result:
+    return _set(api, args, weight=args.weight)
+
+
+def _set(api: Client, args: Namespace, **change: Any) -> Result:
+    now = api.ask("PATCH", ("apps", args.app, "targets", args.target), change)
+    words = f"{now['admin']}, weight {now['weight']}, {now['state']} ({now['why']})"
+    return Result(now, [clean(f"app {now['app']}: target {now['name']} is {words}")])
+
+
+@commands.add("close", "end a session: both sides are reset", argument("session", metavar="SESSION"))
+def close(api: Client, args: Namespace) -> Result:
+    api.ask("DELETE", ("sessions", args.session))
+    return Result({"closed": args.session}, [f"session {args.session} is closed"])
+
+
+@commands.add("reload", "have the configuration file read again")
+def reload(api: Client, _args: Namespace) -> Result:
+    found = api.ask("POST", ("reload",))
+    return Result(found, _changes(found["changes"]))
+
+
+@commands.add(
+    "plan", "what a reload of another file would change", argument("file", metavar="FILE", help="a configuration; -: stdin")
+)
+def plan(api: Client, args: Namespace) -> Result:
+    changes: list[str] = api.ask("POST", ("plan",), _content(args.file))["changes"]
+    closes = [change.removesuffix(CLOSES) for change in changes if change.endswith(CLOSES)]
+    lines = _changes(changes)
+    if closes:
+        lines.append(f"{plural(len(closes), 'listener')} would be closed for a moment: clients that come then are refused")
+    return Result({"changes": changes, "closes": closes}, lines)
+
+
+def _content(path: str) -> bytes:
+    """Read here: the file may be on another machine than the proxy."""
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read()
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise Misused(f"{path}: {error.strerror}") from None
+
+
+def _changes(changes: list[str]) -> list[str]:
+    return [clean(change) for change in changes] or ["nothing is different"]
