@@ -8,8 +8,6 @@ from tcp_proxy.ctl.client import Client
 from tcp_proxy.ctl.command import APP, TARGET, Commands, Misused, Result, argument
 from tcp_proxy.ctl.show import clean, plural
 
-CLOSES = " (closed for a moment)"  # how the plan says so of a listener
-
 commands = Commands()
 
 
@@ -57,12 +55,12 @@ def reload(api: Client, _args: Namespace) -> Result:
     "plan", "what a reload of another file would change", argument("file", metavar="FILE", help="a configuration; -: stdin")
 )
 def plan(api: Client, args: Namespace) -> Result:
-    changes: list[str] = api.ask("POST", ("plan",), _content(args.file))["changes"]
-    closes = [change.removesuffix(CLOSES) for change in changes if change.endswith(CLOSES)]
-    lines = _changes(changes)
+    found = api.ask("POST", ("plan",), _content(args.file))
+    lines = _changes(found["changes"])
+    closes = sum(change["closes"] for change in found["changes"])
     if closes:
-        lines.append(f"{plural(len(closes), 'listener')} would be closed for a moment: clients that come then are refused")
-    return Result({"changes": changes, "closes": closes}, lines)
+        lines.append(f"{plural(closes, 'listener')} would be closed for a moment: clients that come then are refused")
+    return Result(found, lines)
 
 
 def _content(path: str) -> bytes:
@@ -76,5 +74,7 @@ def _content(path: str) -> bytes:
         raise Misused(f"{path}: {error.strerror}") from None
 
 
-def _changes(changes: list[str]) -> list[str]:
-    return [clean(change) for change in changes] or ["nothing is different"]
+def _changes(changes: list[dict[str, Any]]) -> list[str]:
+    notes = (("needs_restart", " (at the next start)"), ("closes", " (closed for a moment)"))
+    lines = [change["text"] + "".join(note for key, note in notes if change[key]) for change in changes]
+    return [clean(line) for line in lines] or ["nothing is different"]

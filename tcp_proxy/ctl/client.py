@@ -34,8 +34,8 @@ class Refused(Exception):
     @property
     def complaints(self) -> list[str]:
         """The single ones, if there are several; else the sentence."""
-        errors = [str(error.get("what", error)) for error in self.problem.get("errors", ())]
-        return errors or [str(self)]
+        errors = self.problem.get("errors", ())
+        return [": ".join(str(error[key]) for key in ("where", "what") if key in error) for error in errors] or [str(self)]
 
 
 class Client:

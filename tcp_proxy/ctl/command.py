@@ -10,7 +10,7 @@ that it cannot be reached, is main's to tell; a command that finds itself refuse
 """
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
 
-Results = Result | Iterator[Result]  # an iterator: one after another, as they come; --json makes a line of each
+Results = Result | Generator[Result, None, None]  # the latter: one after another, as they come; --json makes a line of each
 Run = Callable[[Client, Namespace], Results]
 
 

@@ -114,13 +114,6 @@ def events(api: Client, args: Namespace) -> Results:
 
 def _event(event: View) -> str:
     data = event["data"]
-    said = data.get("text") or data.get("why")
-    names = [f"{key}={value}" for key, value in data.items() if value not in (None, [], "", said)]
-    words = [
-        f"{event['number']:>5}",
-        moment(event["at"]),
-        f"{event['kind']:<14}",
-        " ".join(names),
-        *([said] if said else []),
-    ]
-    return clean("  ".join(words))
+    said = [data[key] for key in ("text", "why") if data.get(key)]
+    names = [f"{key}={value}" for key, value in data.items() if key not in ("text", "why") and value not in (None, [], "")]
+    return clean("  ".join([f"{event['number']:>5}", moment(event["at"]), f"{event['kind']:<14}", " ".join(names), *said]))

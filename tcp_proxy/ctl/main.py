@@ -4,10 +4,11 @@
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from tcp_proxy import __version__
 from tcp_proxy.ctl import change, look, top
@@ -27,9 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_endless = False
     try:
         found = COMMANDS[args.command].run(Client(args.api, _token(args.token_file)), args)
-        is_endless = isinstance(found, Iterator)
-        for result in found if isinstance(found, Iterator) else (found,):
-            _print(result, args.json, is_endless)
+        if isinstance(found, Result):
+            _print(found, args.json)
+            return 0
+        is_endless = True
+        with contextlib.closing(found):  # it may have the terminal
+            for result in found:
+                _print(result, args.json, indent=None)
     except (Misused, BadAddress) as error:
         return _complain(USAGE, str(error))
     except Declined as error:
@@ -66,9 +71,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _common(parser: argparse.ArgumentParser, api: str, token_file: str, as_json: bool | str) -> None:
     """Before or after the command: what stands after it wins."""
-    parser.add_argument(
-        "--api", default=api, metavar="URL", help=f"http://HOST:PORT or unix:/PATH (TCP_PROXY_API, else {DEFAULT})"
-    )
+    where = f"http://HOST:PORT or unix:/PATH (TCP_PROXY_API, else {DEFAULT})"
+    parser.add_argument("--api", default=api, metavar="URL", help=where)
     parser.add_argument("--token-file", default=token_file, metavar="FILE", help="api.token_file (TCP_PROXY_TOKEN_FILE)")
     parser.add_argument("--json", action="store_true", default=as_json, help="JSON instead of text")
 
@@ -87,9 +91,9 @@ def _token(path: str) -> str:
     return token
 
 
-def _print(result: Result, as_json: bool, is_one_of_many: bool) -> None:
+def _print(result: Result, as_json: bool, indent: int | None = 2) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(result.value, indent=None if is_one_of_many else 2) + "\n")
+        sys.stdout.write(json.dumps(result.value, indent=indent) + "\n")
     else:
         sys.stdout.write("".join(f"{line}\n" for line in result.lines))
         sys.stdout.flush()

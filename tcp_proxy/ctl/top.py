@@ -1,9 +1,10 @@
-"""The command `top`: sessions, rates and states, live. On a terminal one picture that changes, by rich; else a table each time."""
+"""The command `top`: sessions, rates and states, live. On a terminal one picture that changes, by rich; else a table each
+time."""
 
 import threading
 import time
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tcp_proxy.ctl.client import Client, Unreachable
@@ -65,7 +66,7 @@ def looks(api: Client, interval: float, count: int, lost: Callable[[Unreachable]
         pause.wait(interval)
 
 
-def _live(api: Client, args: Namespace, console: Any) -> Iterator[Result]:
+def _live(api: Client, args: Namespace, console: Any) -> Generator[Result, None, None]:
     from rich.live import Live  # noqa: PLC0415
 
     with Live(console=console, screen=True, auto_refresh=False) as live:

@@ -1,0 +1,103 @@
+"""drain, disable, ready, weight, close, reload, plan: done to a running program, and seen by its clients."""
+
+import json
+
+import pytest
+
+from kit.waiting import wait_until
+from tests.system.test_reload import Config
+
+
+def shares(program, ctl, count):
+    """How many of so many new clients each target gets."""
+    before = ctl.json("status")["statistics"]["apps"]["app"]["targets"]
+    for _ in range(count):
+        program.connect().send(b"x").expect(b"x").close()
+    after = ctl.json("status")["statistics"]["apps"]["app"]["targets"]
+    return [after[name]["sessions"]["total"] - before[name]["sessions"]["total"] for name in ("one", "two")]
+
+
+def known(program, ctl, **wanted):
+    """Until all workers do as the supervisor has said: a message is under way for a moment."""
+    wait_until(lambda: shares(program, ctl, 4) == wanted["shares"], f"shares {wanted}")
+
+
+def test_a_target_is_drained_disabled_and_made_ready(program, ctl):
+    stays = program.connect().send(b"x").expect(b"x")
+    for command, word in (("drain", "drain"), ("disable", "disabled")):
+        assert f"app app: target one is {word}, weight 1" in ctl(command, "app", "one").text
+        known(program, ctl, shares=[0, 4])
+        assert f"({word})" in ctl("status").text
+        ctl("ready", "app", "one")
+        wait_until(lambda: 0 not in shares(program, ctl, 4), "both get sessions")
+    stays.send(b"y").expect(b"y")
+
+
+def test_a_weight(program, ctl):
+    assert ctl.json("weight", "app", "one", "0")["weight"] == 0
+    known(program, ctl, shares=[0, 4])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["drain", "nobody", "one"], "there is no app nobody"),
+        (["drain", "app", "nobody"], "no target"),
+        (["weight", "app", "one", "257"], "weight"),
+        (["weight", "app", "one", "-1"], "weight"),
+        (["close", "nonsense"], "not the id of a session"),
+        (["close", "1a.1-99"], "no session 1a.1-99 goes on"),
+    ],
+)
+def test_what_is_refused(ctl, words, said):
+    assert said.replace("app nobody", "app") in ctl(*words, status=1).errors
+
+
+def test_a_session_is_closed(program, ctl):
+    client = program.connect().send(b"x").expect(b"x")
+    (session,) = ctl.json("sessions")
+    assert ctl("close", session["id"]).text == f"session {session['id']} is closed\n"
+    client.expect_rst()
+
+
+def test_reload_says_what_was_changed(program, ctl):
+    assert ctl("reload").text == "nothing is different\n"
+    file = Config(program)
+    file.app["retries"] = 1
+    file.write()
+    (change,) = ctl.json("reload")["changes"]
+    assert change["text"] == "app app: retries: 3 -> 1"
+    file.write("{")
+    assert ":1:2:" in ctl("reload", status=1).errors
+
+
+def test_plan_says_what_a_file_would_change_and_changes_nothing(program, ctl, tmp_path):
+    config = json.loads(json.dumps(program.config))
+    config["apps"][0]["targets"].pop()
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(config))
+    assert "two" in ctl("plan", file).text
+    (change,) = ctl.json("plan", "-", given=file.read_text())["changes"]
+    assert (change["subject"], change["closes"]) == ("two", False)
+    assert ctl("plan", next(program.folder.glob("config-*.json"))).text == "nothing is different\n"
+    assert len(ctl.json("status")["apps"][0]["targets"]) == 2
+
+
+def test_plan_says_which_listeners_would_close_for_a_moment(program, ctl, tmp_path):
+    config = json.loads(json.dumps(program.config))
+    config["apps"][0]["bind"] = "*"
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(config))
+    (closes,) = [change for change in ctl.json("plan", file)["changes"] if change["closes"]]
+    assert closes["subject"] == f"127.0.0.1:{program.port}"
+    lines = ctl("plan", file).text.splitlines()
+    assert any(line.endswith("(closed for a moment)") for line in lines)
+    assert lines[-1].startswith("1 listener would be closed for a moment")
+
+
+def test_plan_of_a_wrong_file_has_all_its_errors(program, ctl, tmp_path):
+    file = tmp_path / "wrong.json"
+    file.write_text('{"apps": [{"name": "app", "ports": ["x"], "targets": [1]}]}')
+    errors = ctl("plan", file, status=1).errors.splitlines()
+    assert len(errors) == 2
+    assert all(":1:" in line for line in errors)
