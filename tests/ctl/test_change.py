@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from kit.waiting import wait_until
 from tests.system.test_reload import Config
 
@@ -38,19 +36,16 @@ def test_a_weight(program, ctl):
     known(program, ctl, shares=[0, 4])
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["drain", "nobody", "one"], "there is no app nobody"),
-        (["drain", "app", "nobody"], "no target"),
-        (["weight", "app", "one", "257"], "weight"),
-        (["weight", "app", "one", "-1"], "weight"),
-        (["close", "nonsense"], "not the id of a session"),
-        (["close", "1a.1-99"], "no session 1a.1-99 goes on"),
-    ],
-)
-def test_what_is_refused(ctl, words, said):
-    assert said.replace("app nobody", "app") in ctl(*words, status=1).errors
+def test_what_is_refused(ctl):
+    for words, said in (
+        ("drain nobody one", "there is no app"),
+        ("drain app nobody", "no target"),
+        ("weight app one 257", "weight"),
+        ("weight app one -1", "weight"),
+        ("close nonsense", "not the id of a session"),
+        ("close 1a.1-99", "no session 1a.1-99 goes on"),
+    ):
+        assert said in ctl(*words.split(), status=1).errors
 
 
 def test_a_session_is_closed(program, ctl):

@@ -131,9 +131,7 @@ def test_ctrl_c_before_an_answer_is_130(tmp_path, target):
 def test_the_console_script(program):
     script = [sys.executable, "-c", "from tcp_proxy.ctl.main import main; raise SystemExit(main())"]
     words = ["--api", program.config["api"]["listen"], "status"]
-    done = subprocess.run(
-        [*script, *words], capture_output=True, text=True, check=True, timeout=20, env=Ctl.of(program).env
-    )
+    done = subprocess.run([*script, *words], capture_output=True, text=True, check=True, timeout=20, env=Ctl.of(program).env)
     assert done.stdout.startswith("tcp_proxy ")
 
 
