@@ -278,3 +278,9 @@ def test_room_that_is_not_used_is_no_memory():
     assert os.fstat(fd).st_blocks * 512 < 1 << 16
     counters.close()
     os.close(fd)
+
+
+def test_totals_of_many_slots_at_once(memory):
+    memory.counters.rows[0][3], memory.counters.rows[2][3], memory.counters.rows[1][5] = 1, 2, 4
+    assert memory.counters.totals([5, 3, 0, 3]) == [4, 3, 0, 3]
+    assert memory.counters.totals([]) == []

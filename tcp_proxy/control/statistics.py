@@ -44,6 +44,7 @@ from tcp_proxy.sansio import reasons
 from tcp_proxy.sansio.reasons import Reason
 
 SAMPLE_EVERY = 1.0  # seconds
+REASONS = tuple(reason.value for reason in Reason)
 WORKER_DIED = "worker_died"  # beside the reasons: nobody was left to write a record
 
 Key = tuple[str, ...]
@@ -119,14 +120,18 @@ class Statistics:
 
     def sample(self) -> dict[tuple[str, Key], int]:
         """Look at all sessions there are now, for the peaks."""
-        total = self._memory.total
-        now: dict[tuple[str, Key], int] = {("process", ()): max(0, total(SESSIONS))}
-        for key, slot in self._slots.blocks("listener"):
-            current = max(0, total(slot + LISTENER_ACCEPTED) - total(slot + LISTENER_ENDED))
+        listeners, targets = list(self._slots.blocks("listener")), list(self._slots.blocks("target"))
+        totals = self._memory.totals
+        accepted = totals([slot + LISTENER_ACCEPTED for _, slot in listeners])
+        ended = totals([slot + LISTENER_ENDED for _, slot in listeners])
+        active = totals([slot + ACTIVE for _, slot in targets])
+        now: dict[tuple[str, Key], int] = {("process", ()): max(0, self._memory.total(SESSIONS))}
+        for (key, _), begun, over in zip(listeners, accepted, ended, strict=True):
+            current = max(0, begun - over)
             now["listener", key] = now.get(("listener", key), 0) + current
             now["app", key[:1]] = now.get(("app", key[:1]), 0) + current
-        for key, slot in self._slots.blocks("target"):
-            now["target", key] = now.get(("target", key), 0) + max(0, total(slot + ACTIVE))
+        for (key, _), current in zip(targets, active, strict=True):
+            now["target", key] = now.get(("target", key), 0) + max(0, current)
         self._peaks.see(now)
         return now
 
@@ -192,12 +197,11 @@ class _Look:
 
 def _block(words: Words) -> View:
     """What the blocks of targets and apps have in common."""
-    ends = {reason.value: words[ENDS + index] for index, reason in enumerate(Reason)}
     return {
         "bytes": {"up": words[BYTES_UP], "down": words[BYTES_DOWN]},
-        "connect_failures": {failure: words[FAILURES + index] for index, failure in enumerate(reasons.FAILURES)},
+        "connect_failures": dict(zip(reasons.FAILURES, words[FAILURES:], strict=False)),
         "connect_retries": words[RETRIES],
-        "session_ends": {**ends, WORKER_DIED: words[LOST]},
+        "session_ends": {**dict(zip(REASONS, words[ENDS:], strict=False)), WORKER_DIED: words[LOST]},
         "connect_seconds": _histogram(CONNECT_BUCKETS, words[CONNECTS:][:CONNECT_SLOTS], words[CONNECT_MICROSECONDS]),
         "session_seconds": _histogram(SESSION_BUCKETS, words[DURATIONS:][:SESSION_SLOTS], words[SESSION_MICROSECONDS]),
     }
@@ -211,4 +215,4 @@ def _histogram(bounds: tuple[float, ...], counts: Words, microseconds: int) -> V
 
 def _added(blocks: list[Words]) -> Words:
     """Word by word, as far as the shortest goes."""
-    return [sum(words) for words in zip(*blocks, strict=False)]
+    return list(map(sum, zip(*blocks, strict=False)))

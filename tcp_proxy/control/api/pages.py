@@ -4,6 +4,7 @@ The page and everything it loads come from here: nothing is loaded from anywhere
 lets nothing be.
 """
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -89,7 +90,8 @@ def _metrics(router: APIRouter, link: Link) -> None:
     async def all_metrics(request: Request) -> Response:
         """The statistics, in the text format or, if that is preferred, in OpenMetrics'."""
         statistics = await link.ask("statistics")
-        text, content_type = metrics.render(statistics, request.headers.get("accept", ""))
+        accept = request.headers.get("accept", "")
+        text, content_type = await asyncio.to_thread(metrics.render, statistics, accept)  # with many targets it takes long
         return Response(text, headers={"Content-Type": content_type})
 
 
