@@ -31,6 +31,7 @@ from tcp_proxy.sansio.address import (
 )
 
 LOOPBACK = "127.0.0.1"
+MOST_LISTENERS = 200_000
 HOST_NAME = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -233,12 +234,24 @@ class Meeting(NamedTuple):
     other: Claim
 
 
+def _first_met(host: str, known: Mapping[str, Any]) -> str | None:
+    """One of the known hosts that this one meets, found without looking at all of them where that can be."""
+    everywhere = "::" if ":" in host else "0.0.0.0"  # noqa: S104  compared, not bound
+    for other in (host, ANY, everywhere):
+        if other in known:
+            return other
+    if host in (ANY, everywhere):
+        return next((other for other in known if hosts_overlap(host, other)), None)
+    return None
+
+
 class Listeners:
     """All listeners of the file, by port, so that two that meet are found."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._taken: dict[int, list[Claim]] = {}
+        self._taken: dict[int, dict[str, Claim]] = {}  # by port and host
+        self._count = 0
 
     def __repr__(self) -> str:
         return f"<Listeners on {len(self._taken)} ports>"
@@ -249,6 +262,8 @@ class Listeners:
         ranges = self._ranges(plain.get("ports") or (), (*path, "ports"))
         name = plain.get("name") or ""
         for ports, entry in ranges:
+            if not self._has_room(len(ports) * len(hosts), entry):
+                return ()
             meetings: dict[Path, list[Meeting]] = {}
             for port in ports:
                 for meeting in self._claim(port, [Claim(host, entry, name) for host in hosts]):
@@ -263,13 +278,23 @@ class Listeners:
             self._overlap(met)
 
     def _claim(self, port: int, claims: list["Claim"]) -> list["Meeting"]:
-        """Take a port for listeners that do not meet each other; which earlier ones do they meet?"""
-        taken = self._taken.setdefault(port, [])
-        meetings = [
-            Meeting(port, one, other) for one in claims for other in taken if hosts_overlap(one.host, other.host)
-        ]
-        taken.extend(claims)
+        """Take a port for listeners that do not meet each other; each may meet an earlier one."""
+        taken = self._taken.setdefault(port, {})
+        meetings = []
+        for one in claims:
+            met = _first_met(one.host, taken)
+            if met is not None:
+                meetings.append(Meeting(port, one, taken[met]))
+        for one in claims:
+            taken.setdefault(one.host, one)
         return meetings
+
+    def _has_room(self, count: int, entry: Path) -> bool:
+        """A few words of a file can ask for more listeners than any machine has memory for."""
+        before, self._count = self._count, self._count + count
+        if before <= MOST_LISTENERS < self._count:
+            self._report.value(entry, f"this makes more than {MOST_LISTENERS} listeners in all")
+        return self._count <= MOST_LISTENERS
 
     def _hosts(self, bind: Any, path: Path) -> list[str]:
         """The addresses to listen on; those that meet an earlier one are reported and left out."""
@@ -283,7 +308,7 @@ class Listeners:
             except ValueError as error:
                 self._report.value(here, f"found {shown(text)}: {error}")
                 continue
-            first = next((other for other in hosts if hosts_overlap(host, other)), None)
+            first = _first_met(host, hosts)
             if first is None:
                 hosts[host] = here
             else:

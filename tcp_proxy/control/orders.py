@@ -15,6 +15,8 @@ from tcp_proxy.control.administration import Arguments, Later, Operation, Refuse
 from tcp_proxy.control.operator import CannotApply, Operator, Unknown
 from tcp_proxy.control.reload import Outcome
 
+MOST_ERRORS = 1000  # in one answer
+
 
 class Orders:
     def __init__(self, operator: Operator) -> None:
@@ -102,7 +104,7 @@ def _refusing(order: Callable[[Arguments], Any]) -> Operation:
 
 
 def _refused(status: int, what: str, errors: list[dict[str, str]]) -> Refused:
-    """A sentence with the first of them, and all of them."""
+    """A sentence with the first of them, and all of them, or nearly."""
     first = "; ".join(": ".join(error.values()) for error in errors[:3])
     more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
-    return Refused(status, f"{what}: {first}{more}", list(errors))
+    return Refused(status, f"{what}: {first}{more}", list(errors[:MOST_ERRORS]))

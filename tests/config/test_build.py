@@ -310,3 +310,14 @@ def test_a_wrong_range_is_an_error(entry, hint, app_complaints):
 def test_a_path_with_a_zero_character_is_an_error(key, complaints):
     app = {"name": "a", "ports": [5001], "targets": ["a:1"]}
     assert refuses(complaints(json.dumps({key: "a\0b", "apps": [app]})), f"$.{key}: ", "zero character") is True
+
+
+def test_listeners_beyond_what_any_machine_has_are_one_error(app_complaints):
+    found = app_complaints({"ports": [f"{n}0001-{n + 1}0000" for n in range(5)] * 5}, {"ports": ["1-10000"] * 1000})
+    (error,) = [text for text in found if "overlap" not in text]
+    assert error.startswith("$.apps[0].ports[20]: this makes more than 200000 listeners in all")
+
+
+def test_ports_taken_again_and_again_are_an_error_each(app_complaints):
+    found = app_complaints(*[{"ports": list(range(1000, 1020))} for _ in range(500)])
+    assert len(found) == 499 * 20

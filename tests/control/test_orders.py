@@ -6,6 +6,8 @@ import socket
 import pytest
 
 from kit.api import Api, api_config, path_of
+from kit.ports import free_port
+from kit.proxy import Proxy
 from kit.waiting import wait_until
 
 ALL = path_of("app", None, "targets")
@@ -33,6 +35,19 @@ def program(proxy, one):
 @pytest.fixture
 def api(program):
     return Api.of(program)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """The API of a program that these tests do not change."""
+    app = {"name": "app", "ports": [free_port()], "targets": ["127.0.0.1:1"], "health": []}
+    program = Proxy({"workers": 1, "api": api_config(), "apps": [app]}, tmp_path_factory.mktemp("orders"))
+    try:
+        yield Api.of(program.wait_ready())
+        assert program.stop() == 0
+        program.check()
+    finally:
+        program.kill()
 
 
 def test_a_target_is_added_changed_and_removed(program, api, one, two):
@@ -94,18 +109,16 @@ def test_probe_now(proxy, servers, one):
         ({"address": "127.0.0.1:1", "weight": "1"}, 422, "$.weight", 'found "1"'),
         ({"address": "127.0.0.1:1", "name": "\ud800"}, 422, "$.name", "surrogate"),
         ({"address": "127.0.0.1:1", "name": "n" * 256}, 422, "$.name", "256"),
-        ("TARGET", 409, None, "already"),
-        ({"address": "127.0.0.1:1", "name": "TARGET"}, 409, None, "already"),
+        ("127.0.0.1:1", 409, None, "already"),
+        ({"address": "127.0.0.1:1", "name": "127.0.0.1:1"}, 409, None, "already"),
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_what_can_be_no_target(program, api, one, body, status, where, words):
-    if not isinstance(body, bytes):
-        body = json.dumps(body).replace("TARGET", one.address).encode()
-    reply = api.post(ALL, body, status=status)
+def test_what_can_be_no_target(calm, body, status, where, words):
+    reply = calm.post(ALL, body if isinstance(body, bytes) else json.dumps(body).encode(), status=status)
     assert words in reply.detail
     assert [error["where"] for error in reply.json.get("errors", ())] == ([where] if where else [])
-    assert len(api.get(ALL).json) == 1
+    assert len(calm.get(ALL).json) == 1
 
 
 @pytest.mark.parametrize(
@@ -117,20 +130,19 @@ def test_what_can_be_no_target(program, api, one, body, status, where, words):
         ("DELETE", path_of("app", "x"), None, 404, "no target x"),
         ("DELETE", path_of("app", "x", "sessions"), None, 404, "no target x"),
         ("POST", path_of("app", "x", "probe"), None, 404, "no target x"),
-        ("PATCH", path_of("app", "TARGET"), {}, 422, "wanted admin, weight, or both"),
-        ("PATCH", path_of("app", "TARGET"), {"weight": 257}, 422, "body.weight"),
-        ("PATCH", path_of("app", "TARGET"), {"weight": "1"}, 422, "body.weight"),
-        ("PATCH", path_of("app", "TARGET"), {"admin": "up"}, 422, "'ready', 'drain' or 'disabled'"),
-        ("PATCH", path_of("app", "TARGET"), {"state": "up"}, 422, "body.state"),
-        ("PATCH", path_of("app", "TARGET"), b"{", 400, "JSON"),
-        ("POST", path_of("app", "TARGET", "probe"), None, 409, "no health checks"),
+        ("PATCH", path_of("app", "127.0.0.1:1"), {}, 422, "wanted admin, weight, or both"),
+        ("PATCH", path_of("app", "127.0.0.1:1"), {"weight": 257}, 422, "body.weight"),
+        ("PATCH", path_of("app", "127.0.0.1:1"), {"weight": "1"}, 422, "body.weight"),
+        ("PATCH", path_of("app", "127.0.0.1:1"), {"admin": "up"}, 422, "'ready', 'drain' or 'disabled'"),
+        ("PATCH", path_of("app", "127.0.0.1:1"), {"state": "up"}, 422, "body.state"),
+        ("PATCH", path_of("app", "127.0.0.1:1"), b"{", 400, "JSON"),
+        ("POST", path_of("app", "127.0.0.1:1", "probe"), None, 409, "no health checks"),
         ("GET", "/api/v1/reload", None, 405, "takes POST"),
     ],
 )
-def test_what_is_refused(api, one, method, path, body, status, words):
-    path = path.replace("TARGET", one.address)
+def test_what_is_refused(calm, method, path, body, status, words):
     headers = {"Content-Type": "application/json"}
-    assert words in api.ask(method, path, body, status=status, headers=headers).detail
+    assert words in calm.ask(method, path, body, status=status, headers=headers).detail
 
 
 # -- reload and plan
@@ -203,5 +215,16 @@ def test_plan_says_what_a_reload_would_do_and_does_nothing(program, api, two):
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_a_plan_of_what_is_no_configuration(api, text, words):
-    assert words in api.post("/api/v1/plan", text, status=422).detail
+def test_a_plan_of_what_is_no_configuration(calm, text, words):
+    assert words in calm.post("/api/v1/plan", text, status=422).detail
+
+
+def test_a_plan_of_much_holds_up_nobody(program, api):
+    """As big as a body may be; clients come and go meanwhile, and the workers stay who they are."""
+    workers = program.workers()
+    ports = ", ".join(str(port) for port in range(1000, 1020))
+    app = f'{{"name": "%d", "ports": [{ports}], "targets": ["127.0.0.1:1"]}}, '
+    big = '{"apps": [' + "".join(app % n for n in range(3000)) + '{"name": "x", "ports": [1], "targets": ["a:1"]}]}'
+    assert "overlap" in api.post("/api/v1/plan", big.encode(), status=422).detail
+    assert greetings(program) == {b"one"}
+    assert program.workers() == workers
