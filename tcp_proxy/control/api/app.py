@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from tcp_proxy import __version__
-from tcp_proxy.control.api import bodies, pages, routes, schemas
+from tcp_proxy.control.api import bodies, pages, routes, schemas, weldr
 from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.problems import MEDIA_TYPE, Problem
 
@@ -24,7 +24,7 @@ def make_app(link: Link) -> FastAPI:
         title="tcp_proxy management API", version=__version__, openapi_url=None, docs_url=None, redoc_url=None,
         redirect_slashes=False,
     )  # fmt: skip
-    for router in (routes.make_router(link), pages.make_router(app, link)):
+    for router in (routes.make_router(link), weldr.make_router(link), pages.make_router(app, link)):
         app.include_router(router)
         app.state.known = [*getattr(app.state, "known", ()), *router.routes]
     app.add_exception_handler(Problem, _problem)
@@ -76,6 +76,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             parts.pop(name, None)
         parts.update(bodies.schemas())
+        parts["NewServer"] = weldr.new_server()
         parts["Problem"] = schemas.Problem.model_json_schema()
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}, {}]
