@@ -50,6 +50,8 @@ def page(schema: Schema) -> str:
         *section("api", schema["properties"]["api"]),
         *section("An app", defs["app"]),
         *section("timeouts", defs["app"]["properties"]["timeouts"]),
+        *section("limits", defs["app"]["properties"]["limits"]),
+        *section("A route", defs["route"]),
         *section("A target", defs["target"]),
         *section("A health check", defs["check"]),
     ]

@@ -14,7 +14,7 @@ import os
 from collections.abc import Collection, Sequence
 from typing import Self
 
-ROOM = 1 << 20  # slots in a row at the least: about 16,000 targets, 8 MiB of addresses
+ROOM = 1 << 20  # slots in a row at the least: about 10,000 targets, 8 MiB of addresses
 RELAY_THREADS = 2  # in a worker, beside its loop
 ROWS_PER_WORKER = 1 + RELAY_THREADS
 
@@ -36,9 +36,14 @@ CONNECTS = 12  # the same sessions, one slot for each of CONNECT_BUCKETS and one
 SESSION_MICROSECONDS = 27  # the sum, of the sessions that have ended
 DURATIONS = 28  # the same sessions, one slot for each of SESSION_BUCKETS and one for all above
 ENDS = 44  # the same sessions, one slot for each of sansio.reasons.Reason, in its order
-TARGET_SLOTS = 64
-APP_ACCEPTED = 64  # clients of listeners that have left
-APP_SLOTS = 72
+UNPAID = 63  # gauge of a target with max_connections: sessions that hold it without a token (dataplane.apps)
+HTTP_STATUS = 64  # requests of mode http by the first digit of their answer's status; 0: by none
+HTTP_FAILURES = 70  # requests that the target did not answer, or not as it should
+HTTP_MICROSECONDS = 71  # the sum of the times to the head of the answer, of all requests
+HTTP_LATENCIES = 72  # the same requests, one slot for each of HTTP_BUCKETS and one for all above
+TARGET_SLOTS = 96
+APP_ACCEPTED = 96  # clients of listeners that have left
+APP_SLOTS = 104
 
 # The block of a listener. Sessions now are the difference.
 LISTENER_ACCEPTED = 0
@@ -46,6 +51,7 @@ LISTENER_ENDED = 1
 LISTENER_SLOTS = 8
 
 CONNECT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds, at most
+HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds, at most
 SESSION_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
 CONNECT_SLOTS, SESSION_SLOTS = len(CONNECT_BUCKETS) + 1, len(SESSION_BUCKETS) + 1
 
@@ -53,8 +59,6 @@ assert CONNECTS + CONNECT_SLOTS == SESSION_MICROSECONDS
 assert DURATIONS + SESSION_SLOTS == ENDS
 
 SEMAPHORE = 62  # of a target with max_connections: the number of the one that the worker's tokens are of; in its first row
-UNPAID = 63  # gauge of a target with max_connections: sessions that hold it without a token (dataplane.apps)
-
 BLOCKS = {"target": TARGET_SLOTS, "app": APP_SLOTS, "listener": LISTENER_SLOTS}  # kind of owner -> slots
 GAUGES = {"target": (ACTIVE, SEMAPHORE, UNPAID), "app": (), "listener": ()}  # where in the block
 PROCESS_GAUGES = (ACCEPTING, SESSIONS)

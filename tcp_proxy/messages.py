@@ -14,7 +14,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from tcp_proxy.config.model import Timeouts
+from tcp_proxy.config.model import Http, Timeouts
 
 VERSION = 1
 MAX_DESCRIPTORS = 200  # in one message; the kernel's limit is 253 (SCM_MAX_FD)
@@ -47,6 +47,7 @@ class AppView:
     retries: int
     timeouts: Timeouts
     targets: tuple[TargetView, ...]
+    http: Http | None = None  # None: mode tcp
 
 
 @dataclass(frozen=True, slots=True)

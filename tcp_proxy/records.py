@@ -32,6 +32,31 @@ class Record(NamedTuple):
     ended_at: float  # the wall clock's
 
 
+REQUEST = "request"  # the first field of a request's record, where a session's has an id
+
+
+class RequestRecord(NamedTuple):
+    """One request of an app in mode http, answered or given up."""
+
+    kind: str  # REQUEST
+    id: str  # of the session, and the request's number in it
+    app: str
+    listener: str
+    client: str
+    target: str  # the name, "" when none was reached
+    line: str  # the first line as it came, "-" when there was none
+    host: bytes
+    status: int  # what the client was told; 0: nothing
+    bytes_up: int  # of the bodies
+    bytes_down: int
+    answer_seconds: float  # to the head of the answer; -1.0: none came
+    seconds: float  # to its last byte
+    referer: bytes
+    agent: bytes
+    reason: str
+    ended_at: float  # the wall clock's
+
+
 def frame(records: list[SessionRecord]) -> bytes:
     body = marshal.dumps(records)
     return len(body).to_bytes(4, "little") + body

@@ -5,6 +5,11 @@ import pathlib
 HOME = pathlib.Path(__file__).parents[1]
 
 ELSEWHERE = {
+    "control/request_lines.py": "tests/system/test_http.py",
+    **{
+        f"dataplane/http/{name}.py": "tests/system/test_http.py"
+        for name in ("body", "exchange", "front", "leaving", "outlet", "requests", "session", "site", "tunnel", "upstreams")
+    },
     "control/briefing.py": "tests/system/test_reload.py",
     "control/reload.py": "tests/system/test_reload.py",
     "control/estate.py": "tests/system/test_reload.py",

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tcp_proxy.config.checks import checks
+from tcp_proxy.config.http import HTTP_CHECK, build_http
 from tcp_proxy.config.model import Api, App, Config, Log, Target, Timeouts
 from tcp_proxy.config.positions import Path, shown
 from tcp_proxy.config.report import Report
@@ -92,6 +93,8 @@ def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> Ap
     if "health" in plain:
         checked = {place: target.servers for place, target in targets.items() if target.health is None}
         given["health"] = checks(plain["health"], (*path, "health"), checked, report)
+    elif plain.get("mode") == "http":
+        given["health"] = (HTTP_CHECK,)
     addresses = listeners.of_app(plain, path)
     _check_groups(targets, {address.port for address in addresses}, report)
     return App(
@@ -99,6 +102,7 @@ def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> Ap
         listeners=addresses,
         targets=tuple(targets.values()),
         timeouts=Timeouts(**given_of(Timeouts, plain.get("timeouts"))),
+        http=build_http(plain, path, targets, report),
         **given,
     )
 

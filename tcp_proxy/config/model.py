@@ -23,6 +23,10 @@ class Timeouts:
     half_closed: float = 60.0  # no byte after one side sent FIN; also the longest wait for an acknowledgement
     keepalive: float = 60.0  # TCP_KEEPIDLE
     unacked: float = 30.0  # TCP_USER_TIMEOUT
+    # Of mode http only:
+    request: float = 10.0  # the whole head of a request, from its first byte on
+    response: float = 60.0  # no byte in any direction while a request is answered
+    next_request: float = 60.0  # a client that has been answered, until it asks again
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,38 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may have."""
+
+    request_line: int = 8192  # bytes
+    head: int = 65536  # bytes
+    fields: int = 200
+    body: int = 0  # bytes; 0: no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    host: str  # a name, "*.name", or "" for all
+    path: str  # the beginning of it, by whole segments; "" for all
+    targets: tuple[str, ...]  # names
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """What an app in mode http has beside the rest."""
+
+    upstream_connections: int = 100  # idle ones to a target that a worker keeps at most
+    upstream_idle: float = 60.0
+    preserve_host: bool = True
+    forwarded: bool = False  # send Forwarded (RFC 7239) beside X-Forwarded-*
+    allow_connect: bool = False
+    trusted_proxies: tuple[str, ...] = ()  # networks
+    upgrades: tuple[str, ...] = ("websocket",)
+    limits: Limits = field(default_factory=Limits)
+    routes: tuple[Route, ...] = ()  # (): every request may go to every target
+
+
+@dataclass(frozen=True, slots=True)
 class App:
     name: str
     listeners: tuple[ListenAddress, ...]
@@ -97,6 +133,7 @@ class App:
     on_down: str = "keep"  # keep, close
     retries: int = 3
     timeouts: Timeouts = field(default_factory=Timeouts)
+    http: Http | None = None  # None: mode tcp
 
 
 API_LISTEN = Address("127.0.0.1", 8687)

@@ -1,4 +1,5 @@
-"""The access log: one line for each session that ended, from the record pipes of the workers to one file.
+"""The access log: one line for each session that ended, or for each request of an app in mode http, from the record
+pipes of the workers to one file.
 
 A thread of its own, `access-log`, owns the file and the read ends of the pipes; nobody else writes the file, so a slow
 disk holds up this thread and nothing more. Other threads call `attach`, `reopen` and `stop` only.
@@ -24,9 +25,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from tcp_proxy.control.request_lines import request_json, request_text
 from tcp_proxy.log import one_line, utc
 from tcp_proxy.loop import READ, Loop
-from tcp_proxy.records import FrameReader, Record, SessionRecord
+from tcp_proxy.records import REQUEST, FrameReader, Record, RequestRecord, SessionRecord
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +139,7 @@ class AccessLog:
     def _write(self, records: list[SessionRecord]) -> None:
         if not records:
             return
-        lines = "".join([self._format(Record(*record)) for record in records])  # type: ignore[arg-type]
+        lines = "".join([self._format(record) for record in records])
         was_failing = self._lost > 0
         error = self._append(lines.encode(errors="backslashreplace"))
         if error is not None and not was_failing:
@@ -259,4 +261,16 @@ def _word(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if " " in text or '"' in text else text
 
 
-_FORMATS: dict[str, Callable[[Record], str]] = {"text": text_line, "json": json_line}
+def _as_text(record: SessionRecord) -> str:
+    if record[0] == REQUEST:
+        return request_text(RequestRecord(*record))  # type: ignore[arg-type]
+    return text_line(Record(*record))  # type: ignore[arg-type]
+
+
+def _as_json(record: SessionRecord) -> str:
+    if record[0] == REQUEST:
+        return request_json(RequestRecord(*record))  # type: ignore[arg-type]
+    return json_line(Record(*record))  # type: ignore[arg-type]
+
+
+_FORMATS: dict[str, Callable[[SessionRecord], str]] = {"text": _as_text, "json": _as_json}

@@ -136,7 +136,9 @@ class KnownApp:
     def view(self) -> AppView:
         config = self.config
         targets = tuple(target.view() for target in self.targets.values())
-        return AppView(config.name, self.slot, config.balance, config.retries, config.timeouts, targets)
+        return AppView(
+            config.name, self.slot, config.balance, config.retries, config.timeouts, targets, http=config.http
+        )
 
     def own_checks(self) -> dict[str, tuple[model.Check, ...]]:
         """Of the targets that are not checked as the app says."""

@@ -187,6 +187,8 @@ class LiveApp:
     def configure(self, view: AppView) -> None:
         """Become what the view says. Targets are told by their slots: who keeps his keeps his sessions."""
         self.retries = view.retries
+        self.http = view.http
+        self.site: Any = None  # of mode http, made when it is needed
         self.timeouts = view.timeouts
         self.tick = tick_of(view.timeouts)
         self.first_tick = min(self.tick, FIRST_TICK)

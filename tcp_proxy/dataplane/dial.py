@@ -85,6 +85,11 @@ class Dial:
             if not self._may_try_another(target):
                 return
 
+    def begin(self, target: LiveTarget) -> None:
+        """The same, with a target first that the owner has chosen and taken."""
+        if not self._try_target(target) and self._may_try_another(target):
+            self.start()
+
     def cancel(self) -> None:
         """The client has gone, or the worker ends."""
         self._close_socket()

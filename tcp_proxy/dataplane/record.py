@@ -47,9 +47,12 @@ class Recorder:
         self._fd = -1 if fd is None else fd
         self._warn = warn
         self._kept: deque[Finished] = deque(maxlen=KEPT) if before is None else before._kept
-        self._records: deque[Finished] = deque()
+        self._records: deque[Any] = deque()  # Finished, and records of requests as they are written
         # From any thread: keep a session that has ended, and send it away if there is a pipe.
         self.add: Callable[[Finished], Any] = self._kept.append if fd is None else self._keep_and_send
+        # The same for mode http, where not the session goes to the access log, but each of its requests.
+        self.keep: Callable[[Finished], Any] = self._kept.append
+        self.add_request: Callable[[tuple[Any, ...]], Any] | None = None if fd is None else self._send
         self._out = bytearray()
         self._armed = False
         self._hurried = False
@@ -89,7 +92,10 @@ class Recorder:
 
     def _keep_and_send(self, finished: Finished) -> None:
         self._kept.append(finished)
-        self._records.append(finished)
+        self._send(finished)
+
+    def _send(self, record: Any) -> None:
+        self._records.append(record)
         if not self._armed:
             self._armed = True
             self._loop.call_soon(self._arm)
@@ -139,7 +145,7 @@ class Recorder:
                 self._warn("session records are dropped: the access log does not keep up")
             self.dropped += len(records)
             return
-        self._out += frame([self._record(finished) for finished in records])
+        self._out += frame([record if isinstance(record[0], str) else self._record(record) for record in records])
 
     def _writable(self, _events: int) -> None:
         self._write()

@@ -105,6 +105,7 @@ class Server:
         self._others_moved = 0
         self._closing = 0  # calls of unlisten() that are not done
         self._usable = 0
+        self._front: Any = None  # of the apps in mode http
 
     def __repr__(self) -> str:
         state = "full" if self._full else "ahead" if self._ahead else "open"
@@ -120,7 +121,7 @@ class Server:
     @property
     def free_descriptors(self) -> int:
         """Counted, not learned from EMFILE."""
-        return self._usable - PER_SESSION * (self.sessions + self._pipes())
+        return self._usable - self._moving()
 
     @property
     def capacity(self) -> int:
@@ -134,8 +135,26 @@ class Server:
     def count_descriptors(self) -> None:
         """Take the descriptors open now, without those of sessions and pipes, as the fixed part."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        moving = PER_SESSION * (self.sessions + self._pipes())
-        self._usable = limit - (len(os.listdir("/proc/self/fd")) - 1 - moving)
+        self._usable = limit - (len(os.listdir("/proc/self/fd")) - 1 - self._moving())
+
+    def _moving(self) -> int:
+        """Descriptors of what comes and goes."""
+        kept = self._front.descriptors if self._front is not None else 0
+        return PER_SESSION * (self.sessions + self._pipes()) + int(kept)
+
+    @property
+    def front(self) -> Any:
+        """Made, and its code loaded, with the first app in mode http."""
+        if self._front is None:
+            from tcp_proxy.dataplane.http.front import Front
+
+            self._front = Front(self._home, lambda: self.free_descriptors >= PAUSE_AT + PER_SESSION)
+        return self._front
+
+    def drain(self) -> None:
+        """The worker is to end. Sessions go on; a client of mode http that has asked for nothing is let go."""
+        if self._front is not None:
+            self._front.drain()
 
     # -- accepting
 
@@ -144,6 +163,8 @@ class Server:
         listener = Listener(self, number, slot, app, address, fd)
         self._open[number] = listener
         self.listeners[listener.sock] = app.name
+        if app.http is not None:
+            assert self.front is not None  # made before the first client waits for it
         if not self._full and not self._ahead:
             self._loop.watch(fd, READ, listener.ready)
 
@@ -155,7 +176,12 @@ class Server:
 
     def begin(self, listener: Listener, client: SocketType, address: Any) -> None:
         self._sessions_begun += 1
-        session = Session(self._sessions_begun, self._home, listener.app, listener.entrance, client, address)
+        app, number = listener.app, self._sessions_begun
+        session: Any
+        if app.http is None:
+            session = Session(number, self._home, app, listener.entrance, client, address)
+        else:
+            session = self.front.session(number, app, listener.entrance, client, address)
         try:
             session.start()
         except Exception as error:  # noqa: BLE001  one session's bug must not end the others

@@ -156,15 +156,7 @@ class Session(Movable):
         loop, client = home.loop, self.client
         self.last = self.connected_at = loop.now
         tally.connected(home.row, target.slot, loop.now - self.started)
-        self._enter(RELAYING)
-        up = self.up = Pump(loop, self, client, sock, True)
-        down = self.down = Pump(loop, self, sock, client, sock.family != AF_UNIX)
-        up.opposite, down.opposite = down, up
-        # Ticks fall together for all sessions, so that one look at them all does for each.
-        tick = self.app.first_tick
-        self.next_tick = (loop.now // tick + 2) * tick
-        if self.next_tick < home.next_look:
-            home.look_at(self.next_tick)
+        up, down = self._relay(sock)
         loop.attend(client.fileno(), QUIET_EDGE, up.ready)
         loop.attend(sock.fileno(), QUIET_EDGE, down.ready)
         if self.first:
@@ -176,6 +168,33 @@ class Session(Movable):
             down.ready(events)
         if target.cut != self.cut:  # ended from above while we dialed it
             self.cut_off()
+
+    def tunnel(
+        self, sock: SocketType, target: LiveTarget, cut: int, tried: Sequence[tuple[str, str]], up: bytes, down: bytes
+    ) -> None:
+        """Begin here, instead of by `start`, as a relay of two sockets that nobody watches; these bytes go first."""
+        self.target, self.cut, self.tried, self.upstream = target, cut, tried, sock
+        loop = self.home.loop
+        self.last = self.connected_at = loop.now
+        pump_up, pump_down = self._relay(sock)
+        loop.watch(self.client.fileno(), QUIET_EDGE, pump_up.ready)
+        loop.watch(sock.fileno(), QUIET_EDGE, pump_down.ready)
+        pump_up.begin(up, 0)
+        if self.state is RELAYING:
+            pump_down.begin(down, 0)
+
+    def _relay(self, sock: SocketType) -> tuple[Pump, Pump]:
+        home, client, loop = self.home, self.client, self.home.loop
+        self._enter(RELAYING)
+        up = self.up = Pump(loop, self, client, sock, True)
+        down = self.down = Pump(loop, self, sock, client, sock.family != AF_UNIX)
+        up.opposite, down.opposite = down, up
+        # Ticks fall together for all sessions, so that one look at them all does for each.
+        tick = self.app.first_tick
+        self.next_tick = (loop.now // tick + 2) * tick
+        if self.next_tick < home.next_look:
+            home.look_at(self.next_tick)
+        return up, down
 
     # -- RELAYING: what the pumps say ----------------------------------------------------------------------------------
 

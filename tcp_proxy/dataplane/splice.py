@@ -195,3 +195,28 @@ class SplicePump(Pump):
                 self.owner.write_failed(self, error.errno or 0)
                 return False
         return True
+
+
+def take_in(pipe: Pipe, source: int, most: int) -> int:
+    """Into an empty pipe, from a non-blocking socket, at most so many bytes. Raises BlockingIOError and OSError."""
+    try:
+        pipe.count = os.splice(source, pipe.write_fd, min(most, pipe.size), flags=_FLAGS)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pipe.dirty = True
+        raise
+    return pipe.count
+
+
+def drain(pipe: Pipe, dest: int) -> bool:
+    """Whether the pipe is empty now; if not, the socket is full. Raises OSError."""
+    try:
+        while pipe.count:
+            pipe.count -= os.splice(pipe.read_fd, dest, pipe.count, flags=_FLAGS)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pipe.dirty = True
+        raise
+    return True

@@ -37,7 +37,6 @@ from tcp_proxy.dataplane.inquiry import Inquiry  # noqa: E402
 from tcp_proxy.dataplane.record import Recorder  # noqa: E402
 from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome  # noqa: E402
 from tcp_proxy.dataplane.server import PAUSE_AT, Server  # noqa: E402
-from tcp_proxy.dataplane.session import Session  # noqa: E402
 from tcp_proxy.loop import Loop, Timer  # noqa: E402
 from tcp_proxy.messages import (  # noqa: E402
     AppView,
@@ -208,6 +207,7 @@ class Worker:
         if not self._draining:
             self._draining = True
             self._row[counters.ACCEPTING] = 0
+            self._server.drain()
             self._look_drained()
 
     def _ping(self, message: Ping, _descriptors: list[int]) -> None:
@@ -228,9 +228,10 @@ class Worker:
         """A bug met in one session, in whatever thread owns it: that session ends, the others go on."""
         text = "".join(traceback.format_exception(error))
         self._loop.call_soon(self._channel.send, Logged(logging.ERROR, f"internal error, please report it: {text}"))
-        owner = getattr(handler, "__self__", None)
-        session = owner if isinstance(owner, Session) else getattr(owner, "owner", None)
-        if not isinstance(session, Session):
+        session = getattr(handler, "__self__", None)
+        while session is not None and not hasattr(session, "kill"):
+            session = getattr(session, "owner", None)
+        if session is None:
             raise error
         session.kill(Reason.INTERNAL_ERROR, Side.PROXY)
 

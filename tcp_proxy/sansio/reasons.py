@@ -23,6 +23,7 @@ class Reason(StrEnum):
     LIMIT = "limit"
     INTERNAL_ERROR = "internal_error"
     CLOSED_BY_ADMIN = "closed_by_admin"
+    PROTOCOL_ERROR = "protocol_error"
 
 
 class Side(StrEnum):

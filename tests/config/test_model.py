@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tcp_proxy.config.model import App, Check, Config, Log, Target, Timeouts
+from tcp_proxy.config.model import App, Check, Config, Http, Limits, Log, Target, Timeouts
 from tcp_proxy.config.schema import load_schema
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -38,7 +38,12 @@ def fields(kind):
 
 @pytest.mark.parametrize(
     ("kind", "schema"),
-    [(Log, SCHEMA["properties"]["log"]), (Timeouts, APP["properties"]["timeouts"]), (Check, CHECK)],
+    [
+        (Log, SCHEMA["properties"]["log"]),
+        (Timeouts, APP["properties"]["timeouts"]),
+        (Check, CHECK),
+        (Limits, APP["properties"]["limits"]),
+    ],
 )
 def test_the_defaults_of_the_schema_are_those_of_the_values(kind, schema):
     assert defaults(schema) == fields(kind)
@@ -50,10 +55,15 @@ def test_the_defaults_of_a_target_are_those_of_the_schema_but_for_what_it_is():
 
 def test_the_defaults_of_an_app_are_those_of_the_schema_but_for_bind(app):
     from_schema = defaults(APP)
+    assert from_schema.pop("mode") == "tcp"
+    for key, default in fields(Http).items():
+        found = from_schema.pop(key)
+        assert (tuple(found) if isinstance(found, list) else found) == default
     assert from_schema.pop("bind") == app().listeners[0].host
     assert from_schema.pop("health") == {}
     from_values = fields(App)
     assert from_values.pop("health") == (Check(),)
+    assert from_values.pop("http") is None
     assert from_schema == from_values
 
 

@@ -21,7 +21,7 @@ class Rig:
         self.house = House(**house)
         self.memory = self.house.memory
         if others:
-            self.memory, fd = Counters.create(1 + (1 + others) * counters.ROWS_PER_WORKER, counters.PROCESS_SLOTS + 200)
+            self.memory, fd = Counters.create(1 + (1 + others) * counters.ROWS_PER_WORKER, counters.PROCESS_SLOTS + 300)
             os.close(fd)
             self.house.home.row = self.house.app.row = self.memory.rows[1]
             for target in self.house.app.targets.values():

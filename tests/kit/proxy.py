@@ -271,7 +271,8 @@ class Proxy:
             if before is None:  # a worker that replaced another one: compare it with that kind
                 continue
             relays = procfs.threads(pid) - before["threads"] if pid != self.pid else 0
-            spare = {"socket": 0, "pipe": 16 * relays, "anon_inode": 2 * relays, "file": 0}
+            pools = relays + (pid != self.pid and self._has_http())
+            spare = {"socket": 0, "pipe": 16 * pools, "anon_inode": 2 * relays, "file": 0}
             for kind, allowed in spare.items():
                 if not 0 <= now[kind] - before[kind] <= allowed:
                     yield f"process {pid}: {now[kind]} of kind {kind}, {before[kind]} after the start, spare {allowed}"
@@ -299,6 +300,11 @@ class Proxy:
     def _has_checks(self):
         apps = self.config.get("apps", []) if isinstance(self.config, dict) else []
         return any(app.get("health", {}) != [] for app in apps)
+
+    def _has_http(self):
+        """In mode http the event loop has pipes too."""
+        apps = self.config.get("apps", []) if isinstance(self.config, dict) else []
+        return any(app.get("mode") == "http" for app in apps)
 
     def _settled(self, family):
         return all(set(procfs.tcp_sockets(pid)) <= {"LISTEN"} for pid in family)

@@ -12,6 +12,7 @@ from tcp_proxy.sansio.http1.responses import Response
 
 REASONS = {
     400: b"Bad Request",
+    404: b"Not Found",
     408: b"Request Timeout",
     413: b"Content Too Large",
     414: b"URI Too Long",

@@ -1,0 +1,207 @@
+"""A body on its way: read from one connection as far as the message goes, written to the other. Never held whole.
+
+Owned by the loop's thread. One Body for each direction of an exchange that is not over in one read and one write. What
+comes behind the body is not touched: it is the next message's (`rest`).
+
+    FLOWING ──outlet blocked──> WAITING ──flushed──> FLOWING
+       │ the message's end, or the source's where that is the end
+       v
+     ended ── everything written ──> done: exchange.body_done, once
+
+A long body of known length goes by os.splice, without a byte in this program.
+"""
+
+from socket import MSG_DONTWAIT, SocketType
+from typing import Any, Protocol
+
+from tcp_proxy.dataplane.http.outlet import Outlet
+from tcp_proxy.dataplane.pump import CHUNK
+from tcp_proxy.dataplane.splice import HAS_SPLICE, PipePool, drain, take_in
+from tcp_proxy.loop import Loop
+from tcp_proxy.sansio.http1.chunks import Chunks
+from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
+
+SPLICE_FROM = 256 << 10  # bytes that are still to come: below it copying is cheaper
+TURNS = 8  # reads, or splices, in one turn; then the others
+
+
+class BodyOwner(Protocol):
+    pipes: PipePool
+
+    def body_done(self, body: "Body") -> Any: ...
+    def body_broken(self, body: "Body") -> Any: ...  # the source has ended, or failed, before the message has
+    def body_refused(self, body: "Body", error: Refused) -> Any: ...
+    def outlet_failed(self, body: "Body", code: int) -> Any: ...
+
+
+class Body:
+    """`length` as in a head: a number, CHUNKED, or UNTIL_CLOSE. With `decode` the chunks are taken off."""
+
+    __slots__ = (
+        "_chunks", "_ends_with_source", "_loop", "_queued", "_splices", "code", "done", "ended", "left", "moved",
+        "outlet", "owner", "rest", "source", "source_ended",
+    )  # fmt: skip
+
+    def __init__(
+        self, loop: Loop, owner: BodyOwner, source: SocketType, outlet: Outlet, length: int, decode: bool = False
+    ) -> None:
+        self._loop = loop
+        self.owner = owner
+        self.source = source
+        self.outlet = outlet
+        self.left = max(0, length)
+        self._chunks = Chunks(decode) if length == CHUNKED else None
+        self._ends_with_source = length < 0 and self._chunks is None
+        self._queued = False
+        self._splices = HAS_SPLICE
+        self.ended = length == 0
+        self.done = False
+        self.moved = 0  # bytes read of it, framing included
+        self.rest = b""  # read, but not of it, or not judged yet
+        self.source_ended = False
+        self.code = 0  # errno of the source
+
+    def __repr__(self) -> str:
+        state = "done" if self.done else "ended" if self.ended else "waiting" if self.outlet.blocked else "flowing"
+        return f"<Body {state} moved={self.moved} left={self.left}>"
+
+    @property
+    def delivered(self) -> int:
+        return max(0, self.moved - self.outlet.waiting())
+
+    def take(self, data: bytes) -> bytes:
+        """What of `data`, which comes next, is to be written now; the remainder becomes `rest`. Raises Refused."""
+        chunks = self._chunks
+        if chunks is not None:
+            if self.rest:
+                data = self.rest + data
+            end = chunks.feed(data)
+            self.rest = data[end:]
+            self.moved += end
+            self.ended = chunks.is_done
+            if chunks.pieces is None:
+                return data[:end] if self.rest else data
+            out = b"".join(chunks.pieces)
+            chunks.pieces.clear()
+            return out
+        if self._ends_with_source:
+            self.moved += len(data)
+            return data
+        if len(data) > self.left:
+            data, self.rest = data[: self.left], data[self.left :]
+        self.left -= len(data)
+        self.moved += len(data)
+        self.ended = not self.left
+        return data
+
+    def go_on(self, _events: int = 0) -> None:
+        """Read and write until the source is empty, the outlet full, the body over, or the turn."""
+        self._queued = False
+        for _ in range(TURNS):
+            if self.outlet.blocked or self.ended:
+                break
+            if not (self._splice() if self.left >= SPLICE_FROM and self._splices else self._copy()):
+                return
+        else:
+            self._go_on_later()
+            return
+        if self.ended and not self.outlet.blocked:
+            self._finish()
+
+    def flushed(self) -> None:
+        """The outlet has room again."""
+        if self.done:
+            return
+        if self.ended:
+            self._finish()
+        elif not self._queued:
+            self.go_on()
+
+    def stop(self) -> None:
+        """Nothing more is read or written."""
+        self.ended = self.done = True
+        self.outlet.give_back(self.owner.pipes)
+
+    def _finish(self) -> None:
+        if not self.done:
+            self.done = True
+            self.outlet.give_back(self.owner.pipes)
+            self.owner.body_done(self)
+
+    def _copy(self) -> bool:
+        """One read and one write; whether there may be more to do."""
+        try:
+            data = self.source.recv(CHUNK, MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self.code = error.errno or 0
+            self._source_over()
+            return False
+        if not data:
+            self._source_over()
+            return False
+        try:
+            out = self.take(data)
+        except Refused as error:
+            self.owner.body_refused(self, error)
+            return False
+        return not out or self._write(out)
+
+    def _write(self, out: bytes) -> bool:
+        try:
+            self.outlet.write(out)
+        except OSError as error:
+            self.owner.outlet_failed(self, error.errno or 0)
+            return False
+        return True
+
+    def _source_over(self) -> None:
+        self.source_ended = True
+        if self._ends_with_source and not self.code:
+            self.ended = True
+            if not self.outlet.blocked:
+                self._finish()
+        else:
+            self.owner.body_broken(self)
+
+    def _splice(self) -> bool:
+        outlet = self.outlet
+        if outlet.pipe is None:
+            outlet.pipe = self.owner.pipes.take()
+            if outlet.pipe is None:
+                self._splices = False  # no descriptor or memory for one: copy
+                return True
+            self.source.setblocking(False)
+            outlet.sock.setblocking(False)
+        pipe = outlet.pipe
+        try:
+            size = take_in(pipe, self.source.fileno(), self.left)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self.code = error.errno or 0
+            self._source_over()
+            return False
+        if not size:  # the end, or urgent data: recv knows
+            self._splices = False
+            return True
+        self.left -= size
+        self.moved += size
+        self.ended = not self.left
+        try:
+            if not drain(pipe, outlet.sock.fileno()):
+                outlet.wait()
+        except OSError as error:
+            self.owner.outlet_failed(self, error.errno or 0)
+            return False
+        return True
+
+    def _go_on_later(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._loop.call_again(self._resume)
+
+    def _resume(self, _events: int) -> None:
+        if not self.done:
+            self.go_on()

@@ -1,0 +1,416 @@
+"""One request and its answer: from the choice of a target to the last byte of the answer, or to why there is none.
+
+Owned by the loop's thread. An Exchange has a target, taken, until `_release`, and an Upstream of it while there is one;
+its session owns the client's side. The words go to the session: `exchange_over`, `answer`, `break_off`, `finish`.
+
+    (start) ──idle connection──> SENT ──head of the answer──> ANSWERING ──last byte──> over
+       │ none                     ^ │ nothing was sent, or a kept one was dead and the method is idempotent: once more
+       └──> dialing ──────────────┘ └──> no answer: 502, 504 …       ANSWERING ──it breaks off──> the client is reset
+
+Always true: a request goes to a second target only where it can have had no effect at the first (test_retries_…); an
+answer that breaks off is never made to look whole; the answer's head goes out at most once.
+"""
+
+from socket import MSG_DONTWAIT, SocketType
+from typing import TYPE_CHECKING, Any
+
+from tcp_proxy.dataplane import tally
+from tcp_proxy.dataplane.apps import LiveTarget
+from tcp_proxy.dataplane.dial import Dial
+from tcp_proxy.dataplane.http import requests
+from tcp_proxy.dataplane.http.body import Body
+from tcp_proxy.dataplane.http.tunnel import open_tunnel
+from tcp_proxy.dataplane.http.upstreams import Upstream
+from tcp_proxy.dataplane.pump import CHUNK
+from tcp_proxy.loop import EDGE, FAILED, RDHUP, READ, WRITE
+from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
+from tcp_proxy.sansio.http1.forward import request_head, response_head
+from tcp_proxy.sansio.http1.requests import Request
+from tcp_proxy.sansio.http1.responses import UNTIL_CLOSE, Response, read_response
+from tcp_proxy.sansio.reasons import Reason, Side, errno_name
+
+if TYPE_CHECKING:
+    from tcp_proxy.dataplane.http.session import HttpSession
+
+ENDING = RDHUP | FAILED
+READABLE = READ | ENDING
+_NO_ANSWER = {Reason.NO_TARGET: "no target is up", Reason.LIMIT: "every target is at its limit"}
+
+
+class Exchange:
+    """`response` is None until its head has come; `status` is what the client was told."""
+
+    __slots__ = (
+        "answered_at", "block", "bytes_down", "bytes_up", "cut", "down", "ending", "heard", "keep", "lane", "pipes",
+        "request", "response", "retried", "served_by", "session", "started", "status", "target", "tried", "up", "up_failed",
+        "upgrade", "upstream",
+    )  # fmt: skip
+
+    def __init__(self, session: "HttpSession", request: Request, lane: Any) -> None:
+        self.session = session
+        self.request = request
+        self.lane = lane
+        self.pipes = session.front.pipes
+        self.started = session.home.loop.now
+        self.answered_at = -1.0
+        self.status = 0
+        self.target: LiveTarget | None = None
+        self.served_by = ""  # the name of the last target, and where its counters are
+        self.block = session.app.slot
+        self.bytes_up = self.bytes_down = 0  # of the bodies, when it is over
+        self.cut = 0
+        self.upstream: Upstream | None = None
+        self.tried: list[tuple[str, str]] = []
+        self.up: Body | None = None
+        self.down: Body | None = None
+        self.heard = b""
+        self.response: Response | None = None
+        self.retried = False
+        self.ending = 0
+        self.up_failed = False
+        self.keep = False
+        self.upgrade = b""
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request!r} at {self.target.name if self.target else None}, status {self.status}>"
+
+    @property
+    def owner(self) -> "HttpSession":
+        return self.session
+
+    # -- to a target
+
+    def start(self) -> None:
+        session = self.session
+        fields = self.request.fields
+        if b"upgrade" in fields.values and b"upgrade" in fields.options and self.request.minor:
+            wanted = fields.value(b"upgrade")
+            if wanted.lower() in session.site.upgrades and not self.request.length:
+                self.upgrade = wanted
+        target = self.lane.choose(session.key, self.started, None)
+        if target is None:
+            reason = self.lane.why_none()
+            session.answer(503, _NO_ANSWER[reason], self._is_read, self, reason)
+            return
+        self._serve(target, target.cut)
+        upstream = session.front.upstreams.take(target, session.listener.port)
+        if upstream is not None:
+            self._send(upstream)
+        else:
+            self._dial(target)
+
+    def _serve(self, target: LiveTarget, cut: int) -> None:
+        self.target, self.cut = target, cut
+        self.served_by, self.block = target.name, target.slot
+
+    def _dial(self, target: LiveTarget) -> None:
+        dial = self.session.dialing(self.lane)
+        self.target = None  # the dial's, for now
+        dial.begin(target)
+
+    def connected(self, dial: Dial, sock: SocketType, events: int) -> None:
+        session, target = self.session, dial.target
+        assert target is not None
+        loop = session.home.loop
+        self._serve(target, dial.cut)
+        self.tried += dial.tried
+        tally.connected(session.home.row, target.slot, loop.now - self.started)
+        upstream = session.front.upstreams.adopt(sock, target, session.listener.port)
+        loop.attend(sock.fileno(), EDGE, upstream.ready)
+        self._send(upstream)
+        if events & READABLE and self.upstream is upstream:
+            self.upstream_ready(events & ~WRITE)
+        if target.cut != self.cut and self.target is target:
+            session.cut_off()
+
+    def dial_failed(self, dial: Dial, reason: Reason, code: int) -> None:
+        self.tried += dial.tried
+        if reason is Reason.CONNECT_FAILED:
+            text = f"no target could be connected to ({errno_name(code)})"
+            self.session.answer(502, text, self._is_read, self, reason)
+        else:
+            self.session.answer(503, _NO_ANSWER[reason], self._is_read, self, reason)
+
+    def _send(self, upstream: Upstream) -> None:
+        session, request = self.session, self.request
+        upstream.owner = self
+        self.upstream = upstream
+        site = session.site
+        host = b"" if site.http.preserve_host and request.host else upstream.host
+        out = request_head(request, session.who, session.identity, host, self.upgrade)
+        first = b""
+        if request.length:
+            self.up = Body(session.home.loop, self, session.client, upstream.outlet, request.length)
+            first = session.take_input()
+            try:
+                out += self.up.take(first)
+            except Refused as error:
+                self.body_refused(self.up, error)
+                return
+        session.exchanging()
+        try:
+            upstream.outlet.write(out)
+        except OSError as error:  # nothing of it was taken
+            self.up = None
+            session.input = first
+            self._lost(error.errno or 0, nothing_sent=True)
+            return
+        if self.up is not None:
+            self.up.go_on()
+
+    # -- events
+
+    def client_ready(self, events: int) -> None:
+        """The session's socket has something while the exchange goes on."""
+        up = self.up
+        if up is not None and not up.done and events & READABLE:
+            if not up.outlet.blocked:
+                up.go_on()
+        elif events & READABLE:
+            self.session.unread = True
+
+    def client_flushed(self) -> None:
+        if self.down is not None:
+            self.down.flushed()
+
+    def upstream_ready(self, events: int) -> None:
+        upstream = self.upstream
+        assert upstream is not None
+        self.session.last = self.session.home.loop.now
+        self.ending |= events & ENDING
+        if events & WRITE and upstream.outlet.blocked and not self._flush():
+            return
+        if events & READABLE and self.upstream is upstream:
+            if self.response is None:
+                self._hear(events)
+            elif self.down is not None and not self.down.outlet.blocked:
+                self.down.go_on()
+
+    def _flush(self) -> bool:
+        """Whether the exchange goes on."""
+        upstream, up = self.upstream, self.up
+        assert upstream is not None
+        try:
+            flushed = upstream.outlet.flush()
+        except OSError as error:
+            self._cannot_send(error.errno or 0)
+            return self.upstream is upstream
+        if flushed and up is not None:
+            up.flushed()
+        return self.upstream is upstream
+
+    def _hear(self, events: int) -> None:
+        """Read the head of the answer."""
+        upstream, session = self.upstream, self.session
+        assert upstream is not None
+        while True:
+            try:
+                data = upstream.sock.recv(CHUNK, MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._lost(error.errno or 0)
+                return
+            if not data:
+                self._lost(0)
+                return
+            size = len(data)
+            if self.heard:
+                data = self.heard + data
+            try:
+                if self._understand(data):
+                    return
+            except Refused as error:
+                self._bad_answer(error)
+                return
+            if self.upstream is not upstream or session.exchange is not self:
+                return
+            if size < CHUNK and events and not events & ENDING:
+                return
+
+    def _understand(self, data: bytes) -> bool:
+        """Whether this was the last head. Interim ones are passed on."""
+        session, request, at = self.session, self.request, 0
+        bodiless = request.method == b"HEAD"
+        while True:
+            found = read_response(data, at, session.site.limits, bodiless)
+            if found is None:
+                self.heard = data[at:] if at else data
+                return False
+            response, at = found
+            if not response.is_interim:
+                break
+            if request.minor and not session.write(response_head(response, request, True, b"")):
+                return True
+        self.heard = b""
+        self._answer(response, data[at:])
+        return True
+
+    def _answer(self, response: Response, first: bytes) -> None:
+        session, request = self.session, self.request
+        is_tunnel = response.status == 101 or (request.method == b"CONNECT" and 200 <= response.status < 300)
+        if is_tunnel:
+            if response.status == 101 and not self.upgrade:
+                raise Refused(502, "an upgrade that nobody has asked for")
+            self._switch(response, first)
+            return
+        self.response = response
+        self.status = response.status
+        self.answered_at = session.home.loop.now
+        decode = response.length == CHUNKED and not request.minor
+        ends_with_close = decode or response.length == UNTIL_CLOSE
+        read = self._is_read
+        self.keep = read and not ends_with_close and session.may_keep and request.keeps
+        out = response_head(response, request, self.keep, session.front.date)
+        length = response.length
+        if len(first) == length:  # all of it is here
+            self.bytes_down = length
+            if not session.write(out + first):
+                return
+            if read and not session.outlet.blocked:
+                self._over()
+                return
+            length, out, first = 0, b"", b""
+        assert self.upstream is not None
+        down = self.down = Body(session.home.loop, self, self.upstream.sock, session.outlet, length, decode)
+        try:
+            out += down.take(first)
+        except Refused as error:
+            self._bad_answer(error)
+            return
+        if not out or session.write(out):
+            down.go_on()
+
+    # -- how it ends
+
+    def body_done(self, body: Body) -> None:
+        """Over when both directions are; but nobody sends the body of a request that was refused before it came."""
+        up, down = self.up, self.down
+        if body is up:
+            self.session.input = body.rest
+        if down is None or not down.done:
+            return
+        if up is None or up.done or (self.request.expects and not up.moved):
+            self._over()
+
+    def body_broken(self, body: Body) -> None:
+        """Before its end."""
+        if body is self.up:
+            self.session.client_lost(body.code)
+        else:
+            text = f"the target broke off its answer ({errno_name(body.code) or 'end of file'})"
+            self._fail(502, text, Reason.TARGET_RESET, Side.TARGET)
+
+    def body_refused(self, body: Body, error: Refused) -> None:
+        if body is self.up:
+            self._fail(error.status, str(error), Reason.PROTOCOL_ERROR, Side.CLIENT)
+        else:
+            self._bad_answer(error)
+
+    def outlet_failed(self, body: Body, code: int) -> None:
+        if body is self.up:
+            self._cannot_send(code)
+        else:
+            self.session.client_lost(code)
+
+    def cut_off(self, reason: Reason) -> None:
+        """The target is not to serve any more, by our own decision."""
+        self._fail(502, "the target was taken out of service", reason, Side.PROXY)
+
+    def timed_out(self) -> None:
+        """No byte in any direction for `timeouts.response`."""
+        session, up, down = self.session, self.up, self.down
+        if down is not None and down.done:
+            self._over()
+        elif self.response is not None:
+            self._fail(504, "the target went silent in its answer", Reason.IDLE_TIMEOUT, Side.TARGET)
+        elif up is not None and not up.done and not up.outlet.blocked:
+            self._fail(408, "the rest of the request did not come in time", Reason.IDLE_TIMEOUT, Side.CLIENT)
+        else:
+            seconds = f"{session.site.timeouts.response:g}"
+            self._fail(504, f"the target did not answer within {seconds} seconds", Reason.IDLE_TIMEOUT, Side.TARGET)
+
+    def _cannot_send(self, code: int) -> None:
+        """The target takes no more of the request; perhaps because it has answered already."""
+        if self.up is not None:
+            self.up.stop()
+        if self.up_failed:
+            self._lost(code)
+            return
+        self.up_failed = True
+        if self.response is None:
+            self._hear(0)
+        elif self.down is not None and self.down.done:
+            self._over()
+
+    def _lost(self, code: int, nothing_sent: bool = False) -> None:
+        """The target's connection ended before there was an answer."""
+        upstream, target = self.upstream, self.target
+        assert upstream is not None
+        assert target is not None
+        stale = upstream.is_used and not self.heard and self.request.is_idempotent and self.up is None
+        if (nothing_sent or stale) and not self.retried:
+            self.retried = True
+            self.session.front.upstreams.close(upstream)
+            self.upstream = None
+            self.ending = 0
+            self._dial(target)
+            return
+        how = f"reset its connection ({errno_name(code)})" if code else "closed its connection"
+        self._fail(502, f"the target {how} without an answer", Reason.TARGET_RESET, Side.TARGET)
+
+    def _bad_answer(self, error: Refused) -> None:
+        self._fail(502, f"the target's answer has {error}", Reason.PROTOCOL_ERROR, Side.TARGET)
+
+    def _fail(self, status: int, text: str, reason: Reason, side: Side) -> None:
+        """`side`: whose fault it is. The client is told, or reset where it has heard a part of the answer."""
+        session, is_read = self.session, self._is_read
+        if side is Side.TARGET:
+            requests.target_failed(self)
+        self.release(reset=True)
+        if self.response is None:
+            session.answer(status, text, is_read, self, reason)
+        else:
+            requests.ended(self, reason)
+            session.break_off(reason, side)
+
+    def _over(self) -> None:
+        """The last byte of the answer is written."""
+        session, upstream, response, up, down = self.session, self.upstream, self.response, self.up, self.down
+        assert upstream is not None
+        assert response is not None
+        read = up is None or (up.done and not self.up_failed)
+        clean = not self.ending and (down is None or not (down.rest or down.source_ended))
+        if read and clean and response.keeps:
+            http = session.site.http
+            session.front.upstreams.put(upstream, http.upstream_connections, http.upstream_idle)
+            self.upstream = None
+        self.release(reset=not read)
+        requests.ended(self, Reason.DONE)
+        session.exchange_over(self.keep)
+
+    def release(self, reset: bool) -> None:
+        """Let everything go that is not the client's, but the target: it is given back when all is counted."""
+        upstream, up, down = self.upstream, self.up, self.down
+        if up is not None:
+            self.bytes_up = up.delivered
+            up.stop()
+        if down is not None:
+            self.bytes_down = down.delivered or self.bytes_down
+            down.stop()
+        if upstream is not None:
+            self.upstream = None
+            upstream.owner = None
+            self.session.front.upstreams.close(upstream, reset)
+
+    @property
+    def _is_read(self) -> bool:
+        """Whether the whole request has been read, so that what comes next is the next one."""
+        return not self.request.length if self.up is None else self.up.done and not self.up_failed
+
+    def _switch(self, response: Response, rest: bytes) -> None:
+        """The session is a plain relay from now on."""
+        self.status = response.status
+        self.answered_at = self.session.home.loop.now
+        head = response_head(response, self.request, True, self.session.front.date)
+        open_tunnel(self.session, self, head + rest)

@@ -1,0 +1,57 @@
+"""What an app in mode http may say, and what is said of what it may not."""
+
+import pytest
+
+from tcp_proxy.config.model import Http, Limits, Route
+
+
+def test_the_defaults(app):
+    assert app().http is None
+    assert app(mode="tcp").http is None
+    assert app(mode="http").http == Http()
+    assert [check.type for check in app(mode="http").health] == ["http"]
+    assert app(mode="http", health=[]).health == ()
+
+
+def test_every_key(app):
+    written = {
+        "upstream_connections": 7, "upstream_idle": 8, "preserve_host": False, "forwarded": True, "allow_connect": True,
+        "trusted_proxies": ["192.0.2.0/24", "::1"], "upgrades": [], "limits": {"body": 9.0},
+        "routes": [{"targets": ["one"]}, {"host": "*.A.org", "path": "/x", "targets": ["one"]}],
+    }  # fmt: skip
+    found = app(mode="http", targets=[{"address": "a:1", "name": "one"}], **written).http
+    assert found == Http(
+        7, 8.0, False, True, True, ("192.0.2.0/24", "::1/128"), (), Limits(body=9),
+        (Route("", "", ("one",)), Route("*.A.org", "/x", ("one",))),
+    )  # fmt: skip
+
+
+WRONG = [
+    ({"routes": [{"targets": ["two"]}]}, 'routes[0].targets[0]: no target of this app is named "two"'),
+    ({"routes": [{"targets": []}]}, "routes[0].targets"),
+    ({"routes": [{}]}, 'routes[0]: missing key "targets"'),
+    ({"routes": [{"host": "a:80", "targets": ["a:1"]}]}, "routes[0].host"),
+    ({"routes": [{"host": "*", "targets": ["a:1"]}]}, "routes[0].host"),
+    ({"routes": [{"path": "x", "targets": ["a:1"]}]}, "routes[0].path"),
+    ({"routes": [{"path": "/a b", "targets": ["a:1"]}]}, "routes[0].path"),
+    ({"trusted_proxies": ["a"]}, "trusted_proxies[0]"),
+    ({"trusted_proxies": ["192.0.2.1/24"]}, "trusted_proxies[0]"),
+    ({"upgrades": ["a b"]}, "upgrades[0]"),
+    ({"limits": {"line": 1}}, "limits.line"),
+    ({"upstream_idle": 0}, "upstream_idle"),
+]
+
+
+@pytest.mark.parametrize(("keys", "found"), WRONG)
+def test_what_is_wrong_is_said(keys, found, app_complaints):
+    (complaint,) = app_complaints({"mode": "http", "targets": ["a:1"], **keys})
+    assert complaint.startswith(f"$.apps[0].{found}")
+
+
+def test_keys_of_mode_http_are_errors_in_mode_tcp(app_complaints):
+    wrong = {"upstream_idle": 5, "routes": [{"targets": ["a:1"]}], "timeouts": {"response": 5}}
+    complaints = app_complaints(wrong)
+    assert [text.split(":")[0] for text in complaints] == [
+        "$.apps[0].upstream_idle", "$.apps[0].routes", "$.apps[0].timeouts.response",
+    ]  # fmt: skip
+    assert all("mode http" in text for text in complaints)
