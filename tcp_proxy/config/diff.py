@@ -58,14 +58,15 @@ def match_targets(old: Iterable[Target], new: Iterable[Target]) -> list[Pair]:
     free = [target for target in by_name.values() if target.name not in {other.name for other in wanted}]
     pairs: list[Pair] = []
     for target in wanted:
-        same = by_name.get(target.name) or next((other for other in free if _place(other) == _place(target)), None)
+        same = by_name.get(target.name) or next((other for other in free if place(other) == place(target)), None)
         if same in free:
             free.remove(same)
         pairs.append((same, target))
     return pairs + [(target, None) for target in free]
 
 
-def _place(target: Target) -> tuple[Any, ...]:
+def place(target: Target) -> tuple[Any, ...]:
+    """What makes two targets of different names the same."""
     return target.address, target.ports
 
 

@@ -2,13 +2,14 @@
 
 Pure values. What is said at run time wins, over reloads too, until the file's own value of that very key changes: then
 the file has the newer word. A target that the file removes takes what was said of it along; one that was removed at run
-time stays away until its entry in the file changes; one that was added at run time stays until the file has one of its name,
-or its app leaves.
+time stays away until its entry in the file changes; one that was added at run time stays until the file gets one of its name
+or address, or its app leaves. Who is who in another file is what config.diff says: by name, failing that by address.
 """
 
 import dataclasses
 from dataclasses import dataclass
 
+from tcp_proxy.config.diff import match_targets, place
 from tcp_proxy.config.model import App, Config, Target
 
 Key = tuple[str, str]  # app, target
@@ -83,10 +84,15 @@ class Overrides:
     def rebased(self, file: Config) -> "Overrides":
         """What is left of it beside another file."""
         said = {}
-        for (app, target), one in self.said.items():
-            left = _rebased(one, file, app, target)
-            if left is not None and not left.is_empty:
-                said[app, target] = left
+        for app in file.apps if self.said else ():
+            before = _targets(self.file, app.name)
+            after = {was.name: now for was, now in match_targets(before, app.targets) if was and now}
+            for (name, target), one in self.said.items():
+                if name == app.name:
+                    now = _new_one(one.added, before, app) if one.added else after.get(target)
+                    left = _rebased(one, now)
+                    if left is not None and not left.is_empty:
+                        said[name, now.name if now else target] = left
         return Overrides(file, said)
 
     def rebase(self, file: Config) -> None:
@@ -109,10 +115,10 @@ class Overrides:
         return dataclasses.replace(app, targets=tuple(targets))
 
 
-def _rebased(one: Override, file: Config, app: str, target: str) -> Override | None:
-    now = _find(file, app, target)
+def _rebased(one: Override, now: Target | None) -> Override | None:
+    """What is left of it; `now` is its target in the file."""
     if one.added is not None:
-        return one if now is None and any(other.name == app for other in file.apps) else None
+        return one if now is None else None
     if now is None or one.base is None:
         return None
     if one.removed:
@@ -122,8 +128,22 @@ def _rebased(one: Override, file: Config, app: str, target: str) -> Override | N
     return dataclasses.replace(one, base=now, admin=admin, weight=weight)
 
 
+def _new_one(added: Target, before: tuple[Target, ...], app: App) -> Target | None:
+    """The file's own entry of a target that was added at run time, if it has got one."""
+    known = {target.name for target in before}
+    return next(
+        (
+            target
+            for target in app.targets
+            if target.name == added.name or (target.name not in known and place(target) == place(added))
+        ),
+        None,
+    )
+
+
+def _targets(file: Config, app: str) -> tuple[Target, ...]:
+    return next((one.targets for one in file.apps if one.name == app), ())
+
+
 def _find(file: Config, app: str, target: str) -> Target | None:
-    for one in file.apps:
-        if one.name == app:
-            return next((known for known in one.targets if known.name == target), None)
-    return None
+    return next((known for known in _targets(file, app) if known.name == target), None)

@@ -58,6 +58,13 @@ class Recall:
             )
         )
 
+    def rename(self, app: str, old: str, new: str) -> None:
+        """It is the same target, with all that is known of it."""
+        saved = self._store.get(app, old)
+        if saved is not None:
+            self._store.save(dataclasses.replace(saved, target=new))
+            self._store.forget(app, old)
+
     def forget_all_but(self, known: set[tuple[str, str]]) -> None:
         """Of the targets that stood in the file, only those that still do, or were taken out of it at run time."""
         for (app, target), saved in self._store.load().items():

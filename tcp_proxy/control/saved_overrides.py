@@ -9,7 +9,8 @@ import json
 import logging
 from typing import Any
 
-from tcp_proxy.config.model import Check, Config, Target
+from tcp_proxy.config.diff import place
+from tcp_proxy.config.model import App, Check, Config, Target
 from tcp_proxy.control.overrides import Key, Override, Overrides
 from tcp_proxy.control.state import REMOVED, SavedTarget, State
 from tcp_proxy.sansio.address import Address
@@ -28,7 +29,7 @@ def load(store: State, file: Config) -> Overrides:
             continue
         if not one.is_empty:
             said[key] = one
-    overrides = Overrides(file, said).rebased(file)
+    overrides = Overrides(_file_before(said, file), said).rebased(file)
     for (app, target), one in overrides.said.items():
         logger.info("app %s: target %s: %s, as it was said before the restart", app, target, _text(one))
     return overrides
@@ -57,6 +58,18 @@ def _saved(saved: SavedTarget, one: Override) -> SavedTarget:
         origin="api" if one.added else "file",
         definition=json.dumps(definition),
     )
+
+
+def _file_before(said: dict[Key, Override], file: Config) -> Config:
+    """The file as it probably was: with the targets that have another name now under the name they had."""
+
+    def before(app: App) -> App:
+        names = {target.name for target in app.targets}
+        gone = [one.base for key, one in said.items() if key[0] == app.name and one.base and one.base.name not in names]
+        places = {place(target) for target in gone}
+        return dataclasses.replace(app, targets=(*gone, *(one for one in app.targets if place(one) not in places)))
+
+    return dataclasses.replace(file, apps=tuple(map(before, file.apps)))
 
 
 def _override(saved: SavedTarget) -> Override:

@@ -88,6 +88,7 @@ class States:
     def apply(self, changed: Changed) -> None:
         """The targets have a new configuration, and the workers know it."""
         for name, old, new in changed.renamed:
+            self._recall.rename(name, old, new)
             target = self._targets.find(name, new)
             if name in self._health and target is not None:
                 for subject in target.subjects():

@@ -166,10 +166,11 @@ class Transition:
         return moved
 
     def _keep_alive(self, old: tuple[App, ...]) -> None:
-        before = {app.name: app.timeouts.keepalive for app in old}
+        """Of listeners that stay; one that was handed over comes from another app."""
+        before = {address: app.timeouts.keepalive for app in old for address in app.listeners}
         after = {app.name: app.timeouts.keepalive for app in self.new.apps}
         for item in self._estate.listening.values():
-            if item.app in after and before.get(item.app) != after[item.app]:
+            if item.app in after and before.get(item.address) != after[item.app]:
                 item.set_keepalive(after[item.app])
 
     def _switch_log(self, old: Config) -> bool:

@@ -92,6 +92,36 @@ def test_a_removed_target_comes_back_when_its_entry_changes(said):
     assert list(targets(said)) == ["a", "b"]
 
 
+def test_a_target_with_another_name_in_the_file_is_the_same_by_its_address(said):
+    said.set("web", "a", "drain", 7)
+    other = dataclasses.replace(A, name="first")
+    said.rebase(config(B, other))
+    assert targets(said) == {"b": B, "first": dataclasses.replace(other, drain=True, weight=7)}
+    said.rebase(config(A, dataclasses.replace(other, address=C.address)))
+    assert targets(said)["first"].drain, "the name is what counts first"
+    assert not targets(said)["a"].drain
+
+
+def test_a_removed_target_with_another_name_comes_back(said):
+    said.remove("web", "a")
+    said.rebase(config(dataclasses.replace(A, name="first"), B))
+    assert list(targets(said)) == ["first", "b"]
+
+
+def test_an_added_target_ends_when_the_file_has_its_address(said):
+    said.add("web", C, "")
+    own = dataclasses.replace(C, name="third", weight=3)
+    said.rebase(config(A, own))
+    assert targets(said) == {"a": A, "third": own}
+
+
+def test_an_added_target_at_an_address_that_the_file_had_already_stays(said):
+    second = dataclasses.replace(A, name="second")
+    said.add("web", second, "")
+    said.rebase(config(A, C))
+    assert targets(said) == {"a": A, "c": C, "second": second}
+
+
 def test_looking_ahead_changes_nothing(said):
     said.set("web", "a", "drain", None)
     said.rebased(config(B))

@@ -49,7 +49,7 @@ def begun(recall, *checks, runner=True):
 
 
 def down(**more):
-    return SavedTarget("web", "t", **{"verdict": "down", "results": 1, "evidence": REFUSED, **more})
+    return SavedTarget("web", **{"target": "t", "verdict": "down", "results": 1, "evidence": REFUSED, **more})
 
 
 def test_without_anything_saved_it_is_up_unproven(recall):
@@ -110,6 +110,14 @@ def test_targets_that_left_the_file_are_forgotten(recall, store):
     store.save(SavedTarget("web", "added", origin="api", definition="{}"))
     recall.forget_all_but({("web", "t")})
     assert sorted(store.load()) == [("web", "added"), ("web", "t")]
+
+
+def test_a_target_with_another_name_is_the_same(recall, store):
+    store.save(down(admin="drain"))
+    recall.rename("web", "t", "u")
+    assert store.load() == {("web", "u"): down(admin="drain", target="u")}
+    recall.rename("web", "unknown", "v")
+    assert len(store.load()) == 1
 
 
 def test_two_lives_of_a_real_runner(recall, service):

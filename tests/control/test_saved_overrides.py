@@ -129,3 +129,9 @@ def test_the_log_says_what_is_still_true(store, said, caplog):
         "app web: target b: removed, as it was said before the restart",
         "app web: target c: added, as it was said before the restart",
     ]
+
+
+def test_another_name_in_a_file_that_was_changed_meanwhile(store, said):
+    said.set("web", "a", "drain", None)
+    other = dataclasses.replace(A, name="first")
+    assert restarted(store, said, config(other, B)) == {"first": dataclasses.replace(other, drain=True), "b": B}

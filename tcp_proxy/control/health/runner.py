@@ -174,6 +174,8 @@ class HealthRunner:
             worst = subject.verdict
             if worst.state is not before and subject.pairs:
                 self._report(Finding(self.app, subject.name, worst.state, worst.evidence, True))
+            for pair in subject.pairs:
+                self._hasten(pair)
             due += new if subject.endpoints else ()
         self._begin_all(due)
 
@@ -189,6 +191,10 @@ class HealthRunner:
         if subject is not None:
             subject.name = new
             self._subjects[new] = subject
+            worst = subject.verdict
+            if subject.pairs and subject.is_proven:  # what was said of the old name may not have been heard any more
+                found = (worst.state, worst.evidence, False, worst.is_passing, worst.opposed)
+                self._report(Finding(self.app, new, *found))
 
     def _probe_now(self, name: str) -> None:
         """A probe that is under way answers the question as well as another one."""
@@ -211,6 +217,16 @@ class HealthRunner:
                 pair.timer.cancel()
             pair.timer = self._loop.call_later(pair.check.interval * turn / len(pairs), self._begin, pair)
 
+    def _interval(self, pair: Pair) -> float:
+        return pair.check.interval * (1 + JITTER * (2 * self._draw() - 1))
+
+    def _hasten(self, pair: Pair) -> None:
+        """Its interval may be shorter now: nobody waits for the end of an hour that was taken back."""
+        interval = self._interval(pair)
+        if pair.timer is not None and self._loop.now + interval < pair.timer.when:
+            pair.timer.cancel()
+            pair.timer = self._loop.call_later(interval, self._begin, pair)
+
     def _begin(self, pair: Pair) -> None:
         """Probe every address; the next round begins in about an interval.
 
@@ -223,8 +239,7 @@ class HealthRunner:
             pair.is_due = True
             return
         pair.is_due = False
-        interval = pair.check.interval * (1 + JITTER * (2 * self._draw() - 1))
-        pair.timer = self._loop.call_later(interval, self._begin, pair)
+        pair.timer = self._loop.call_later(self._interval(pair), self._begin, pair)
         endpoints = pair.subject.endpoints
         pair.asked, pair.began_at = len(endpoints), self._loop.now
         pair.results = []

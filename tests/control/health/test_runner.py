@@ -197,6 +197,55 @@ def test_those_that_stay_keep_their_history(bench, script):
     assert hand.take() == [("a", "up"), ("b", "up"), ("a", "down")]
 
 
+def test_one_with_a_new_name_says_again_what_is_thought_of_it(bench, script):
+    """What was found under the old name may have been on its way to somebody who knows only the new one."""
+    hand = Hand(bench, scripted())
+    hand.set_targets(a=[A], b=[B], c=[C])
+    script.answer(False, endpoint=A)
+    script.answer(True, endpoint=B)
+    hand.take()
+    for old, new in (("a", "first"), ("b", "second"), ("c", "third")):
+        hand.runner.rename(old, new)
+    hand.set_targets(first=[A], second=[B], third=[C])
+    assert hand.findings == [
+        Finding("shop", "first", State.DOWN, "refused (first result)", False, is_passing=False),
+        Finding("shop", "second", State.UP, "accepted (first result)", False),
+    ]
+
+
+def test_a_shorter_interval_counts_at_once_and_a_longer_one_from_the_next_round(bench, script):
+    hand = Hand(bench, scripted(interval=100.0))
+    hand.set_targets(a=[A])
+    script.answer(True)
+    bench.turn(50)
+    hand.runner.set_checks((scripted(interval=10.0),))
+    bench.settle()
+    bench.turn(9)
+    assert script.begun == 1
+    bench.turn(2)
+    assert script.begun == 2
+    script.answer(True)
+    bench.turn(4)
+    hand.runner.set_checks((scripted(interval=100.0),))
+    bench.settle()
+    bench.turn(7)
+    assert script.begun == 3
+    script.answer(True)
+    bench.turn(99)
+    assert script.begun == 3
+
+
+def test_a_shorter_interval_does_not_put_off_a_round_that_is_near(bench, script):
+    hand = Hand(bench, scripted(interval=100.0))
+    hand.set_targets(a=[A])
+    script.answer(True)
+    bench.turn(99)
+    hand.runner.set_checks((scripted(interval=50.0),))
+    bench.settle()
+    bench.turn(2)
+    assert script.begun == 2
+
+
 def test_new_addresses_keep_the_verdict_and_are_probed_at_once(bench, script):
     hand = Hand(bench, scripted(rise=2, fall=2))
     hand.set_targets(a=[A])
