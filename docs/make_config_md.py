@@ -49,6 +49,7 @@ def page(schema: Schema) -> str:
         *section("log", schema["properties"]["log"]),
         *section("api", schema["properties"]["api"]),
         *section("An app", defs["app"]),
+        *section("failover", defs["app"]["properties"]["failover"]),
         *section("timeouts", defs["app"]["properties"]["timeouts"]),
         *section("limits", defs["app"]["properties"]["limits"]),
         *section("A route", defs["route"]),

@@ -47,6 +47,10 @@ class AppView:
     retries: int
     timeouts: Timeouts
     targets: tuple[TargetView, ...]
+    primary: str = ""  # of a failover app; "": there is none now
+    epoch: int = 0
+    election_wait: float = 0.0
+    refuses: bool = False  # its ports are closed while there is no primary
     http: Http | None = None  # None: mode tcp
 
 
@@ -67,7 +71,7 @@ class SessionView:
     listener: str
     client: str
     target: str  # the one it is being connected to, while it is; "" when it has none
-    state: str  # dialing, relaying, lingering
+    state: str  # dialing, parked, relaying, lingering
     tried: tuple[Tried, ...]
     age: float
     idle: float
@@ -191,6 +195,15 @@ class TargetChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Primary:
+    """Of a failover app. "": nobody from now on; park its clients and answer Paused."""
+
+    app: str
+    epoch: int
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class CloseSessions:
     """End the sessions of a target, as if it had reset them."""
 
@@ -299,6 +312,14 @@ class Configured:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """No client of the app is sent to anybody, until there is a Primary."""
+
+    app: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pong:
     number: int
 
@@ -353,10 +374,11 @@ class Drained:
 
 
 Message = (
-    Snapshot | Configure | Grow | Records | Limits | Listen | HandOver | Unlisten | TargetChanged | CloseSessions
+    Snapshot | Configure | Grow | Records | Limits | Listen | HandOver | Unlisten | TargetChanged | Primary | CloseSessions
     | Drain | AskSessions | AskSession | CloseSession | Ping
     | ServeApi | Answer | Happened | Ask
-    | Ready | Configured | Pong | Unlistened | SessionsTold | SessionTold | SessionClosed | ConnectFailed | Logged | Drained
+    | Ready | Configured | Paused | Pong | Unlistened | SessionsTold | SessionTold | SessionClosed | ConnectFailed
+    | Logged | Drained
 )  # fmt: skip
 KINDS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Message)}
 

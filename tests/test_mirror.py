@@ -12,6 +12,8 @@ ELSEWHERE = {
     },
     "control/briefing.py": "tests/system/test_reload.py",
     "control/reload.py": "tests/system/test_reload.py",
+    "control/failover.py": "tests/system/test_failover.py",
+    "control/failovers.py": "tests/system/test_failover.py",
     "control/estate.py": "tests/system/test_reload.py",
     "control/transition.py": "tests/system/test_reload.py",
     "control/crew.py": "tests/control/test_supervisor.py",

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tcp_proxy.config.checks import checks
+from tcp_proxy.config.failover import build_failover, target_fault
 from tcp_proxy.config.http import HTTP_CHECK, build_http
 from tcp_proxy.config.model import Api, App, Config, Log, Target, Timeouts
 from tcp_proxy.config.positions import Path, shown
@@ -97,6 +98,7 @@ def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> Ap
         given["health"] = (HTTP_CHECK,)
     addresses = listeners.of_app(plain, path)
     _check_groups(targets, {address.port for address in addresses}, report)
+    given["failover"] = build_failover(plain, path, targets, report)
     return App(
         name=name or "",
         listeners=addresses,
@@ -218,7 +220,10 @@ def build_target(plain: Sequence[Any], app: App, report: Report) -> Target | Non
         is_unix = any(server.path for target in usual for server in target.servers)
         if is_unix and (check.type == "ping" or check.port is not None):
             report.value((0,), f"a UNIX socket cannot be checked as app {app.name} wants it: it has no host and no port")
-    return next(iter(targets.values()), None)
+    target = next(iter(targets.values()), None)
+    if target is not None and (fault := target_fault(app, target)):
+        report.value((0,), fault)
+    return target
 
 
 # -- listeners

@@ -124,16 +124,40 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
+class Failover:
+    check: str | None = None  # path of an executable; None: whoever accepts a connection can be primary
+    triggers: tuple[str, ...] = ()  # paths of executables and of folders of them
+    script_timeout: float = 30.0
+    max_backoff: float = 60.0
+    while_electing: str = "hold"  # hold, refuse
+    election_wait: float = 30.0  # for a client
+    on_demotion: str = "keep"  # keep, close
+    failback: bool = False
+    failback_after: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class App:
     name: str
     listeners: tuple[ListenAddress, ...]
     targets: tuple[Target, ...]
     balance: str = "round_robin"
     health: tuple[Check, ...] = (Check(),)
+    failover: Failover = field(default_factory=Failover)  # of balance "failover"
     on_down: str = "keep"  # keep, close
     retries: int = 3
     timeouts: Timeouts = field(default_factory=Timeouts)
     http: Http | None = None  # None: mode tcp
+
+    @property
+    def has_primary(self) -> bool:
+        """Whether one target at a time gets all sessions."""
+        return self.balance == "failover"
+
+    @property
+    def refuses(self) -> bool:
+        """Whether its ports are closed while there is no primary."""
+        return self.has_primary and self.failover.while_electing == "refuse"
 
 
 API_LISTEN = Address("127.0.0.1", 8687)

@@ -3,7 +3,9 @@
 Main thread only. `Supervisor` fills it and gives it back; `Briefing` tells workers what is in it; `Reload` changes it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tcp_proxy.config.model import Config
 from tcp_proxy.control.access_log import AccessLog
@@ -14,6 +16,10 @@ from tcp_proxy.control.sockets import Listening
 from tcp_proxy.control.states import States
 from tcp_proxy.control.targets import Targets
 from tcp_proxy.loop import Loop
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(slots=True)
@@ -34,6 +40,7 @@ class Estate:
     is_stopping: bool = False
     crew: Crew = field(init=False)
     states: States = field(init=False)
+    changed: Callable[[], Any] = _nothing  # called when another configuration has been taken over
 
     def __repr__(self) -> str:
         return f"<Estate generation {self.generation}: {self.targets!r}, {len(self.listening)} listeners>"

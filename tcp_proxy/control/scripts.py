@@ -178,6 +178,13 @@ class Script:
             return
         self._timer = self._loop.call_later(self._timeout, self._time_over)
 
+    def end(self) -> None:
+        """It has become pointless: it is ended before its time, and `done` is told."""
+        if self._process is None:
+            self._loop.call_soon(self._tell, ScriptResult(None, "not started"))
+        elif not self._has_ended:
+            self._terminate()
+
     def cancel(self) -> None:
         """Nobody wants to know any more: it is ended, and `done` is never called."""
         self._done = None

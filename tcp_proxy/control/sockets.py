@@ -31,6 +31,20 @@ class Listening:
     app: str
     address: ListenAddress
     sock: socket.socket
+    is_listening: bool = True
+
+    def listen(self) -> None:
+        """Accept clients, for the first time or again. Raises OSError: somebody else may have taken the port."""
+        if not self.is_listening:
+            self.sock.listen(_somaxconn())
+            self.is_listening = True
+
+    def stop_listening(self) -> None:
+        """The port is closed: whoever waits in its queue or comes is reset. It stays ours, so `listen` opens it again, for
+        everybody who has a copy of the socket."""
+        if self.is_listening:
+            self.sock.shutdown(socket.SHUT_RD)
+            self.is_listening = False
 
     def refuse_new(self) -> None:
         refuse_new_connections(self.sock)
@@ -46,7 +60,8 @@ def bind_all(apps: Iterable[App]) -> list[Listening]:
     try:
         for app in apps:
             for address in app.listeners:
-                bound.append(Listening(len(bound), app.name, address, _bind_patiently(app, address)))
+                sock = _bind_patiently(app, address)
+                bound.append(Listening(len(bound), app.name, address, sock, not app.refuses))
     except CannotListen:
         for listening in bound:
             listening.sock.close()
@@ -57,7 +72,7 @@ def bind_all(apps: Iterable[App]) -> list[Listening]:
 def bind_now(number: int, app: App, address: ListenAddress) -> Listening:
     """One more, while the program runs: tried once. Raises CannotListen."""
     try:
-        return Listening(number, app.name, address, _bind(app, address))
+        return Listening(number, app.name, address, _bind(app, address), not app.refuses)
     except OSError as error:
         raise CannotListen(_explain(app, address, error)) from None
 
@@ -88,7 +103,8 @@ def _bind(app: App, address: ListenAddress) -> socket.socket:
         # Inherited by what it accepts.
         set_options(sock, FIRST_OPTIONS + keepalive_options(app.timeouts.keepalive))
         sock.bind(_sockaddr(family, host, address.port))
-        sock.listen(_somaxconn())
+        if not app.refuses:  # its ports open when there is a primary
+            sock.listen(_somaxconn())
     except OSError:
         sock.close()
         raise

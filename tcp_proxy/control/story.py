@@ -37,6 +37,7 @@ ENDS = {
     Reason.LIMIT: "Every eligible target was at its max_connections, so the client was reset.",
     Reason.IDLE_TIMEOUT: "No byte had come from either side for `timeouts.idle` seconds, so the proxy reset both.",
     Reason.HALF_CLOSED_TIMEOUT: "One side had ended, and no byte had come for `timeouts.half_closed` seconds.",
+    Reason.DEMOTED: "Another primary was looked for and `on_demotion` is `close`, so the proxy ended the session.",
     Reason.TARGET_DOWN: "The target went down and `on_down` is `close`, so the proxy ended the session.",
     Reason.SHUTDOWN: "The proxy ended, and the time for its sessions was over.",
     Reason.INTERNAL_ERROR: "The proxy made a mistake; its log has the details.",

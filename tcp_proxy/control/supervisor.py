@@ -28,6 +28,7 @@ from tcp_proxy.control.briefing import Briefing
 from tcp_proxy.control.crew import Crew
 from tcp_proxy.control.estate import Estate
 from tcp_proxy.control.events import Events
+from tcp_proxy.control.failovers import Failovers
 from tcp_proxy.control.ledger import Ledger
 from tcp_proxy.control.operations import Looking
 from tcp_proxy.control.operator import Operator
@@ -51,6 +52,7 @@ from tcp_proxy.messages import (
     Drained,
     Logged,
     Message,
+    Paused,
     Ready,
     SessionClosed,
     SessionsTold,
@@ -107,19 +109,14 @@ class Supervisor:
         )  # fmt: skip
         recall = Recall(store)
         estate.states = States(loop, targets, self.events, self._crew.send, self._name_answered, recall)
+        self.failovers = Failovers(estate)
         self.questions = Questions(loop, lambda: self._crew)
         keep = functools.partial(saved_overrides.save, store)
         keep(overrides)  # what no longer stands is forgotten
         self._reload = Reload(estate, self._briefing, overrides, load, keep)
         self.operator = Operator(estate, overrides, self._reload)
         self.statistics = Statistics(estate.ledger.memory, slots, targets, estate.states.probes, started)
-        self._api: ApiProcess | None = None
-        if api_socket is not None:
-            looking = Looking(estate, self.questions, lambda: self._state, started)
-            operations = {**looking.operations(), **Orders(self.operator).operations()}
-            operations["statistics"] = lambda _: self.statistics.as_dict()
-            administration = Administration(operations)
-            self._api = ApiProcess(loop, api_socket, administration, self.events, config.log.level)
+        self._api = self._api_process(api_socket, started) if api_socket is not None else None
         self._said_ready = False
         self._stop_signal = 0
         self._stopped_at = 0.0
@@ -130,10 +127,18 @@ class Supervisor:
             Configured: self._worker_configured,
             Unlistened: self._worker_unlistened,
             ConnectFailed: self._connect_failed,
+            Paused: self.failovers.paused,
             Logged: self._worker_logged,
             Drained: self._worker_drained,
             **dict.fromkeys((SessionsTold, SessionTold, SessionClosed), self.questions.told),
         }
+
+    def _api_process(self, api_socket: ApiSocket, started: float) -> ApiProcess:
+        looking = Looking(self._estate, self.questions, lambda: self._state, started)
+        operations = {**looking.operations(), **Orders(self.operator).operations()}
+        operations["statistics"] = lambda _: self.statistics.as_dict()
+        level = self._estate.config.log.level
+        return ApiProcess(self._loop, api_socket, Administration(operations), self.events, level)
 
     @property
     def _state(self) -> str:
@@ -177,6 +182,7 @@ class Supervisor:
         if estate.is_serving or self._stop_signal:
             return
         estate.is_serving = True
+        self.failovers.start()
         for worker in self._crew:
             self._crew.tell(worker, lambda worker: self._briefing.lend(worker, estate.listening.values()))
         self._say_ready()
@@ -219,6 +225,7 @@ class Supervisor:
 
     def _connect_failed(self, worker: Worker, message: ConnectFailed) -> None:
         self._estate.states.connect_failed(message, worker.index)
+        self.failovers.connect_failed(message)
 
     def _dismiss(self, worker: Worker) -> None:
         """The others go on accepting: nobody is lost when it closes its copies of the listeners."""
@@ -237,6 +244,7 @@ class Supervisor:
     def _worker_left(self, worker: Worker) -> None:
         self.events.publish("worker", {"worker": worker.index, "pid": worker.pid, "state": "ended"})
         self.questions.left(worker)
+        self.failovers.left(worker)
         self.statistics.workers_died += not worker.is_draining
         if self._stop_signal:
             self._close_listeners()
@@ -317,6 +325,7 @@ class Supervisor:
             self._api.stop()
         self._crew.release()
         estate = self._estate
+        self.failovers.stop()
         estate.states.stop()
         for listening in self._all_listeners():
             listening.sock.close()

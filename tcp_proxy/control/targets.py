@@ -132,13 +132,21 @@ class KnownApp:
     config: model.App
     slot: int
     targets: dict[str, KnownTarget] = field(default_factory=dict)
+    primary: KnownTarget | None = None  # of a failover app, which owns it (control.failover); so does it `epoch`
+    epoch: int = 0
+
+    @property
+    def primary_name(self) -> str:
+        """"" when there is none, or when it has left."""
+        return next((target.config.name for target in self.targets.values() if target is self.primary), "")
 
     def view(self) -> AppView:
         config = self.config
         targets = tuple(target.view() for target in self.targets.values())
         return AppView(
-            config.name, self.slot, config.balance, config.retries, config.timeouts, targets, http=config.http
-        )
+            config.name, self.slot, config.balance, config.retries, config.timeouts, targets,
+            self.primary_name, self.epoch, config.failover.election_wait, config.refuses, config.http,
+        )  # fmt: skip
 
     def own_checks(self) -> dict[str, tuple[model.Check, ...]]:
         """Of the targets that are not checked as the app says."""

@@ -141,6 +141,7 @@ class Transition:
         for worker in estate.crew:
             estate.crew.tell(worker, lambda worker: self._tell(worker, changed, moved, bound, has_other_log))
         estate.states.apply(changed)
+        estate.changed()
         estate.crew.set_size(estate.crew.size)
         keep = {app.name for app in new.apps}
         return tuple(app.name for app in old.apps if app.name not in keep)

@@ -23,6 +23,7 @@ from typing import Any
 from tcp_proxy import counters
 from tcp_proxy.config.model import Timeouts
 from tcp_proxy.counters import Row
+from tcp_proxy.dataplane.parking import Parking
 from tcp_proxy.messages import AppView, Endpoint, TargetView
 from tcp_proxy.sansio.balance import make
 from tcp_proxy.sansio.reasons import Reason, errno_name, failure_of
@@ -168,7 +169,7 @@ class LiveApp:
     """One app: its targets and its policy. `choose` is the only way a session gets a target."""
 
     def __init__(
-        self, view: AppView, worker: int, rows: list[Row], row: Row, failed: Callable[[str, str, str], Any]
+        self, view: AppView, worker: int, rows: list[Row], row: Row, failed: Callable[[str, str, str], Any], now: float = 0.0
     ) -> None:
         """`row`: the loop thread's; `failed(app, target, error)` asks the supervisor for a probe."""
         self.name = view.name
@@ -179,12 +180,18 @@ class LiveApp:
         self._worker = worker
         self._failed = failed
         self._policy = ""
-        self.configure(view)
+        self.parking: Parking | None = None  # of a failover app
+        self.configure(view, now)
 
     def __repr__(self) -> str:
         return f"<LiveApp {self.name}: {len(self.primaries)} primaries, {len(self.backups)} backups eligible>"
 
-    def configure(self, view: AppView) -> None:
+    @property
+    def holds(self) -> bool:
+        """Whether nobody is to be accepted."""
+        return self.parking is not None and self.parking.holds
+
+    def configure(self, view: AppView, now: float = 0.0) -> None:
         """Become what the view says. Targets are told by their slots: who keeps his keeps his sessions."""
         self.retries = view.retries
         self.http = view.http
@@ -194,6 +201,12 @@ class LiveApp:
         self.first_tick = min(self.tick, FIRST_TICK)
         self._keepalive = keepalive_options(view.timeouts.keepalive)
         self.needs_key = view.balance == "source_hash"
+        if view.balance != "failover":
+            self.parking = None
+        elif self.parking is None:
+            self.parking = Parking(view, now)
+        else:
+            self.parking.configure(view, now)
         if view.balance != self._policy:
             self._policy = view.balance
             self._balancer = make(view.balance, self._worker)
@@ -246,6 +259,11 @@ class LiveApp:
     def connect_failed(self, target: LiveTarget, code: int, local: bool, now: float) -> None:
         """Count a failed connect; unless it is this machine's fault, let the supervisor probe the target now."""
         self.row[target.slot + counters.FAILURES + failure_of(code)] += 1
+        if self.parking is not None:
+            if not local and target.name == self.parking.primary and not self.parking.has_reported:
+                self.parking.has_reported = True
+                self._failed(self.name, target.name, errno_name(code))
+            return
         if not local and now - target.asked_at >= ASK_EVERY:
             target.asked_at = now
             self._failed(self.name, target.name, errno_name(code))
@@ -270,7 +288,18 @@ class LiveApp:
                 pool = tuple(other for other in pool if other is not target)
         return None
 
+    def elect(self, epoch: int, primary: str, now: float) -> None:
+        """Of a failover app: this one is primary; "": nobody is."""
+        assert self.parking is not None
+        self.parking.set(epoch, primary, now)
+        self._sort()
+
     def _sort(self) -> None:
+        if self.parking is not None:
+            primary = self.targets.get(self.parking.primary)
+            self.primaries = (primary,) if primary is not None and primary.endpoints else ()
+            self.backups = ()
+            return
         eligible = [target for target in self.targets.values() if target.is_eligible]
         primaries = tuple(target for target in eligible if not target.backup)
         backups = tuple(target for target in eligible if target.backup)

@@ -225,6 +225,10 @@ class Dial:
         """Whether to choose again now; otherwise the owner was told, or will be by the timer."""
         target.give(self.app.row)
         self.target = None
+        parking = self.app.parking
+        if parking is not None and parking.takes(Reason.CONNECT_FAILED, self.last_code):
+            self.owner.dial_failed(Reason.CONNECT_FAILED, self.last_code)
+            return False
         if self.excluded is None:
             self.excluded = set()
         again = target in self.excluded

@@ -165,7 +165,7 @@ class Server:
         self.listeners[listener.sock] = app.name
         if app.http is not None:
             assert self.front is not None  # made before the first client waits for it
-        if not self._full and not self._ahead:
+        if not self._full and not self._ahead and not app.holds:
             self._loop.watch(fd, READ, listener.ready)
 
     def hand_over(self, number: int, slot: int, app: LiveApp) -> None:
@@ -173,6 +173,15 @@ class Server:
         listener = self._open[number]
         listener.app, listener.entrance = app, Entrance(listener.address, slot)
         self.listeners[listener.sock] = app.name
+        self.look_again()
+
+    def look_again(self) -> None:
+        """An app holds its clients back from now on, or no longer."""
+        for listener in self._open.values():
+            if listener.app.holds and self._loop.is_watched(listener.fd):
+                self._loop.unwatch(listener.fd)
+        if not self._full and not self._ahead:
+            self._watch()
 
     def begin(self, listener: Listener, client: SocketType, address: Any) -> None:
         self._sessions_begun += 1
@@ -266,7 +275,8 @@ class Server:
     def _accept_once(self) -> None:
         workers, self.workers = self.workers, 1
         for listener in self._open.values():
-            listener.ready(READ)
+            if not listener.app.holds:
+                listener.ready(READ)
         self.workers = workers
 
     def _accepted_by_others(self) -> int:
@@ -306,7 +316,7 @@ class Server:
 
     def _watch(self) -> None:
         for listener in self._open.values():
-            if not self._loop.is_watched(listener.fd):
+            if not self._loop.is_watched(listener.fd) and not listener.app.holds:
                 self._loop.watch(listener.fd, READ, listener.ready)
 
     def _stop_watching(self) -> None:

@@ -4,6 +4,7 @@ Runs in a worker. Owned by the loop thread, until `RelayPool.adopt` gives it to 
 `release`. Only the owner (`home.loop`'s thread) touches the sockets, the pumps and the state; others go through
 `home.loop.call_soon`.
 
+    PARKED <──no primary (failover)──> DIALING
     DIALING ──connected──> RELAYING ──both directions done──────────────────────────> DONE
        │                      │ one side failed: what it sent is delivered first        ^
        │                      └──────────> LINGERING ──acknowledged, or half_closed────>│
@@ -18,7 +19,6 @@ Always true:
 """
 
 from collections.abc import Sequence
-from enum import IntEnum
 from errno import ETIMEDOUT
 from socket import AF_UNIX, MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Any
@@ -30,8 +30,10 @@ from tcp_proxy.dataplane.dial import Dial
 from tcp_proxy.dataplane.handover import Movable
 from tcp_proxy.dataplane.homes import NEVER, Home
 from tcp_proxy.dataplane.keyed_dial import KeyedDial
+from tcp_proxy.dataplane.parking import Parkable
 from tcp_proxy.dataplane.patience import Patience
 from tcp_proxy.dataplane.pump import CHUNK, Pump
+from tcp_proxy.dataplane.session_state import DIALING, DONE, LINGERING, PARKED, RELAYING, STEPS, State
 from tcp_proxy.dataplane.tally import Entrance
 from tcp_proxy.loop import FAILED, QUIET_EDGE, WRITE
 from tcp_proxy.sansio.reasons import Reason, Side, client_end
@@ -46,31 +48,13 @@ CALM_AFTER = 1.0  # seconds
 CALM_BYTES = 1 << 20
 
 
-class State(IntEnum):
-    DIALING = 0
-    RELAYING = 1
-    LINGERING = 2
-    DONE = 3
-
-
-# By their own names: looking a member up in its class costs more than all else that is done with it.
-DIALING, RELAYING, LINGERING, DONE = State
-
-STEPS = {
-    DIALING: (RELAYING, DONE),
-    RELAYING: (LINGERING, DONE),
-    LINGERING: (DONE,),
-    DONE: (),
-}
-
-
-class Session(Movable):
+class Session(Movable, Parkable):
     """`number` is unique in this worker; `address` is the client's sockaddr."""
 
     __slots__ = (
         "address", "app", "broken", "connected_at", "counted_down", "counted_up", "deadline", "dial", "early", "first",
         "first_end", "half_closed", "last", "listener", "moving", "next_tick", "number", "patience", "started", "state",
-        "tried",
+        "tried", "waits_until",
     )  # fmt: skip
 
     def __init__(self, number: int, home: Home, app: LiveApp, listener: Entrance, client: SocketType, address: Any) -> None:
@@ -82,7 +66,7 @@ class Session(Movable):
         self.address = address
         self.state = DIALING
         self.started = self.last = home.loop.now
-        self.deadline = NEVER
+        self.deadline = self.waits_until = NEVER
         self.connected_at = -1.0
         self.first = b""  # what the client has said before we were connected
         self.early = 0  # what epoll said of the client while we were dialing
@@ -121,13 +105,22 @@ class Session(Movable):
         except OSError as error:
             self._finish(Reason.CLIENT_GONE, Side.CLIENT, error.errno or 0, reset=True)
             return
-        dial: Dial = KeyedDial(self) if self.app.is_special else Dial(home.loop, self, self.app, b"", self.first)
-        self.dial = dial
-        dial.start()
-        if self.state is DIALING:
+        parking = self.app.parking
+        if parking is not None and not parking.welcomes(client, home.loop.now):
+            self._finish(Reason.CLIENT_GONE, Side.CLIENT, 0, reset=True)
+            return
+        self._dial()
+        if self.state is DIALING or self.state is PARKED:
             home.loop.watch(client.fileno(), QUIET_EDGE, self._client_early)
 
-    # -- DIALING -----------------------------------------------------------------------------------------------------
+    # -- DIALING and PARKED ------------------------------------------------------------------------------------------
+
+    def _dial(self) -> None:
+        app, loop = self.app, self.home.loop
+        dial: Dial = KeyedDial(self) if app.is_special else Dial(loop, self, app, b"", self.first)
+        self.dial = dial
+        dial.tried = list(self.tried)
+        dial.start()
 
     def _client_early(self, events: int) -> None:
         self.early |= events
@@ -141,6 +134,10 @@ class Session(Movable):
             self.home.look_at(when)
 
     def dial_failed(self, reason: Reason, code: int) -> None:
+        parking = self.app.parking
+        if parking is not None and parking.takes(reason, code):
+            self.park()
+            return
         self._finish(reason, Side.PROXY if reason is not Reason.CONNECT_FAILED else Side.TARGET, code, reset=True)
 
     def connected(self, sock: SocketType, events: int) -> None:
@@ -305,6 +302,9 @@ class Session(Movable):
             assert self.dial is not None
             self.deadline = NEVER
             self.dial.timed_out()
+            return
+        if self.state is PARKED:
+            self._finish(Reason.NO_TARGET, Side.PROXY, 0, reset=True)
             return
         if self.state is RELAYING:
             self._tick()

@@ -34,6 +34,7 @@ from tcp_proxy.counters import Counters  # noqa: E402
 from tcp_proxy.dataplane.apps import LiveApp, LiveTarget  # noqa: E402
 from tcp_proxy.dataplane.homes import Home  # noqa: E402
 from tcp_proxy.dataplane.inquiry import Inquiry  # noqa: E402
+from tcp_proxy.dataplane.parking import park_all, unpark_all  # noqa: E402
 from tcp_proxy.dataplane.record import Recorder  # noqa: E402
 from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome  # noqa: E402
 from tcp_proxy.dataplane.server import PAUSE_AT, Server  # noqa: E402
@@ -55,8 +56,10 @@ from tcp_proxy.messages import (  # noqa: E402
     Listen,
     Logged,
     Message,
+    Paused,
     Ping,
     Pong,
+    Primary,
     Ready,
     Records,
     Snapshot,
@@ -94,6 +97,7 @@ class Worker:
             HandOver: self._hand_over,
             Unlisten: self._unlisten,
             TargetChanged: self._target_changed,
+            Primary: self._primary,
             CloseSessions: self._close_sessions,
             Drain: self._drain,
             AskSessions: lambda *what: self._inquiry.sessions(*what),
@@ -159,10 +163,16 @@ class Worker:
         self._channel.send(Configured(message.generation))
 
     def _set_app(self, view: AppView) -> None:
-        if view.name in self._apps:
-            self._apps[view.name].configure(view)
+        now = self._loop.now
+        app = self._apps.get(view.name)
+        if app is None:
+            app = self._apps[view.name] = LiveApp(
+                view, self._index, self._memory.rows, self._row, self._connect_failed, now
+            )
         else:
-            self._apps[view.name] = LiveApp(view, self._index, self._memory.rows, self._row, self._connect_failed)
+            app.configure(view, now)
+            self._primary_changed(app)
+        self._wait_for_primary(app)
 
     def _grow(self, message: Grow, descriptors: list[int]) -> None:
         self._memory.add_rows(descriptors[0], message.rows)
@@ -193,6 +203,31 @@ class Worker:
 
     def _target_changed(self, message: TargetChanged, _descriptors: list[int]) -> None:
         self._apps[message.app].change_target(message.target, message.state, message.endpoints, message.servers)
+
+    def _primary(self, message: Primary, _descriptors: list[int]) -> None:
+        app = self._apps.get(message.app)
+        if app is not None and app.parking is not None:
+            app.elect(message.epoch, message.target, self._loop.now)
+            self._primary_changed(app)
+            self._wait_for_primary(app)
+        if not message.target:
+            self._channel.send(Paused(message.app, message.epoch))
+
+    def _primary_changed(self, app: LiveApp) -> None:
+        if app.parking is not None and not app.parking.primary:
+            park_all(app, self._home.members)
+        else:  # or it is no failover app any more
+            unpark_all(app, self._home.members)
+        self._server.look_again()
+
+    def _wait_for_primary(self, app: LiveApp) -> None:
+        if app.holds and app.parking is not None:
+            self._loop.call_later(app.parking.wait, self._receive, app, app.parking.epoch)
+
+    def _receive(self, app: LiveApp, epoch: int) -> None:
+        """Clients have waited in the kernel's queue for as long as they may."""
+        if app.parking is not None and app.parking.receive(epoch):
+            self._server.look_again()
 
     def _close_sessions(self, message: CloseSessions, _descriptors: list[int]) -> None:
         target = self._apps[message.app].targets[message.target]

@@ -191,6 +191,7 @@ BALANCERS: dict[str, Callable[[int], Balancer]] = {
     "least_connections": LeastConnections,
     "random_two": RandomTwo,
     "source_hash": SourceHash,
+    "failover": RoundRobin,  # of one: the primary, or nobody
 }
 
 

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     IDLE_TIMEOUT = "idle_timeout"
     HALF_CLOSED_TIMEOUT = "half_closed_timeout"
     TARGET_DOWN = "target_down"
+    DEMOTED = "demoted"
     SHUTDOWN = "shutdown"
     LIMIT = "limit"
     INTERNAL_ERROR = "internal_error"

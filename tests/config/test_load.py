@@ -199,7 +199,9 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=8,
 )
-APP_KEYS = ("name", "bind", "ports", "targets", "balance", "health", "on_down", "retries", "timeouts", "x", "Name")
+APP_KEYS = (
+    "name", "bind", "ports", "targets", "balance", "health", "failover", "on_down", "retries", "timeouts", "x", "Name",
+)  # fmt: skip
 TOP_KEYS = ("workers", "pid_file", "shutdown_grace", "log", "access_log", "$schema", "Workers")
 ADDRESSES = st.sampled_from(["a:1", "a:1", "b:2", "unix:/x", "::1", "*", "127.0.0.1", "5-9", "1-70000", ""])
 GUESSES = JSON_VALUES | ADDRESSES | st.lists(ADDRESSES | st.integers(-1, 70000), max_size=4)

@@ -56,7 +56,7 @@ def test_every_number_has_limits_and_every_duration_is_in_seconds(name, key, sch
 
 
 def test_every_object_refuses_unknown_keys():
-    assert len(OBJECTS) == 9
+    assert len(OBJECTS) == 10
     assert all(schema["additionalProperties"] is False for schema in OBJECTS)
 
 
@@ -126,7 +126,7 @@ def test_an_unknown_key_names_the_nearest_known_one(key, hint, app_complaints):
     assert app_complaints({key: 1}) == [f'$.apps[0].{key}: unknown key "{key}"{glue} {hint}']
 
 
-@pytest.mark.parametrize("key", ["sticky", "failover", "balance "])
+@pytest.mark.parametrize("key", ["sticky", "balance "])
 def test_keys_of_other_versions_are_unknown(key, app_complaints):
     assert "unknown key" in app_complaints({key: "x"})[0]
 
@@ -159,7 +159,8 @@ def test_all_missing_keys_of_an_object_are_one_error(complaints):
         ("targets", "a:1", 'found "a:1"; wanted a list of targets, at least one'),
         ("bind", [], 'found an empty list; wanted an IP address, "*", or a list of them, at least one'),
         ("bind", 5, 'found 5; wanted an IP address, "*", or a list of them, at least one'),
-        ("balance", "rr", 'found "rr"; wanted one of "round_robin", "least_connections", "random_two", "source_hash"'),
+        ("balance", "rr", 'found "rr"; wanted one of "round_robin", "least_connections", "random_two", '
+         '"source_hash", "failover"'),
         ("on_down", "Keep", 'found "Keep"; wanted one of "keep", "close"; did you mean "keep"?'),
         ("retries", -1, "found -1; wanted a whole number from 0 to 1000"),
         ("retries", 1.5, "found 1.5; wanted a whole number from 0 to 1000"),

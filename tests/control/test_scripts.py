@@ -216,6 +216,23 @@ def test_a_cancelled_one_tells_nobody_and_ends(bench, short):
     assert bench.results == []
 
 
+def test_one_that_is_ended_says_so(bench, short):
+    script = bench.start(f"echo $$ > {bench.folder}/pid; exec sleep 1000")
+    bench.pid()
+    script.end()
+    bench.until(lambda: bench.results)
+    assert bench.results[0].text == "killed by SIGTERM"
+
+
+def test_one_that_is_ended_while_it_waits_is_never_started(bench):
+    script = bench.start(f"touch {bench.folder}/started")
+    script.end()
+    bench.start("true")
+    bench.until(lambda: len(bench.results) == 2)
+    assert [result.text for result in bench.results] == ["not started", "exit status 0"]
+    assert not (bench.folder / "started").exists()
+
+
 def test_a_cancelled_one_that_waits_is_never_started(bench):
     script = bench.start(f"touch {bench.folder}/started")
     script.cancel()

@@ -149,6 +149,26 @@ def test_refuse_new_answers_no_syn_any_more(bound):
             assert poll.poll(200) == []
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "*"])
+def test_a_port_that_is_closed_and_opened_again_stays_ours(bound, host):
+    (listening,) = bound(app((host, free_port())))
+    port = listening.sock.getsockname()[1]
+    where = ("::1" if host == "::1" else "127.0.0.1", port)
+    for _ in range(3):
+        with socket.create_connection(where) as queued:
+            listening.stop_listening()
+            listening.stop_listening()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(where)
+            with pytest.raises(ConnectionResetError):
+                queued.recv(1)
+        listening.listen()
+        listening.listen()
+        with socket.create_connection(where) as client, listening.sock.accept()[0] as server:
+            server.sendall(b"x")
+            assert client.recv(1) == b"x"
+
+
 def test_a_link_local_address_names_its_interface(bound):
     port = free_port()
     (listening,) = bound(app(("::1%lo", port)))

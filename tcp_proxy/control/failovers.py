@@ -1,0 +1,85 @@
+"""All apps that have one primary: their elections, begun, told of what happens, ended.
+
+Main thread only. Owns a Failover for each app whose `balance` is "failover", and the scripts that they run. `look` makes
+it so after every change of the configuration; news of targets come as events, news of workers from the supervisor.
+"""
+
+from collections.abc import Callable
+
+from tcp_proxy.control.estate import Estate
+from tcp_proxy.control.events import Event
+from tcp_proxy.control.failover import Elected, Failover
+from tcp_proxy.control.scripts import Scripts
+from tcp_proxy.control.workers import Worker
+from tcp_proxy.messages import ConnectFailed, Paused
+
+
+class Failovers:
+    def __init__(self, estate: Estate) -> None:
+        self._estate = estate
+        self._scripts = Scripts(estate.loop)
+        self._apps: dict[str, Failover] = {}
+        self._has_begun = False
+        estate.changed = self.look
+        self._unobserve: Callable[[], None] = estate.events.observe(self._happened)
+
+    def __repr__(self) -> str:
+        return f"<Failovers of {len(self._apps)} apps>"
+
+    def start(self) -> None:
+        """Names have been answered. No worker has been told of a primary yet."""
+        if not self._has_begun:
+            self._has_begun = True
+            self.look()
+
+    def look(self) -> None:
+        """The configuration may be another one."""
+        if not self._has_begun:
+            return
+        wanted = {name: app for name, app in self._estate.targets.apps.items() if app.config.has_primary}
+        for name in [name for name, failover in self._apps.items() if wanted.get(name) is not failover.app]:
+            self._apps.pop(name).stop()
+        for name, app in wanted.items():
+            if name in self._apps:
+                self._apps[name].look()
+                continue
+            failover = self._apps[name] = Failover(self._estate, self._scripts, app)
+            failover.look()
+            failover.begin("there is none yet", is_paused=self._estate.generation == 0)
+
+    def paused(self, worker: Worker, message: Paused) -> None:
+        if message.app in self._apps:
+            self._apps[message.app].paused(worker, message.epoch)
+
+    def left(self, worker: Worker) -> None:
+        for failover in self._apps.values():
+            failover.left(worker)
+
+    def connect_failed(self, message: ConnectFailed) -> None:
+        if message.app in self._apps:
+            self._apps[message.app].connect_failed(message.target)
+
+    def promote(self, app: str, target: str) -> str:
+        """Have a target be primary, now. What stands in the way; "" if nothing does."""
+        if app not in self._apps:
+            return f"app {app} has no primary: its balance is not failover"
+        return self._apps[app].promote(target)
+
+    def views(self) -> list[Elected]:
+        return [failover.view() for failover in self._apps.values()]
+
+    def stop(self) -> None:
+        self._unobserve()
+        for failover in self._apps.values():
+            failover.stop()
+        self._scripts.close()
+
+    def _happened(self, event: Event) -> None:
+        if event.kind == "target" and event.data["app"] in self._apps:
+            self._estate.loop.call_soon(self._look_at, event.data["app"])
+        elif event.kind == "reload":
+            self._estate.loop.call_soon(self.look)
+
+    def _look_at(self, app: str) -> None:
+        if app in self._apps:
+            self._apps[app].look()

@@ -1,0 +1,462 @@
+"""One primary at a time: who it is, when it changes, and what clients see of that."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+
+import pytest
+
+from kit.ports import free_port, free_ports
+from kit.servers import Service, start_service
+from kit.waiting import Stopwatch, pause, wait_until
+
+
+@pytest.fixture
+def failover(proxy):
+    """failover(targets, top=…, **failover keys): the program with one failover app, whose health checks are off."""
+
+    def start(targets, *, top=(), health=(), ready=True, **keys):
+        return proxy(
+            targets=targets, balance="failover", failover=keys, health=list(health), timeouts={"connect": 1}, top=top,
+            ready=ready,
+        )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture
+def script(tmp_path):
+    """script(body): the path of an executable."""
+
+    def write(body, name="", mode=0o755):
+        path = tmp_path / (name or f"script-{len(list(tmp_path.glob('script-*')))}")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(mode)
+        return str(path)
+
+    return write
+
+
+def nobody():
+    return f"127.0.0.1:{free_port()}"
+
+
+def calm(program):
+    """Its scripts have run: what it looks like from now on is what it has to come back to."""
+    program.wait_log("is primary", 15)
+    return program.wait_ready()
+
+
+def greeted(program, greeting):
+    client = program.connect()
+    client.expect(greeting)
+    return client
+
+
+def test_the_first_in_the_list_that_answers_gets_everybody(failover, service):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    program = failover([nobody(), one.address, two.address])
+    for _ in range(5):
+        greeted(program, b"one")
+    assert two.accepted == 0
+    program.wait_log("trying target")
+    program.wait_log(f"target {one.address} is primary")
+
+
+def test_the_client_that_meets_the_loss_is_served_by_the_next_primary(failover, service):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    program = failover([one.address, two.address])
+    old = greeted(program, b"one")
+    one.stop_listening()
+    watch = Stopwatch()
+    greeted(program, b"two")
+    assert watch.seconds < 2
+    old.send(b"still there").expect(b"still there")
+    greeted(program, b"two")
+
+
+def test_all_workers_change_over(failover, service):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    program = failover([one.address, two.address], top={"workers": 3})
+    for _ in range(30):
+        greeted(program, b"one")
+    one.stop_listening()
+    for _ in range(30):
+        greeted(program, b"two")
+
+
+def test_no_failback_by_itself(failover, service):
+    port = free_port()
+    two = service(greeting=b"two")
+    program = failover([f"127.0.0.1:{port}", two.address])
+    with Service(b"one", port=port):
+        for _ in range(3):
+            greeted(program, b"two")
+        two.stop_listening()
+        greeted(program, b"one")  # always from the first
+
+
+def test_clients_wait_for_the_first_primary(failover):
+    port = free_port()
+    program = failover([f"127.0.0.1:{port}"], max_backoff=0)
+    clients = [program.connect() for _ in range(5)]
+    for client in clients:
+        client.send(b"early")
+    program.wait_log("no target can be primary")
+    with Service(b"one", port=port) as service:
+        for client in clients:
+            client.expect(b"oneearly")
+        assert service.accepted >= 5
+        program.close_clients()
+
+
+def test_clients_wait_no_longer_than_election_wait(failover):
+    program = failover([nobody()], election_wait=0.5, max_backoff=0.2)
+    watch = Stopwatch()
+    client = program.connect()
+    client.expect_rst()
+    assert 0.4 < watch.seconds < 2.5
+    later = program.connect()
+    watch = Stopwatch()
+    later.expect_rst()
+    assert 0.4 < watch.seconds < 1.5
+    assert {record["reason"] for record in program.records(2)} == {"no_target"}
+
+
+def test_the_port_is_closed_where_that_is_wanted(failover):
+    port = free_port()
+    program = failover([f"127.0.0.1:{port}"], while_electing="refuse", max_backoff=0)
+    with pytest.raises(ConnectionRefusedError):
+        program.connect()
+    service = Service(b"one", port=port)
+    with service:
+        program.wait_log("is primary")
+        client = greeted(program, b"one")
+        service.stop_listening()
+        waits = program.connect()  # it notices the loss, and waits itself
+        program.wait_log("no target can be primary", since=len(program.lines) - 3)
+        with pytest.raises(ConnectionRefusedError):
+            program.connect()
+        client.send(b"x").expect(b"x")
+        with Service(b"two", port=port) as again:
+            waits.expect(b"two")
+            greeted(program, b"two")
+            program.close_clients()
+            wait_until(lambda: again.active == 0, "the end of all sessions")
+
+
+def test_the_same_port_through_many_elections(failover):
+    """The listener is opened again, not made again: nothing to bind, nothing to abort on."""
+    port = free_port()
+    program = failover([f"127.0.0.1:{port}"], while_electing="refuse", max_backoff=0)
+    for number in range(5):
+        with Service(b"%d" % number, port=port):
+            wait_until(lambda: _is_open(program.port), "the port is open")
+            greeted(program, b"%d" % number).close()
+        with contextlib.suppress(ConnectionRefusedError):
+            client = program.connect()
+            client.close()
+        program.wait_log("no target can be primary")
+    program.uncounted = None
+
+
+def _is_open(port):
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_client_that_has_gone_is_never_sent_to_the_new_primary(failover):
+    port = free_port()
+    program = failover([f"127.0.0.1:{port}"], max_backoff=0.3)
+    program.wait_log("no target can be primary")
+    gone, reset, stays = (program.connect() for _ in range(3))
+    for client in (gone, reset, stays):
+        client.send(b"INSERT\n")
+    gone.close()
+    reset.rst()
+    heard = []
+    with Service(port=port, answer=lambda data: heard.append(data) or b"done\n") as service:
+        stays.expect(b"done\n")
+        program.close_clients()
+        wait_until(lambda: service.active == 0, "the end of all sessions")
+    assert heard == [b"INSERT\n"]
+    program.uncounted = None  # of the one that was reset in the queue the kernel may never tell
+    wait_until(lambda: "client_gone" in {record["reason"] for record in program.records_now()}, "its record")
+
+
+def test_a_client_that_leaves_while_it_is_parked_is_never_sent_on(failover, service):
+    port = free_port()
+    with Service(b"one", port=port):
+        program = failover([f"127.0.0.1:{port}"], max_backoff=0.3)
+        greeted(program, b"one").close()
+    gone, stays = program.connect(), program.connect()
+    for client in (gone, stays):
+        client.send(b"INSERT\n")
+    program.wait_log("no target can be primary")
+    gone.close()
+    heard = []
+    with Service(port=port, answer=lambda data: heard.append(data) or b"done\n"):
+        stays.expect(b"done\n")
+        program.close_clients()
+    assert heard == [b"INSERT\n"]
+
+
+def test_a_half_closed_client_is_served_while_there_is_a_primary(failover, service):
+    one = service(greeting=b"one")
+    program = failover([one.address])
+    greeted(program, b"one")
+    pause(0.05)
+    for _ in range(20):
+        client = program.connect()
+        client.send(b"question").fin()
+        assert client.read_to_end() == b"onequestion"
+
+
+@pytest.mark.parametrize(("on_demotion", "ends"), [("keep", False), ("close", True)])
+def test_sessions_on_the_old_primary(failover, service, on_demotion, ends):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    program = failover([one.address, two.address], on_demotion=on_demotion)
+    client = greeted(program, b"one")
+    one.stop_listening()
+    greeted(program, b"two")
+    if ends:
+        client.expect_rst()
+        assert program.record()["reason"] == "demoted"
+    else:
+        client.send(b"x").expect(b"x")
+
+
+def test_the_check_decides_and_gets_the_address_alone(failover, service, script, tmp_path):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    out = tmp_path / "checks"
+    check = script(
+        f'echo "$# $1 $TCP_PROXY_APP [$TCP_PROXY_OLD_PRIMARY]" >> {out}; echo words; test "$1" = {two.address}'
+    )
+    program = failover([one.address, two.address], check=check)
+    greeted(program, b"two")
+    assert out.read_text().splitlines() == [f"1 {one.address} app []", f"1 {two.address} app []"]
+    program.wait_log(f"app app: {check}: words")
+    program.wait_log(f"target {one.address} cannot be primary: check {check}: exit status 1")
+
+
+def test_triggers_run_in_order_before_the_first_client_and_their_failures_stop_nobody(failover, service, script, tmp_path):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    out = tmp_path / "out"
+    folder = tmp_path / "triggers.d"
+    folder.mkdir()
+    write = f'echo "$0 $# $1 [$TCP_PROXY_OLD_PRIMARY]" >> {out}'
+    first = script(f"{write}; exit 3")
+    script(f"{write}; kill -9 $$", "triggers.d/b")
+    script(write, "triggers.d/a")
+    script(write, "triggers.d/plain", mode=0o644)
+    (folder / "link").symlink_to(first)
+    (folder / "sub").mkdir()
+    script(f"sleep 0.3; {write}", "triggers.d/.dot")
+    program = calm(failover([one.address, two.address], triggers=[first, str(folder)]))
+    greeted(program, b"one")
+    names = [first, *(str(folder / name) for name in (".dot", "a", "b", "link"))]
+    assert out.read_text().splitlines() == [f"{name} 1 {one.address} []" for name in names]
+    program.wait_log(f"trigger {first}: exit status 3")
+    program.wait_log(f"trigger {folder}/b: killed by SIGKILL")
+    program.wait_log(f"triggers {folder}: plain is left out: it is not executable")
+    program.wait_log(f"triggers {folder}: sub is left out: it is no regular file")
+    script(write, "triggers.d/c")  # the folder is read afresh
+    (folder / "b").unlink()
+    out.unlink()
+    one.stop_listening()
+    greeted(program, b"two")
+    names = [first, *(str(folder / name) for name in (".dot", "a", "c", "link"))]
+    assert out.read_text().splitlines() == [f"{name} 1 {two.address} [{one.address}]" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("exec sleep 1000", "timed out after 0.3 s"),
+        ("(sleep 1000) & (sleep 1000) & exit 1", "exit status 1"),
+        ("head -c 1000000 /dev/zero | tr '\\0' x; exit 1", "exit status 1"),
+        ("exec >&- 2>&-; exit 1", "exit status 1"),
+        ("rm -f $0; exit 1", "exit status 1"),
+        ("trap '' TERM; while :; do sleep 1; done", "timed out after 0.3 s"),
+    ],
+)
+def test_scripts_that_misbehave(failover, service, script, body, says):
+    """As a check and as a trigger: the election goes on, and nothing is left."""
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    check = script(f'test "$1" = {two.address} && exit 0; {body}')
+    trigger = script(body)
+    timeout = 0.3 if "timed" in says else 10
+    program = failover([one.address, two.address], check=check, triggers=[trigger], script_timeout=timeout)
+    if "rm" in body:
+        program.wait_log("cannot be primary: .* no such file")
+        return
+    calm(program)
+    greeted(program, b"two")
+    program.wait_log(f"trigger {trigger}: {says}")
+    pids = {program.pid, *program.workers()}
+    wait_until(lambda: _processes_of(program.pid) == pids, "no script is left")
+
+
+def _processes_of(session):
+    """Everything in the session that the program leads."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.getsid(int(name)) == session:
+                    found.add(int(name))
+    return found
+
+
+def test_a_check_that_is_not_there_is_an_error_at_the_start(failover, tmp_path):
+    program = failover([nobody()], check=str(tmp_path / "missing"), ready=False)
+    assert program.wait() == 2
+    assert "failover.check" in program.log
+    assert "there is no such file; wanted an executable file" in program.log
+
+
+def test_health_checks_find_a_loss_before_any_client_does(failover, service):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    program = failover([one.address, two.address], health=[{"interval": 0.1, "timeout": 0.1}])
+    greeted(program, b"one")
+    one.stop_listening()
+    program.wait_log(f"target {two.address} is primary")
+    greeted(program, b"two")
+
+
+def test_failback(failover, service):
+    port = free_port()
+    two = service(greeting=b"two")
+    program = failover(
+        [f"127.0.0.1:{port}", two.address], failback=True, failback_after=0.5, health=[{"interval": 0.1, "timeout": 0.1}]
+    )
+    greeted(program, b"two")
+    with Service(b"one", port=port):
+        watch = Stopwatch()
+        program.wait_log(f"target 127.0.0.1:{port} is primary")
+        assert watch.seconds > 0.4
+        program.wait_greeting(b"one")
+        program.close_clients()
+
+
+def test_a_home_that_cannot_be_primary_is_tried_ever_less(failover, service, script):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    check = script(f"test $1 = {two.address}")
+    program = failover(
+        [one.address, two.address], failback=True, failback_after=0, check=check, health=[{"interval": 0.1, "timeout": 0.1}]
+    )
+    greeted(program, b"two")
+    pause(3)
+    assert 1 <= program.count_log("has come back") <= 3
+    greeted(program, b"two")
+
+
+def test_a_worker_that_does_not_let_go_is_killed(failover, service):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    program = failover([one.address, two.address], top={"workers": 2}, health=[{"interval": 0.2, "timeout": 0.2}])
+    greeted(program, b"one")
+    stopped, _ = program.workers()
+    os.kill(stopped, signal.SIGSTOP)
+    one.stop_listening()
+    program.wait_log("does not let go of the old primary: it is killed")
+    program.wait_greeting(b"two")
+    wait_until(lambda: stopped not in program.workers() and len(program.workers()) == 2, "another worker")
+
+
+def test_a_worker_that_dies_in_an_election_is_not_waited_for(failover):
+    port = free_port()
+    program = failover([f"127.0.0.1:{port}"], max_backoff=0, top={"workers": 2})
+    os.kill(program.workers()[0], signal.SIGKILL)
+    program.wait_log("ended: SIGKILL")
+    with Service(b"one", port=port):
+        program.wait_greeting(b"one")
+        program.close_clients()
+
+
+def test_sigterm_ends_it_in_the_middle_of_an_election(failover, script):
+    check = script("trap '' TERM; sleep 1000 & wait; sleep 1000")
+    with Service(b"one") as service:
+        program = failover([service.address], check=check)
+        client = program.connect()
+        program.wait_log("trying target")
+        watch = Stopwatch()
+        program.uncounted = None
+        client.close()
+        assert program.stop() == 0
+        assert watch.seconds < 8
+    wait_until(lambda: not _processes_of(program.pid), "the end of the check, too")
+
+
+def test_a_reload_takes_the_primary_away(failover, service, tmp_path):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    program = failover([one.address, two.address])
+    greeted(program, b"one")
+    (path,) = program.folder.glob("config-*.json")
+    config = json.loads(path.read_text())
+    config["apps"][0]["targets"] = [two.address]
+    path.write_text(json.dumps(config))
+    program.signal(signal.SIGHUP)
+    program.wait_log(f"target {two.address} is primary")
+    program.wait_greeting(b"two")
+    config["apps"][0].update(balance="round_robin", failover={}, targets=[one.address])
+    path.write_text(json.dumps(config))
+    program.signal(signal.SIGHUP)
+    program.wait_log("done, .* change", since=len(program.lines) - 2)
+    program.wait_greeting(b"one")
+    config["apps"][0].update(balance="failover", targets=[two.address, one.address])
+    path.write_text(json.dumps(config))
+    program.signal(signal.SIGHUP)
+    program.wait_greeting(b"two")
+
+
+def test_two_apps_have_an_election_each(proxy, service):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    ports = free_ports(2)
+    apps = [
+        {"name": name, "ports": [port], "targets": targets, "balance": "failover", "health": []}
+        for name, port, targets in zip("ab", ports, ([one.address], [two.address, one.address]), strict=True)
+    ]
+    program = proxy({"apps": apps})
+    program.connect(ports[0]).expect(b"one")
+    program.connect(ports[1]).expect(b"two")
+    two.stop_listening()
+    program.connect(ports[1]).expect(b"one")
+    assert program.count_log("app a: .* is primary") == 1
+
+
+def test_its_own_shortage_of_descriptors_is_no_loss(proxy, service):
+    """EMFILE and its kin are this machine's affair: flopsy fails over for them."""
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    app = {
+        "name": "app", "ports": [free_port()], "targets": [one.address, two.address], "balance": "failover", "health": [],
+    }  # fmt: skip
+    program = proxy({"apps": [app]}, descriptors=256)
+    clients = []
+    for _ in range(150):
+        with contextlib.suppress(OSError):
+            clients.append(program.connect())
+    wait_until(lambda: one.active >= 20, "some sessions")
+    for client in clients:
+        client.close()
+    greeted(program, b"one")
+    assert two.accepted == 0
+    assert program.count_log("is lost") == 0
+
+
+def test_rounds_of_kill_and_restart(failover):
+    """A target that is killed and comes back, again and again: every client is served by the primary of its time."""
+    ports = free_ports(2)
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(start_service(port, f"s{port}")) for port in ports]
+        program = failover([f"127.0.0.1:{port}" for port in ports], max_backoff=0)
+        for _ in range(10):
+            served = program.connect().receive_line()
+            index = [b"s%d\n" % port for port in ports].index(served)
+            running[index].kill()
+            running[index].wait()
+            assert program.connect().receive_line() != served
+            running[index] = stack.enter_context(start_service(ports[index], f"s{ports[index]}"))
+        program.close_clients()
