@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import re
 import struct
 import termios
 from collections import Counter
@@ -83,6 +84,14 @@ def cpu_seconds(pid):
     """User and system time of all its threads so far."""
     fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def wake_ups(pid):
+    """How often its threads have waited for something and got it."""
+    found = 0
+    for status in pathlib.Path(f"/proc/{pid}/task").glob("*/status"):
+        found += int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status.read_text(), re.MULTILINE)[1])
+    return found
 
 
 def threads(pid):

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kit import programs
+from kit import procfs, programs
 from kit.api import Api, api_config
 from kit.load import Load
 from kit.ports import free_port
@@ -258,6 +258,17 @@ while True:
         assert reply.read() and reply.status == 200
     print(flush=True)
 """
+
+
+def test_reading_the_metrics_wakes_no_worker(proxy, service):
+    program = proxy(targets=[service()], top={"api": api_config(), "workers": 2})
+    clients = [program.connect().send(b"x").expect(b"x") for _ in range(20)]
+    api, before = Api.of(program), sum(map(procfs.wake_ups, program.workers()))
+    for _ in range(200):
+        api.get("/metrics")
+        api.get("/api/v1/statistics")
+    woken = sum(map(procfs.wake_ups, program.workers())) - before
+    assert woken < 200, f"{woken} times woken by {len(clients)} silent sessions, the supervisor's pings and 400 questions"
 
 
 def test_a_session_does_not_wait_for_who_reads_the_statistics(proxy, service):
