@@ -30,6 +30,8 @@ def kinds(pid):
     """How many descriptors of each kind: "socket", "pipe", "anon_inode", or "file"."""
     count = Counter({"socket": 0, "pipe": 0, "anon_inode": 0, "file": 0})
     for link in descriptors(pid).values():
+        if link == f"/proc/{pid}/fd":  # it is counting them itself just now
+            continue
         kind = link.split(":")[0]
         count["file" if kind.startswith("/") or kind not in count else kind] += 1
     return count

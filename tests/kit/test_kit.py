@@ -205,3 +205,12 @@ def test_load_sees_a_process_that_is_killed():
         load.wait_sessions(10)
         process.kill()
         wait_until(lambda: load.failed_in("connect"), "a refused client")
+
+
+def test_the_folder_in_which_a_process_counts_its_descriptors_is_none_of_them():
+    before = procfs.kinds(os.getpid())
+    folder = os.open(f"/proc/{os.getpid()}/fd", os.O_RDONLY)
+    try:
+        assert procfs.kinds(os.getpid()) == before
+    finally:
+        os.close(folder)
