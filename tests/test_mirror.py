@@ -27,6 +27,7 @@ ELSEWHERE = {
     "control/api/problems.py": "tests/control/api/test_guard.py",
     "control/api/schemas.py": "tests/control/api/test_routes.py",
     "control/api/server.py": "tests/control/test_api_process.py",
+    "control/complaints.py": "tests/control/test_orders.py",
     "config/values.py": "tests/config/test_build.py",
     "control/health/probe.py": "tests/control/health/test_tcp.py",
     "control/health/subject.py": "tests/control/health/test_runner.py",

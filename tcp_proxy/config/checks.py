@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tcp_proxy.config.failover import fault_of
 from tcp_proxy.config.model import KINDS, Check
 from tcp_proxy.config.positions import Path, shown
 from tcp_proxy.config.report import Report
@@ -32,7 +33,7 @@ def checks(plain: Any, path: Path, targets: Places, report: Report) -> tuple[Che
 
 
 def _check(plain: Plain, path: Path, targets: Places, report: Report) -> Check:
-    given = given_of(Check, {key: value for key, value in plain.items() if key not in ("headers", "status")})
+    given = given_of(Check, {key: value for key, value in plain.items() if key not in ("headers", "status", "command")})
     kind = plain.get("type", CHECK.type)
     if kind is not None:
         _keys(plain, kind, path, report)
@@ -41,6 +42,8 @@ def _check(plain: Plain, path: Path, targets: Places, report: Report) -> Check:
         _http(plain, given, path, report)
     if kind == "exchange":
         _exchange(plain, path, report)
+    if kind == "script":
+        _script(plain, given, path, report)
     unix = next((place for place, servers in targets.items() if any(server.path for server in servers)), None)
     if unix is not None and kind == "ping":
         report.value((*path, "type"), f"a UNIX socket cannot be pinged, and the target at {report.where(unix)} is one")
@@ -123,6 +126,24 @@ def _exchange(plain: Plain, path: Path, report: Report) -> None:
                 report.value((*path, key), f"found {shown(plain[key])}: {error}")
     if "\0" in (plain.get("user") or ""):
         report.value((*path, "user"), "a zero character in a name")
+
+
+# -- script
+
+
+def _script(plain: Plain, given: dict[str, Any], path: Path, report: Report) -> None:
+    command = plain.get("command")
+    words = [command] if isinstance(command, str) else command or []
+    if None in words:
+        return
+    given["command"] = tuple(words)
+    place = (*path, "command", 0) if isinstance(command, list) else (*path, "command")
+    if words and (fault := fault_of(words[0], folders=False)):
+        report.value(place, f"{shown(words[0])}: {fault}")
+    elif any("\0" in word for word in words):
+        report.value((*path, "command"), "a zero character in an argument")
+    elif not words and not (report and "command" in plain):
+        report.value(path, 'a check of type "script" needs a "command": the path of an executable')
 
 
 def _regex(text: str) -> None:

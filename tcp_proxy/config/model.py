@@ -31,7 +31,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    type: str = "tcp"  # tcp, ping, http, exchange
+    type: str = "tcp"  # tcp, ping, http, exchange, script
     interval: float = 30.0
     timeout: float = 2.0
     rise: int = 1
@@ -49,13 +49,15 @@ class Check:
     send: str = ""  # with escapes
     expect: str = ""  # with escapes
     expect_regex: str = ""  # instead of expect
+    command: tuple[str, ...] = ()  # script: an executable and its arguments
 
 
 KINDS = {  # which types of checks a key is for; those that are not here are for all
-    "port": ("tcp", "http", "exchange"),
+    "port": ("tcp", "http", "exchange", "script"),
     "tls": ("http", "exchange"),
     **dict.fromkeys(("method", "path", "headers", "body", "status"), ("http",)),
     **dict.fromkeys(("preset", "user", "send", "expect", "expect_regex"), ("exchange",)),
+    "command": ("script",),
 }
 
 

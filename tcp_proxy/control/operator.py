@@ -26,6 +26,7 @@ __all__ = ["ADMINS", "CannotApply", "ConfigErrors", "Operator", "Outcome", "Unkn
 logger = logging.getLogger(__name__)
 
 MAX_WEIGHT = 256
+MAX_UNHEALTHY = 86400.0  # seconds: who is unwell for longer is disabled
 
 
 class Unknown(LookupError):
@@ -76,6 +77,16 @@ class Operator:
         """Whether there is a check to be made; at most once a second it is."""
         self._find(app, target)
         return self._estate.states.probe_now(app, target)
+
+    def unhealthy(self, app: str, target: str, seconds: float, why: str = "") -> KnownTarget:
+        """A target says so of itself: no sessions for so long, whatever the checks find; 0 takes it back."""
+        known = self._find(app, target)
+        if not 0 <= seconds <= MAX_UNHEALTHY:
+            raise CannotApply(f"found {seconds:g}; wanted 0 to {MAX_UNHEALTHY:g} seconds")
+        self._estate.states.complaints.hear(known, seconds, why)
+        text = f"says that it is unhealthy, for {seconds:g} s" if seconds else "says that it is well"
+        self._say(app, target, text, "unhealthy")
+        return known
 
     def close_sessions(self, app: str, target: str) -> None:
         """End all sessions of a target: its clients are reset."""

@@ -31,6 +31,7 @@ class Orders:
             "add_target": _refusing(self._add_target),
             "remove_target": _refusing(self._remove_target),
             "probe": _refusing(self._probe),
+            "unhealthy": _refusing(self._unhealthy),
             "close_sessions": _refusing(self._close_sessions),
             "reload": self._reload,
             "plan": self._plan,
@@ -51,6 +52,10 @@ class Orders:
     def _probe(self, arguments: Arguments) -> None:
         if not self._operator.probe_now(arguments["app"], arguments["target"]):
             raise Refused(409, f"app {arguments['app']} has no health checks")
+
+    def _unhealthy(self, arguments: Arguments) -> Any:
+        told = (arguments[key] for key in ("app", "target", "for", "why"))
+        return views.target(self._operator.unhealthy(*told))
 
     def _close_sessions(self, arguments: Arguments) -> None:
         self._operator.close_sessions(arguments["app"], arguments["target"])

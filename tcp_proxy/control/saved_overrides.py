@@ -94,7 +94,7 @@ def _target(plain: dict[str, Any]) -> Target:
 
 def _check(plain: dict[str, Any]) -> Check:
     headers = tuple((name, value) for name, value in plain["headers"])
-    return Check(**{**plain, "headers": headers, "status": tuple(plain["status"])})
+    return Check(**{**plain, "headers": headers, "status": tuple(plain["status"]), "command": tuple(plain["command"])})
 
 
 def _text(one: Override) -> str:

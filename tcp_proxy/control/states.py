@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tcp_proxy.control.complaints import Complaints
 from tcp_proxy.control.events import Events
 from tcp_proxy.control.health.counts import ProbeCounts
 from tcp_proxy.control.health.history import CheckHistory
@@ -50,6 +51,7 @@ class States:
         self._wanted: set[str] = set()
         self._has_begun = self._is_over = False
         self._health: dict[str, HealthRunner] = {}
+        self.complaints = Complaints(loop, targets, lambda target, before: self._tell(target, before, changed=False))
 
     def __repr__(self) -> str:
         return f"<States of {self._targets!r}, {self._resolver!r}>"
@@ -227,7 +229,7 @@ class States:
     def _tell(self, target: KnownTarget, before: State, changed: bool) -> None:
         self._say(target, before, changed)
         self._send(target.change())
-        went_down = target.health is State.DOWN and target.state is State.DOWN and before is not State.DOWN
+        went_down = target.is_ill and target.state is State.DOWN and before is not State.DOWN
         if went_down and not target.config.disabled and self._targets.apps[target.app].config.on_down == "close":
             self._send(CloseSessions(target.app, target.config.name, Reason.TARGET_DOWN.value))
 

@@ -43,6 +43,7 @@ class KnownTarget:
     health: State = State.UP
     evidence: str = "not checked yet"
     name_error: str = ""
+    complaint: str = ""  # the target's own word that it is not well
     addresses: tuple[tuple[int, Address], ...] = ()
     located: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)
     findings: dict[str, Finding] = field(default_factory=dict)  # of a group: what is thought of each subject
@@ -50,9 +51,14 @@ class KnownTarget:
     @property
     def state(self) -> State:
         """What the workers are told."""
-        if self.config.disabled or not self.endpoints or self.health is State.DOWN:
+        if self.config.disabled or not self.endpoints or self.is_ill:
             return State.DOWN
         return State.DRAINING if self.config.drain else self.health
+
+    @property
+    def is_ill(self) -> bool:
+        """By the checks, or by its own word."""
+        return self.health is State.DOWN or bool(self.complaint)
 
     @property
     def why(self) -> str:
@@ -61,6 +67,8 @@ class KnownTarget:
         if not self.endpoints:
             missing = dict.fromkeys(address.host for port, address in self.addresses if not self.located[port])
             return self.name_error or f"{', '.join(missing)} is not resolved yet"
+        if self.complaint:
+            return self.complaint
         if self.config.drain and self.health is not State.DOWN:
             return "draining"
         return self.evidence

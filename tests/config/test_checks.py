@@ -33,6 +33,12 @@ def test_all_keys_of_an_exchange(app):
     assert app(health=plain).health == (Check("exchange", preset="postgres", user="monitor"),)
 
 
+@pytest.mark.parametrize("command", ["/bin/true", ["/bin/true"], ["/bin/true", "-x", ""]])
+def test_a_script_and_its_arguments(app, command):
+    words = (command,) if isinstance(command, str) else tuple(command)
+    assert app(health={"type": "script", "command": command}).health == (Check("script", command=words),)
+
+
 def test_a_target_may_have_checks_of_its_own(app):
     own = {"address": "a:2", "health": [{"type": "http"}, {}]}
     unchecked, usual = {"address": "a:3", "health": []}, {"address": "a:4", "health": None}
@@ -67,6 +73,14 @@ def test_a_target_may_have_checks_of_its_own(app):
         ({"type": "exchange", "preset": "mysq"}, (".preset: ", '"mysql"')),
         ({"type": "exchange", "expect": r"a\yb"}, (".expect: ", r"\y is no escape", r"\xHH")),
         ({"type": "exchange", "send": "\\", "expect": "x"}, (".send: ", "is no escape")),
+        ({"type": "script"}, (": ", 'needs a "command"')),
+        ({"type": "script", "command": []}, (".command: ", "wanted the path of an executable")),
+        ({"type": "script", "command": "/nowhere/x"}, (".command: ", '"/nowhere/x": there is no such file')),
+        ({"type": "script", "command": ["/nowhere/x", "a"]}, (".command[0]: ", "there is no such file")),
+        ({"type": "script", "command": "/etc/passwd"}, (".command: ", "it is not executable (see: chmod +x)")),
+        ({"type": "script", "command": "/"}, (".command: ", "this is a folder")),
+        ({"type": "script", "command": ["/bin/true", "a\0"]}, (".command: ", "a zero character")),
+        ({"command": "/bin/true"}, (".command: ", 'of type "script"')),
         ({"type": "exchange", "expect_regex": "(x"}, (".expect_regex: ", "not a regular expression")),
     ],
 )

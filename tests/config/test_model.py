@@ -32,7 +32,7 @@ def fields(kind):
         elif field.default is not dataclasses.MISSING:
             found[field.name] = field.default
     if kind is Check:  # a file may write these in a shorter way
-        found.update(headers=dict(found["headers"]), status=int(found["status"][0]))
+        found.update(headers=dict(found["headers"]), status=int(found["status"][0]), command=None)
     return found
 
 

@@ -228,3 +228,30 @@ def test_a_plan_of_much_holds_up_nobody(program, api):
     assert "overlap" in api.post("/api/v1/plan", big.encode(), status=422).detail
     assert greetings(program) == {b"one"}
     assert program.workers() == workers
+
+
+def test_a_target_says_that_it_is_not_well(program, api, one, two):
+    api.post(ALL, {"address": two.address}, status=201)
+    wait_until(lambda: greetings(program) == {b"one", b"two"}, "both")
+    place = path_of("app", one.address)
+    told = api.post(f"{place}/unhealthy", {"for": 1.5, "why": "disk full"}, status=200).json
+    assert (told["state"], told["why"]) == ("down", "unhealthy by its own word, for 1.5 s: disk full")
+    wait_until(lambda: greetings(program) == {b"two"}, "the other one alone")
+    wait_until(lambda: greetings(program) == {b"one", b"two"}, "its time is over")
+    assert api.get(place).json["state"] == "up"
+    api.post(f"{place}/unhealthy", {"for": 1000}, status=200)
+    api.post(f"{place}/unhealthy", {"for": 2000, "why": "still"}, status=200)
+    wait_until(lambda: greetings(program) == {b"two"}, "the other one alone")
+    assert api.get(place).json["why"].endswith("for 2000 s: still")
+    assert api.post(f"{place}/unhealthy", {"for": 0}, status=200).json["state"] == "up"
+    changes = [event["data"]["state"] for event in api.get(f"{place}/health").json]
+    assert changes == ["down", "up", "down", "up"]
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"for": -1}, {"for": 86401}, {"for": "60"}, {"for": 1, "why": "a\nb"}, {"for": 1, "x": 1}]
+)
+def test_what_is_no_word_of_being_unwell(calm, body):
+    one = calm.get(ALL).json[0]["name"]
+    assert calm.post(f"{path_of('app', one)}/unhealthy", body, status=422).detail
+    assert calm.post(f"{path_of('app', 'nobody')}/unhealthy", {"for": 1}, status=404).detail

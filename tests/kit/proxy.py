@@ -291,11 +291,17 @@ class Proxy:
         for pid in self.workers():
             wait_until(lambda pid=pid: procfs.kinds(pid)["socket"] > listeners, "the listeners are lent")
         if self._has_checks():  # the first probes come at once
-            wait_until(lambda: self._settled(family), "no TCP socket but those that listen")
+            quiet = "no TCP socket but those that listen"  # before and after the look: no probe was met
+            wait_until(lambda: self._settled(family) and self._look(family) and self._settled(family), quiet)
+        else:
+            self._look(family)
+
+    def _look(self, family):
         for pid in family:
             self.baseline[pid] = {
                 **procfs.kinds(pid), "threads": procfs.threads(pid), "resident": procfs.resident(pid),
             }  # fmt: skip
+        return True
 
     def _has_checks(self):
         apps = self.config.get("apps", []) if isinstance(self.config, dict) else []

@@ -137,6 +137,11 @@ def _of_targets(router: APIRouter, link: Link) -> None:
         await link.ask("probe", app=app, target=target)
         return {"probe": "on its way"}
 
+    @router.post(f"{one}/unhealthy", summary="It says that it is not well", response_model=schemas.Target, tags=["targets"])
+    async def unhealthy(app: AppName, target: TargetName, word: schemas.Unhealthy) -> Any:
+        """No sessions for so long, whatever its checks find; 0 takes it back. Forgotten when the program ends."""
+        return await link.ask("unhealthy", app=app, target=target, **word.model_dump(by_alias=True))
+
     @router.delete(f"{one}/sessions", summary="End all its sessions", status_code=204, tags=["targets"])
     async def close_sessions(app: AppName, target: TargetName) -> None:
         """Clients are reset. New ones may come, unless the target is drained or disabled."""

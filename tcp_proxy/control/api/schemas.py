@@ -125,6 +125,12 @@ class Plan(BaseModel):
     changes: list[Change] = Field(description="What a reload of this configuration would do; [] when nothing is different")
 
 
+class Unhealthy(Body):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    seconds: float = Field(alias="for", ge=0, le=86400, description="How long, in seconds; 0: it is well again")
+    why: str = Field("", max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="For the log, and beside its state")
+
+
 class TargetChange(Body):
     """What is said here holds over reloads, until the file's own value changes. null: as it is."""
 

@@ -1,7 +1,8 @@
 """The health checks of one app: a thread `health-<app>` with a loop of its own, which probes all targets side by side.
 
-The only file that knows the kinds of checks (KINDS). Other threads call `start`, `set_targets`, `probe_now` and `stop`;
-everything else happens in the thread, which owns the loop and all probes, and where `report` is called.
+The only file that knows the kinds of checks (KINDS, and `script`, which has more to know). Other threads call `start`,
+`set_targets`, `probe_now` and `stop`; everything else happens in the thread, which owns the loop and all probes, and where
+`report` is called.
 
     a (target, check) pair:  IDLE ──an address──> PROBING (every address of the target at once)
                               ^                    ^  │ first success, or all have answered: Verdict.feed
@@ -23,11 +24,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcp_proxy.config.model import Check
-from tcp_proxy.control.health import exchange, http, ping, tcp
+from tcp_proxy.control.health import exchange, http, ping, script, tcp
 from tcp_proxy.control.health.counts import ProbeCounts
 from tcp_proxy.control.health.history import CheckHistory
 from tcp_proxy.control.health.probe import Result, Start, owner_of
 from tcp_proxy.control.health.subject import Endpoints, Pair, Recalled, Subject
+from tcp_proxy.control.scripts import Scripts
 from tcp_proxy.loop import Loop
 from tcp_proxy.sansio.verdict import State
 
@@ -80,6 +82,7 @@ class HealthRunner:
         self._counts = counts or ProbeCounts()
         self._loop = loop or Loop(f"health-{app}")
         self._loop.on_error = self._bug
+        self._scripts = Scripts(self._loop)
         self._thread = threading.Thread(target=self._serve, name=f"health-{app}", daemon=True)
         self._subjects: dict[str, Subject] = {}
         self._recalled: dict[str, Recalled] = {}  # until the target comes
@@ -142,6 +145,7 @@ class HealthRunner:
         for subject in self._subjects.values():
             subject.cancel()
         self._subjects.clear()
+        self._scripts.close()
         self._loop.close()
 
     def _set_targets(self, targets: dict[str, Endpoints]) -> None:
@@ -243,8 +247,14 @@ class HealthRunner:
         endpoints = pair.subject.endpoints
         pair.asked, pair.began_at = len(endpoints), self._loop.now
         pair.results = []
-        start, done = KINDS[pair.check.type], functools.partial(self._answered, pair)
+        start, done = self._starter(pair), functools.partial(self._answered, pair)
         pair.probes = [start(self._loop, endpoint, pair.check, done) for endpoint in endpoints]
+
+    def _starter(self, pair: Pair) -> Start:
+        if pair.check.type != "script":
+            return KINDS[pair.check.type]
+        env = {"TCP_PROXY_APP": self.app, "TCP_PROXY_TARGET": owner_of(pair.subject.name)}
+        return lambda _loop, *asked: script.start(self._scripts, env, *asked)
 
     def _answered(self, pair: Pair, result: Result) -> None:
         pair.results.append(result)
