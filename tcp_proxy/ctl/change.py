@@ -1,4 +1,5 @@
-"""The commands that change something, or ask what a change would be: drain, disable, ready, weight, close, reload, plan."""
+"""The commands that change something, or ask what a change would be: drain, disable, ready, weight, add,
+remove, probe, close, reload, plan."""
 
 import sys
 from argparse import Namespace
@@ -33,8 +34,40 @@ def weight(api: Client, args: Namespace) -> Result:
     return _set(api, args, weight=args.weight)
 
 
+@commands.add(
+    "add",
+    "add a target; it stays over reloads, until the file has one of its name",
+    APP,
+    argument("address", metavar="ADDRESS", help="HOST:PORT, [IPv6]:PORT or unix:/PATH"),
+    argument("--name", help="the address, when left out"),
+    argument("--weight", type=int, metavar="N", help="0 to 256"),
+    argument("--max-connections", type=int, metavar="N", help="0: no limit"),
+    argument("--backup", action="store_true", default=None, help="only when no other target is up"),
+    argument("--drain", action="store_true", default=None, help="no sessions yet"),
+)
+def add(api: Client, args: Namespace) -> Result:
+    keys = ("address", "name", "weight", "max_connections", "backup", "drain")
+    body = {key: getattr(args, key) for key in keys if getattr(args, key) is not None}
+    return _told(api.ask("POST", ("apps", args.app, "targets"), body))
+
+
+@commands.add("remove", "remove a target; its sessions go on", APP, TARGET)
+def remove(api: Client, args: Namespace) -> Result:
+    api.ask("DELETE", ("apps", args.app, "targets", args.target))
+    return Result({"removed": args.target}, [clean(f"app {args.app}: target {args.target} is removed")])
+
+
+@commands.add("probe", "check a target now", APP, TARGET)
+def probe(api: Client, args: Namespace) -> Result:
+    found = api.ask("POST", ("apps", args.app, "targets", args.target, "probe"))
+    return Result(found, [clean(f"app {args.app}: target {args.target} is checked now")])
+
+
 def _set(api: Client, args: Namespace, **change: Any) -> Result:
-    now = api.ask("PATCH", ("apps", args.app, "targets", args.target), change)
+    return _told(api.ask("PATCH", ("apps", args.app, "targets", args.target), change))
+
+
+def _told(now: dict[str, Any]) -> Result:
     words = f"{now['admin']}, weight {now['weight']}, {now['state']} ({now['why']})"
     return Result(now, [clean(f"app {now['app']}: target {now['name']} is {words}")])
 

@@ -4,6 +4,8 @@ import pytest
 
 from kit.api import api_config
 from kit.ctl import Ctl
+from kit.ports import free_port
+from kit.proxy import Proxy
 
 
 @pytest.fixture
@@ -16,3 +18,17 @@ def program(proxy, service):
 @pytest.fixture
 def ctl(program):
     return Ctl.of(program)
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory):
+    """One for all tests of a file that change nothing; without clients."""
+    targets = [{"address": f"127.0.0.1:{free_port()}", "name": name} for name in ("one", "two")]
+    apps = [{"name": "app", "ports": [free_port()], "targets": targets, "health": []}]
+    program = Proxy({"workers": 1, "api": api_config(), "apps": apps, "shutdown_grace": 1}, tmp_path_factory.mktemp("still"))
+    try:
+        yield program.wait_ready()
+        assert program.stop() == 0
+        program.check()
+    finally:
+        program.kill()

@@ -2,6 +2,8 @@
 
 import json
 
+from kit.api import api_config
+from kit.ctl import Ctl
 from kit.waiting import wait_until
 from tests.system.test_reload import Config
 
@@ -36,7 +38,8 @@ def test_a_weight(program, ctl):
     known(program, ctl, shares=[0, 4])
 
 
-def test_what_is_refused(ctl):
+def test_what_is_refused(still):
+    ctl = Ctl.of(still)
     for words, said in (
         ("drain nobody one", "there is no app"),
         ("drain app nobody", "no target"),
@@ -46,6 +49,30 @@ def test_what_is_refused(ctl):
         ("close 1a.1-99", "no session 1a.1-99 goes on"),
     ):
         assert said in ctl(*words.split(), status=1).errors
+
+
+def test_a_target_is_added_checked_and_removed(program, ctl, service):
+    third = service()
+    assert ctl("add", "app", third.address, "--name", "three", "--weight", "2").text.startswith("app app: target three is ")
+    assert "has a target named three already" in ctl("add", "app", third.address, "--name", "three", status=1).errors
+    assert "nonsense" in ctl("add", "app", "nonsense:x", status=1).errors
+    wait_until(lambda: program.connect().send(b"x").expect(b"x") and third.accepted, "it gets sessions")
+    assert "has no health checks" in ctl("probe", "app", "three", status=1).errors
+    assert ctl("remove", "app", "three").text == "app app: target three is removed\n"
+    assert "no target" in ctl("remove", "app", "three", status=1).errors
+
+
+def test_a_check_now(proxy, service):
+    program = proxy(targets=[service()], health={"type": "tcp", "interval": 3600}, top={"api": api_config()})
+    program.uncounted = None
+    ctl = Ctl.of(program)
+
+    def target():
+        return ctl.json("status")["statistics"]["apps"]["app"]["targets"].popitem()
+
+    name, before = target()
+    assert ctl("probe", "app", name).text == f"app app: target {name} is checked now\n"
+    wait_until(lambda: target()[1]["probes"] != before["probes"], "one check more")
 
 
 def test_a_session_is_closed(program, ctl):

@@ -33,9 +33,9 @@ def test_what_is_no_address(address):
         Client(address)
 
 
-def test_names_are_sent_as_they_are(program):
+def test_names_are_sent_as_they_are(still):
     with pytest.raises(Refused, match="no app named 'a/b %41'"):
-        client_of(program).get("apps", "a/b %41")
+        client_of(still).get("apps", "a/b %41")
 
 
 def test_single_complaints():
@@ -44,11 +44,11 @@ def test_single_complaints():
     assert Refused({"detail": "one"}).complaints == ["one"]
 
 
-def test_a_stream_brings_what_was_and_what_comes(program):
-    events = client_of(program).stream("events", "stream", after=0)
+def test_a_stream_brings_what_was_and_what_comes(still):
+    events = client_of(still).stream("events", "stream", after=0)
     first = next(events)
     assert (first["number"], first["kind"]) == (1, "worker")
-    Api.of(program).post("/api/v1/reload")
+    Api.of(still).post("/api/v1/reload")
     assert any(event["kind"] == "reload" for event in events), "waits for it"
     events.close()
 
@@ -62,6 +62,6 @@ def test_a_stream_that_ends_is_told(program):
             pass
 
 
-def test_a_stream_may_be_refused(program):
+def test_a_stream_may_be_refused(still):
     with pytest.raises(Refused, match="after"):
-        next(client_of(program).stream("events", "stream", after=-1))
+        next(client_of(still).stream("events", "stream", after=-1))

@@ -21,9 +21,10 @@ def test_status_is_a_table_a_person_can_read(program, ctl):
     assert lines[6][lines[5].index("why") :] == "not checked"
 
 
-def test_status_as_json_has_all_of_it(program, ctl):
+def test_status_as_json_has_all_of_it(still):
+    ctl = Ctl.of(still)
     found = ctl.json("status")
-    assert found["status"]["pid"] == program.pid
+    assert found["status"]["pid"] == still.pid
     assert [app["name"] for app in found["apps"]] == list(found["statistics"]["apps"]) == ["app"]
     assert ctl.json("status", "app")["apps"] == found["apps"]
 
@@ -69,7 +70,8 @@ def test_why_tells_the_story_of_a_session_that_has_ended(program, ctl):
     assert ctl.json("why", session["id"])["session"]["bytes_up"] == 3
 
 
-def test_why_of_a_session_that_nobody_knows_is_refused(ctl):
+def test_why_of_a_session_that_nobody_knows_is_refused(still):
+    ctl = Ctl.of(still)
     assert "is not known" in ctl("why", "1a.1-99", status=1).errors
     assert "not the id of a session" in ctl("why", "nonsense", status=1).errors
 

@@ -75,17 +75,18 @@ def test_something_else_that_answers_is_3(tmp_path, target, answer):
     assert len(errors.splitlines()) == 1
 
 
-def test_what_the_proxy_refuses_is_1(ctl):
+def test_what_the_proxy_refuses_is_1(still):
+    ctl = Ctl.of(still)
     assert ctl("status", "nobody", status=1).errors == "tcp-proxy-ctl: there is no app named 'nobody'\n"
     done = ctl("status", "nobody", "--json", status=1)
     assert json.loads(done.text)["status"] == 404
 
 
-def test_options_stand_before_or_after_the_command(program):
-    ctl = Ctl("127.0.0.1:1", program.folder)
-    where = f"http://{program.config['api']['listen']}/"
-    assert json.loads(ctl("--json", "--api", where, "status").text)["status"]["pid"] == program.pid
-    assert json.loads(ctl("status", "--api", where, "--json").text)["status"]["pid"] == program.pid
+def test_options_stand_before_or_after_the_command(still):
+    ctl = Ctl("127.0.0.1:1", still.folder)
+    where = f"http://{still.config['api']['listen']}/"
+    assert json.loads(ctl("--json", "--api", where, "status").text)["status"]["pid"] == still.pid
+    assert json.loads(ctl("status", "--api", where, "--json").text)["status"]["pid"] == still.pid
     assert ctl("--api", "127.0.0.1:2", "status", "--api", where).text.startswith("tcp_proxy ")
 
 
@@ -104,7 +105,8 @@ def test_the_token(proxy, service, tmp_path):
     assert "not ASCII" in Ctl.of(program, file)("status", status=2).errors
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(ctl):
+def test_a_reader_that_has_seen_enough_is_no_error(still):
+    ctl = Ctl.of(still)
     with ctl.start("top", "--json", "--interval", "0.05") as process:
         process.stdout.readline()
         process.stdout.close()
@@ -112,7 +114,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(ctl):
         assert process.stderr.read() == ""
 
 
-def test_ctrl_c_ends_what_has_no_end_well(ctl):
+def test_ctrl_c_ends_what_has_no_end_well(still):
+    ctl = Ctl.of(still)
     with ctl.start("events", "--follow", "--after", "0", "--json") as process:
         assert json.loads(process.stdout.readline())["number"] == 1
         assert interrupt(process).status == 0
@@ -128,10 +131,10 @@ def test_ctrl_c_before_an_answer_is_130(tmp_path, target):
     assert (done.status, done.text, done.errors) == (130, "", "")
 
 
-def test_the_console_script(program):
+def test_the_console_script(still):
     script = [sys.executable, "-c", "from tcp_proxy.ctl.main import main; raise SystemExit(main())"]
-    words = ["--api", program.config["api"]["listen"], "status"]
-    done = subprocess.run([*script, *words], capture_output=True, text=True, check=True, timeout=20, env=Ctl.of(program).env)
+    words = ["--api", still.config["api"]["listen"], "status"]
+    done = subprocess.run([*script, *words], capture_output=True, text=True, check=True, timeout=20, env=Ctl.of(still).env)
     assert done.stdout.startswith("tcp_proxy ")
 
 

@@ -21,7 +21,8 @@ def test_frames_as_json(program, ctl):
     program.uncounted = load.done
 
 
-def test_frames_as_text(ctl):
+def test_frames_as_text(still):
+    ctl = Ctl.of(still)
     done = ctl("top", "--count", "2", "--interval", "0.05")
     head, *lines = done.text.strip().split("\n\n")[-1].splitlines()
     assert head.startswith("tcp_proxy ")
