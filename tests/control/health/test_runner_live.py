@@ -6,6 +6,7 @@ import logging
 import select
 import socket
 import threading
+import time
 
 import pytest
 
@@ -136,6 +137,75 @@ def test_down_and_up_again(service):
             assert running.next().evidence == f"tcp 127.0.0.1:{port}: accepted (rise 2/2)"
             echo.close()
             assert running.next().evidence == f"tcp 127.0.0.1:{port}: connection refused (ECONNREFUSED) (fall 2/2)"
+
+
+# -- many
+
+
+class Thousand:
+    """One listener that answers on a thousand addresses of 127/8: as many targets. `targets` is where they are."""
+
+    def __init__(self, count):
+        self.listener = socket.socket()
+        self.listener.bind(("0.0.0.0", 0))
+        self.listener.listen(4096)
+        port = self.listener.getsockname()[1]
+        self.targets = {
+            f"t{n}": ((socket.AF_INET, (f"127.1.{n // 250}.{n % 250 + 1}", port)),) for n in range(count)
+        }  # fmt: skip
+        self.thread = threading.Thread(target=self.serve, name="thousand")
+        self.thread.start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                self.listener.accept()[0].close()
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
+
+
+def results(running, name, result):
+    return running.runner._counts._counts.get(("shop", name, "tcp", result), 0)  # as cheap as can be: it is polled
+
+
+@pytest.mark.slow
+def test_a_thousand_targets_are_probed_every_second(servers):
+    """What that costs stands in docs/performance.md; run with -s, this test says it."""
+    thousand = Thousand(1000)
+    servers.callback(thousand.close)
+    with Running(Check(interval=1.0, timeout=1.0), **thousand.targets) as running:
+        wait_until(lambda: all(results(running, name, "success") for name in thousand.targets), "the first round", 30)
+        spent, watch = cpu_of("health-shop"), Stopwatch()
+        start = sum(results(running, name, "success") for name in thousand.targets)
+        wait_until(lambda: results(running, "t0", "success") >= 6, "five more rounds", 40)
+        counts = [results(running, name, "success") for name in thousand.targets]
+        spent, seconds = cpu_of("health-shop") - spent, watch.seconds
+    assert min(counts) >= 4, "nobody is left behind"
+    assert max(counts) <= 9
+    assert not any(results(running, name, "failure") for name in thousand.targets)
+    print(f"{(sum(counts) - start) / seconds:.0f} probes a second, {100 * spent / seconds:.1f} % of a CPU")  # noqa: T201
+
+
+def cpu_of(name):
+    """Seconds of CPU of one of our threads."""
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == name]
+    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+
+
+@pytest.mark.slow
+def test_999_keep_their_schedule_beside_a_black_hole(servers, target):
+    thousand, hole = Thousand(999), target(backlog=0)
+    servers.callback(thousand.close)
+    servers.enter_context(clog(hole))
+    with Running(Check(interval=1.0, timeout=1.0), hole=at(hole), **thousand.targets) as running:
+        assert "no answer in 1 s" in running.until("hole", State.DOWN).evidence
+        wait_until(lambda: results(running, "hole", "failure") >= 4, "four rounds of the hole", 40)
+        counts = [results(running, name, "success") for name in thousand.targets]
+    assert min(counts) >= 3
+    assert not any(results(running, name, "failure") for name in thousand.targets)
 
 
 # -- the end
