@@ -39,7 +39,7 @@ FAILBACK_LEAST = 1.0  # seconds between two attempts
 
 @dataclass(frozen=True, slots=True)
 class Elected:
-    """What is shown of an app's elections. Seconds are of elections that are over."""
+    """What is shown of an app's elections. Seconds are of elections that are over; nothing that JSON cannot say."""
 
     app: str
     primary: str
@@ -49,7 +49,7 @@ class Elected:
     fruitless_rounds: int
     last_seconds: float
     total_seconds: float
-    since: float  # the loop's time of the last change
+    seconds: float  # since the primary was found, or lost
 
 
 class Failover:
@@ -92,7 +92,7 @@ class Failover:
         election = self._election
         return Elected(
             self.name, self.app.primary_name, election.phase.value, election.epoch, self.elections, self.fruitless_rounds,
-            self.last_seconds, self.total_seconds, self._changed,
+            self.last_seconds, self.total_seconds, self._loop.now - self._changed,
         )  # fmt: skip
 
     # -- what happens

@@ -4,8 +4,11 @@ Main thread only. Owns a Failover for each app whose `balance` is "failover", an
 it so after every change of the configuration; news of targets come as events, news of workers from the supervisor.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
+from tcp_proxy.control.administration import Arguments, Operation, Refused
 from tcp_proxy.control.estate import Estate
 from tcp_proxy.control.events import Event
 from tcp_proxy.control.failover import Elected, Failover
@@ -62,11 +65,36 @@ class Failovers:
     def promote(self, app: str, target: str) -> str:
         """Have a target be primary, now. What stands in the way; "" if nothing does."""
         if app not in self._apps:
-            return f"app {app} has no primary: its balance is not failover"
+            return f"app {app!r} has no primary: its balance is not failover"
         return self._apps[app].promote(target)
 
     def views(self) -> list[Elected]:
         return [failover.view() for failover in self._apps.values()]
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """By app."""
+        return {view.app: dataclasses.asdict(view) for view in self.views()}
+
+    def operations(self) -> dict[str, Operation]:
+        """For the management API."""
+        return {"promote": self._promote, "election": self._election}
+
+    def _promote(self, arguments: Arguments) -> dict[str, Any]:
+        app, target = arguments["app"], arguments["target"]
+        known = self._estate.targets.apps.get(app)
+        if known is None:
+            raise Refused(404, f"there is no app named {app!r}")
+        if target not in known.targets:
+            raise Refused(404, f"app {app!r} has no target named {target!r}")
+        refusal = self.promote(app, target)
+        if refusal:
+            raise Refused(409, refusal)
+        return dataclasses.asdict(self._apps[app].view())
+
+    def _election(self, arguments: Arguments) -> dict[str, Any]:
+        if arguments["app"] not in self._apps:
+            raise Refused(404, f"there is no app named {arguments['app']!r} that has a primary")
+        return dataclasses.asdict(self._apps[arguments["app"]].view())
 
     def stop(self) -> None:
         self._unobserve()

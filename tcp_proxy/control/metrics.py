@@ -52,6 +52,7 @@ def families(statistics: View) -> Iterator[Metric]:
     yield from _sessions("target", ["app", "target"], targets, "connected to the target")
     yield from _traffic("target", ["app", "target"], targets)
     yield from _health(targets)
+    yield from _elections(statistics.get("elections", {}))
 
 
 def _process(statistics: View) -> Iterator[Metric]:
@@ -119,6 +120,21 @@ def _health(rows: Rows) -> Iterator[Metric]:
             for result, count in results.items():
                 probes.add_metric([*values, check, result], count)
     yield from (up, state, probes)
+
+
+def _elections(apps: View) -> Iterator[Metric]:
+    """Of the apps that have a primary."""
+    held = CounterMetricFamily(PREFIX + "elections", "Elections that found a primary.", labels=["app"])
+    seconds = CounterMetricFamily(PREFIX + "election_seconds", "Time without a primary.", labels=["app"])
+    fruitless = CounterMetricFamily(PREFIX + "election_fruitless_rounds", "Rounds that found nobody.", labels=["app"])
+    primary = GaugeMetricFamily(PREFIX + "primary", "1: the target is primary.", labels=["app", "target"])
+    for app, view in apps.items():
+        held.add_metric([app], view["elections"])
+        seconds.add_metric([app], view["total_seconds"])
+        fruitless.add_metric([app], view["fruitless_rounds"])
+        if view["primary"]:
+            primary.add_metric([app, view["primary"]], 1)
+    yield from (held, seconds, fruitless, primary)
 
 
 def _split(name: str, text: str, labels: list[str], rows: Rows, parts: Callable[[View], dict[str, int]]) -> Metric:

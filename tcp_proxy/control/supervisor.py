@@ -136,7 +136,8 @@ class Supervisor:
     def _api_process(self, api_socket: ApiSocket, started: float) -> ApiProcess:
         looking = Looking(self._estate, self.questions, lambda: self._state, started)
         operations = {**looking.operations(), **Orders(self.operator).operations()}
-        operations["statistics"] = lambda _: self.statistics.as_dict()
+        operations |= self.failovers.operations()
+        operations["statistics"] = lambda _: {**self.statistics.as_dict(), "elections": self.failovers.statistics()}
         level = self._estate.config.log.level
         return ApiProcess(self._loop, api_socket, Administration(operations), self.events, level)
 

@@ -26,6 +26,7 @@ def app(known: KnownApp) -> View:
     return {
         "name": config.name,
         "balance": config.balance,
+        "primary": known.primary_name if config.has_primary else None,
         "on_down": config.on_down,
         "retries": config.retries,
         "timeouts": dataclasses.asdict(config.timeouts),
@@ -98,6 +99,7 @@ def _app_config(known: model.App) -> View:
         "ports": ports,
         "targets": [_target_config(one) for one in known.targets],
         "balance": known.balance,
+        **({"failover": dataclasses.asdict(known.failover)} if known.has_primary else {}),
         "health": [check(one) for one in known.health],
         "on_down": known.on_down,
         "retries": known.retries,

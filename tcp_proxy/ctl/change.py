@@ -63,6 +63,12 @@ def probe(api: Client, args: Namespace) -> Result:
     return Result(found, [clean(f"app {args.app}: target {args.target} is checked now")])
 
 
+@commands.add("promote", "make a target the primary of its app", APP, TARGET)
+def promote(api: Client, args: Namespace) -> Result:
+    found = api.ask("POST", ("apps", args.app, "targets", args.target, "promote"))
+    return Result(found, [clean(f"app {args.app}: an election has begun; target {args.target} is tried first")])
+
+
 def _set(api: Client, args: Namespace, **change: Any) -> Result:
     return _told(api.ask("PATCH", ("apps", args.app, "targets", args.target), change))
 

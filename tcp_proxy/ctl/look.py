@@ -39,7 +39,9 @@ def _app(app: View, counted: View | None) -> Iterator[str]:
     now = f", {plural(counted['sessions']['current'], 'session')} now" if counted else ""
     yield clean(f"app {app['name']}: {app['balance']} on {', '.join(app['listeners'])}{now}")
     found = counted["targets"] if counted else {}
-    rows = [_target(target, found.get(target["name"])) for target in app["targets"]]
+    if app.get("primary") == "":
+        yield "  no primary: it is looked for"
+    rows = [_target(target, found.get(target["name"]), app.get("primary")) for target in app["targets"]]
     if not rows:
         yield "  no targets"
         return
@@ -47,8 +49,9 @@ def _app(app: View, counted: View | None) -> Iterator[str]:
     yield from table(head, rows, right="weight now total in out failed", indent="  ")
 
 
-def _target(target: View, counted: View | None) -> tuple[Any, ...]:
-    marks = [mark for mark in (target["admin"],) if mark != "ready"] + ["backup"] * target["backup"]
+def _target(target: View, counted: View | None, primary: str | None) -> tuple[Any, ...]:
+    marks = ["primary"] * (target["name"] == primary)
+    marks += [mark for mark in (target["admin"],) if mark != "ready"] + ["backup"] * target["backup"]
     state = f"{target['state']} ({', '.join(marks)})" if marks else target["state"]
     if counted is None:  # it came between two questions
         return target["name"], state, target["weight"], *"-----", target["why"]

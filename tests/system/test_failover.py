@@ -8,6 +8,8 @@ import socket
 
 import pytest
 
+from kit.api import Api, api_config
+from kit.ctl import Ctl
 from kit.ports import free_port, free_ports
 from kit.servers import Service, start_service
 from kit.waiting import Stopwatch, pause, wait_until
@@ -444,6 +446,41 @@ def test_its_own_shortage_of_descriptors_is_no_loss(proxy, service):
     greeted(program, b"one")
     assert two.accepted == 0
     assert program.count_log("is lost") == 0
+
+
+def test_what_operators_see_and_do(failover, service):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    program = failover([one.address, two.address], top={"api": api_config()}, on_demotion="close")
+    api, ctl = Api.of(program), Ctl.of(program)
+    old = greeted(program, b"one")
+    assert api.get("/api/v1/apps/app").json["primary"] == one.address
+    assert f"{one.address}  up (primary)" in ctl("status").text
+    assert "tried first" in ctl("promote", "app", two.address).text
+    greeted(program, b"two")
+    old.expect_rst()
+    election = api.get("/api/v1/apps/app/election").json
+    assert (election["primary"], election["epoch"], election["elections"]) == (two.address, 2, 2)
+    metrics = api.get("/metrics").text
+    assert 'tcp_proxy_elections_total{app="app"} 2.0' in metrics
+    assert f'tcp_proxy_primary{{app="app",target="{two.address}"}} 1.0' in metrics
+    events = [event["data"] for event in api.get("/api/v1/events").json if event["kind"] == "election"]
+    assert [event["state"] for event in events] == ["electing", "serving"] * 2
+    assert [event["primary"] for event in events] == ["", one.address, "", two.address]
+    assert "is primary already" in api.post(f"/api/v1/apps/app/targets/{two.address}/promote", status=409).detail
+    assert "no target named" in api.post("/api/v1/apps/app/targets/x/promote", status=404).detail
+    assert "no app named" in api.post("/api/v1/apps/x/targets/x/promote", status=404).detail
+    api.get("/api/v1/apps/x/election", status=404)
+
+
+def test_a_primary_that_is_drained_is_not_primary_any_more(failover, service):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    program = failover([one.address, two.address], top={"api": api_config()})
+    ctl = Ctl.of(program)
+    greeted(program, b"one")
+    ctl("drain", "app", one.address)
+    program.wait_log(f"target {two.address} is primary")
+    program.wait_greeting(b"two")
+    assert "is draining" in ctl("promote", "app", one.address, status=1).errors
 
 
 def test_rounds_of_kill_and_restart(failover):

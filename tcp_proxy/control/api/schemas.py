@@ -72,12 +72,25 @@ class Target(BaseModel):
 class App(BaseModel):
     name: str
     balance: str
+    primary: str | None = Field(description="The target that gets all sessions; \"\": it is looked for; null: no failover")
     on_down: Literal["keep", "close"]
     retries: int
     timeouts: dict[str, float] = Field(description="Seconds")
     health: list[dict[str, Any]] = Field(description="The checks, as in the configuration")
     listeners: list[str]
     targets: list[Target]
+
+
+class Election(BaseModel):
+    app: str
+    primary: str = Field(description="\"\": it is looked for")
+    phase: Literal["idle", "pausing", "connecting", "checking", "triggering", "waiting", "serving"]
+    epoch: int = Field(description="1, 2, 3 …: each search has its own")
+    elections: int = Field(description="Those that found a primary")
+    fruitless_rounds: int = Field(description="Rounds in which no target could be primary")
+    last_seconds: float = Field(description="How long the last one took")
+    total_seconds: float = Field(description="How long all took")
+    seconds: float = Field(description="Since the primary was found, or lost")
 
 
 class Worker(BaseModel):
