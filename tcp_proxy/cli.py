@@ -3,17 +3,21 @@
     0 a clean end · 1 cannot start · 2 usage or configuration, a missing file included · 130, 143 a second signal
 
 The first worker is started before anything else is imported, so that it imports while the configuration is checked.
-This is the only file that knows both wings, the data plane's by the name of its module.
+What runs is described by a file, or by flopsy's flags (config.flopsy). This is the only file that knows both wings, the
+data plane's by the name of its module.
 """
 
 import argparse
+import functools
+import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tcp_proxy import __version__
+from tcp_proxy.config import flopsy
 
 if TYPE_CHECKING:
     from tcp_proxy.config.model import Config
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CANNOT_START, WRONG_CONFIG = 1, 2
+DEFAULT = "config.json"
 
 
 class CannotStart(Exception):
@@ -30,9 +35,11 @@ class CannotStart(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status."""
-    args = _parser().parse_args(argv)
-    if args.check:
-        return _check(args.config)
+    args = _parse(argv)
+    path = args.config or DEFAULT
+    load = functools.partial(flopsy.load, flopsy.document(args)) if flopsy.is_used(args) else functools.partial(_read, path)
+    if args.check or args.print_config:
+        return _check(args, load)
     # Until the supervisor takes the signals over, Ctrl-C ends us silently; a started worker ends with its channel.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from tcp_proxy.control.workers import Spawned, raise_descriptor_limit  # noqa: PLC0415  before the slow imports
@@ -44,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(f"cannot start: no worker process: {error}")
         return CANNOT_START
     try:
-        config = _load(args.config)
+        config = _load(load)
         if config is None:
             return _discarded(spawned, WRONG_CONFIG)
-        return _serve(config, args.config, spawned)
+        return _serve(config, load, spawned)
     except CannotStart as error:
         _complain(str(error))
     except OSError as error:
@@ -55,39 +62,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _discarded(spawned, CANNOT_START)
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if flopsy.is_used(args):
+        if args.config is not None:
+            parser.error(f"argument {args.config}: not allowed with the flags of a failover without a file")
+        lacking = flopsy.missing(args)
+        if lacking:
+            parser.error(f"the following arguments are required: {lacking}")
+    return args
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tcp-proxy", description="A TCP load balancer and failover proxy that says why each connection ended."
-    )
-    parser.add_argument("config", nargs="?", default="config.json", help="the configuration file (default: %(default)s)")
+    description = "A TCP load balancer and failover proxy that says why each connection ended."
+    parser = argparse.ArgumentParser(prog="tcp-proxy", description=description, allow_abbrev=False)
+    parser.add_argument("config", nargs="?", help=f"the configuration file (default: {DEFAULT})")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit with 0 or 2")
     parser.add_argument("--version", action="version", version=f"tcp_proxy {__version__}")
+    flopsy.add_flags(parser)
     return parser
 
 
-def _check(path: str) -> int:
-    config = _load(path)
+def _check(args: argparse.Namespace, load: "Callable[[], Config]") -> int:
+    config = _load(load)
     if config is None:
         return WRONG_CONFIG
+    if args.print_config:
+        sys.stdout.write(json.dumps(flopsy.document(args), indent=2) + "\n")
+        return 0
+    path = "the command line" if flopsy.is_used(args) else args.config or DEFAULT
     listeners = sum(len(app.listeners) for app in config.apps)
     sys.stdout.write(f"{path}: right, {len(config.apps)} apps on {listeners} listeners\n")
     return 0
 
 
-def _load(path: str) -> "Config | None":
+def _read(path: str) -> "Config":
+    from tcp_proxy.config.load import load_file  # noqa: PLC0415
+
+    return load_file(path)
+
+
+def _load(load: "Callable[[], Config]") -> "Config | None":
     """The checked configuration; None, and all its errors on stderr."""
-    from tcp_proxy.config.load import ConfigErrors, load_file  # noqa: PLC0415
+    from tcp_proxy.config.load import ConfigErrors  # noqa: PLC0415
 
     try:
-        return load_file(path)
+        return load()
     except ConfigErrors as errors:
         _complain(str(errors))
         return None
 
 
-def _serve(config: "Config", path: str, spawned: "Spawned") -> int:
+def _serve(config: "Config", load: "Callable[[], Config]", spawned: "Spawned") -> int:
     from tcp_proxy import log  # noqa: PLC0415
-    from tcp_proxy.config.load import load_file  # noqa: PLC0415
     from tcp_proxy.control.access_log import AccessLog  # noqa: PLC0415
     from tcp_proxy.control.api_socket import ApiSocket  # noqa: PLC0415
     from tcp_proxy.control.pid_file import PidFile, PidFileError  # noqa: PLC0415
@@ -109,7 +137,7 @@ def _serve(config: "Config", path: str, spawned: "Spawned") -> int:
         access_log = AccessLog(config.access_log, config.log.format) if config.access_log else None
         if access_log is not None:
             access_log.start()
-        return Supervisor(config, lambda: load_file(path), listening, access_log, spawned, store, api_socket).run()
+        return Supervisor(config, load, listening, access_log, spawned, store, api_socket).run()
     except (PidFileError, CannotUse, CannotListen) as error:
         raise CannotStart(str(error)) from None
     finally:

@@ -12,6 +12,7 @@ Always true: no check or trigger of the app runs beside another one; nobody is a
 """
 
 import logging
+import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -287,10 +288,10 @@ class Failover:
         if self._home and self._home != action.name:
             self._homecomings[self._home] = self._homecomings.get(self._home, 0) + 1
         self._old = str(target.config.address)
-        text = "app %s: target %s is primary (epoch %d, after %.3f s)"
-        logger.info(text, self.name, action.name, action.epoch, self.last_seconds)
         self.open_ports()
         self._estate.crew.send(Primary(self.name, action.epoch, action.name))
+        text = "app %s: target %s is primary (epoch %d, after %.3f s)"
+        logger.info(text, self.name, action.name, action.epoch, self.last_seconds)
         self._publish("serving", "")
         self.look()
 
@@ -300,8 +301,10 @@ class Failover:
         host = str(self.app.targets[target].config.address)
         env = {"TCP_PROXY_APP": self.name, "TCP_PROXY_OLD_PRIMARY": self._old}
         seconds = self.app.config.failover.script_timeout
+        name = f"app {self.name}: {path}"
         ended: Callable[[ScriptResult], Any] = lambda result: self._script_ended(result, done)  # noqa: E731
-        self._script = self._scripts.run(path, [host], env, seconds, ended, f"app {self.name}: {path}")
+        path = os.path.join(".", path)  # never one of that name in PATH
+        self._script = self._scripts.run(path, [host], env, seconds, ended, name)
 
     def _script_ended(self, result: ScriptResult, done: Callable[[ScriptResult], Any]) -> None:
         self._script = None
