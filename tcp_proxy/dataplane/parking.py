@@ -17,6 +17,7 @@ from socket import IPPROTO_TCP, TCP_INFO, SocketType
 from typing import Any
 
 from tcp_proxy.dataplane.session_state import DIALING, PARKED
+from tcp_proxy.loop import RDHUP
 from tcp_proxy.messages import AppView
 from tcp_proxy.sansio.reasons import Reason, Side, is_local
 
@@ -107,6 +108,14 @@ class Parkable:
         if session.waits_until == NEVER:
             session.waits_until = session.home.loop.now + session.app.parking.patience_of(session.client)
         session.deadline_set(session.waits_until)
+        self.look_who_waits()
+
+    def look_who_waits(self) -> None:
+        """The client has ended its direction, and nobody is there to be sent what it has said: it is as good as gone."""
+        session: Any = self
+        parking = session.app.parking
+        if session.early & RDHUP and not parking.primary:
+            session._finish(Reason.CLIENT_GONE, Side.CLIENT, 0, reset=True)
 
     def unpark(self) -> None:
         """There is a primary (again); for a client that has gone there is nothing to be done any more."""

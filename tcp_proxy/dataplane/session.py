@@ -127,6 +127,8 @@ class Session(Movable, Parkable):
         if events & FAILED:
             code = self.client.getsockopt(SOL_SOCKET, SO_ERROR)
             self._finish(Reason.CLIENT_GONE, Side.CLIENT, code, reset=True)
+        elif self.state is PARKED:
+            self.look_who_waits()
 
     def deadline_set(self, when: float) -> None:
         self.deadline = when
