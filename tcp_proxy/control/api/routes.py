@@ -34,6 +34,7 @@ def make_router(link: Link) -> APIRouter:
     _of_the_program(router, link)
     _of_reloads(router, link)
     _of_apps(router, link)
+    _of_elections(router, link)
     _of_targets(router, link)
     _of_sessions(router, link)
     _of_events(router, link)
@@ -100,10 +101,20 @@ def _of_apps(router: APIRouter, link: Link) -> None:
     async def app(app: AppName) -> Any:
         return await link.ask("app", app=app)
 
+
+def _of_elections(router: APIRouter, link: Link) -> None:
     @router.get("/apps/{app}/election", summary="Who is primary", response_model=schemas.Election, tags=["apps"])
     async def election(app: AppName) -> Any:
         """Of an app with the balance failover; 404 for others."""
         return await link.ask("election", app=app)
+
+    @router.post(
+        "/apps/{app}/targets/{target}/promote", summary="Make it primary", response_model=schemas.Election, status_code=202, tags=["targets"]
+    )
+    async def promote(app: AppName, target: TargetName) -> Any:
+        """It is tried first, with its check and the triggers; if it cannot be primary, the others are, in their order. What
+        comes of it is seen at the app's election a moment later, and as an event."""
+        return await link.ask("promote", app=app, target=target)
 
 
 def _of_targets(router: APIRouter, link: Link) -> None:
@@ -146,14 +157,6 @@ def _of_targets(router: APIRouter, link: Link) -> None:
     async def unhealthy(app: AppName, target: TargetName, word: schemas.Unhealthy) -> Any:
         """No sessions for so long, whatever its checks find; 0 takes it back. Forgotten when the program ends."""
         return await link.ask("unhealthy", app=app, target=target, **word.model_dump(by_alias=True))
-
-    @router.post(
-        f"{one}/promote", summary="Make it primary", response_model=schemas.Election, status_code=202, tags=["targets"]
-    )
-    async def promote(app: AppName, target: TargetName) -> Any:
-        """It is tried first, with its check and the triggers; if it cannot be primary, the others are, in their order. What
-        comes of it is seen at the app's election a moment later, and as an event."""
-        return await link.ask("promote", app=app, target=target)
 
     @router.delete(f"{one}/sessions", summary="End all its sessions", status_code=204, tags=["targets"])
     async def close_sessions(app: AppName, target: TargetName) -> None:
