@@ -109,7 +109,11 @@ def _of_elections(router: APIRouter, link: Link) -> None:
         return await link.ask("election", app=app)
 
     @router.post(
-        "/apps/{app}/targets/{target}/promote", summary="Make it primary", response_model=schemas.Election, status_code=202, tags=["targets"]
+        "/apps/{app}/targets/{target}/promote",
+        summary="Make it primary",
+        response_model=schemas.Election,
+        status_code=202,
+        tags=["targets"],
     )
     async def promote(app: AppName, target: TargetName) -> Any:
         """It is tried first, with its check and the triggers; if it cannot be primary, the others are, in their order. What
