@@ -39,6 +39,8 @@ def accept(self):
         elif call == "blocks":
             slots = self._estate.ledger.slots
             say([slots.used, len(slots.retired), len(self._crew)])
+        elif call == "weight":
+            say(self._estate.targets.find(*args).config.weight)
         else:
             say(getattr(self.operator, call)(*args))
     except (CannotApply, ConfigErrors, Unknown) as error:

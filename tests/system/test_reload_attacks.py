@@ -4,7 +4,10 @@ import os
 import pathlib
 import signal
 
+import pytest
+
 from kit import procfs
+from kit.clogged import clog
 from kit.ports import free_port
 from kit.waiting import wait_until
 from tests.system.test_reload import Config
@@ -69,3 +72,73 @@ def keepalive_left(program, port, client):
             kind, when = timer.split(":")
             return int(when, 16) / procfs.TICKS if kind == "02" else None
     raise AssertionError("the connection is not there")
+
+
+def test_a_reload_that_comes_while_the_program_ends_is_none(proxy, service):
+    program = proxy(targets=[service()], top={"workers": 2})
+    file = Config(program)
+    stays = program.connect().send(b"x").expect(b"x")
+    program.signal(signal.SIGTERM)
+    program.wait_log("no new clients")
+    file.config["workers"], file.app["targets"] = 3, ["127.0.0.1:1"]
+    file.write()
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        program.signal(number)
+    stays.send(b"y").expect(b"y").fin().read_to_end()
+    assert program.wait() == 0, program.log
+    assert not program.count_log("reading the configuration")
+
+
+@pytest.mark.parametrize("after", ["reading the configuration", "done", "added", "removed"])
+def test_a_stop_at_every_stage_of_a_reload_is_a_clean_end(proxy, service, after):
+    """Names that are slow to answer, listeners that change places, workers that come and go: all at once."""
+    program = proxy(targets=[service()], top={"workers": 2})
+    file = Config(program)
+    file.app.update(ports=[*file.app["ports"], free_port()], bind="*", targets=["nowhere.invalid:1", *file.app["targets"]])
+    file.config["workers"] = 3
+    file.write()
+    program.signal(signal.SIGHUP)
+    program.wait_log(f"SIGHUP: .*{after}")
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 0, program.log
+
+
+def test_checks_that_change_while_their_probes_are_in_the_air(proxy, target, service):
+    """A listener that never answers holds each probe for its whole timeout; the last word is that of the last checks."""
+    silent, other = target(backlog=0), service()
+    with clog(silent):
+        program = proxy(targets=[silent, other], health={"interval": 60, "timeout": 30}, ready=False)
+        program.wait_log("ready:")
+        file = Config(program)
+        name = f"127.0.0.1:{silent.port}"
+        for health in ({"interval": 50, "timeout": 20}, [], {"interval": 40, "timeout": 10, "fall": 2}):
+            file.app["health"] = health
+            file.reload()
+        file.app["health"] = {"type": "tcp", "port": other.port, "interval": 0.1, "timeout": 0.1}
+        file.reload()
+        program.wait_log(f"target {name} is up: tcp 127.0.0.1:{other.port}: accepted")
+        file.app["health"] = {"interval": 0.1, "timeout": 0.05}
+        file.reload()
+        program.wait_log(f"target {name} is down")
+        file.app["targets"] = [{"address": name, "name": "silent"}, other.address]
+        file.app["health"] = {"interval": 0.1, "timeout": 0.05, "fall_action": "drain"}
+        file.reload()
+        program.wait_log("target silent is draining")
+    program.uncounted = None
+    program.baseline.clear()
+
+
+def test_names_are_looked_up_while_reloads_take_them_away_and_bring_them_back(proxy, service):
+    one = service(greeting=b"one")
+    program = proxy(targets=[f"localhost:{one.port}"])
+    file = Config(program)
+    for n in range(20):
+        names = [f"n{n % 3}.invalid:1", f"n{n % 2}.invalid:2"][: n % 3]
+        file.app["targets"] = [f"localhost:{one.port}", *names] if n % 4 else [one.address]
+        file.write()
+        program.signal(signal.SIGHUP)
+    file.app["targets"] = [f"localhost:{one.port}"]
+    file.reload()
+    program.wait_greeting(b"one")
+    wait_until(lambda: not file.reload()[-1].count("done"), "all of them are over")
+    assert program.connect().read_first() == b"one"

@@ -7,12 +7,14 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 
 import pytest
 
 from kit import procfs, programs
+from kit.api import Api, api_config, path_of
 from kit.console import Console
 from kit.load import Load
 from kit.ports import free_port
@@ -115,20 +117,33 @@ def test_200_reloads_in_a_row_that_alternate_two_files(house):
         assert max(grown.values()) < 4 << 20, grown
 
 
-def test_targets_are_added_and_removed_by_the_operator(house):
-    it = house(console=True)
-    say = Console(it.program).say
+class ByApi:
+    """What Console.say does, asked of the management API."""
+
+    def __init__(self, program):
+        self.api = Api.of(program)
+
+    def say(self, call, app, what):
+        if call == "add_target":
+            return self.api.post(path_of(app, None, "targets"), what, status=201)
+        return self.api.ask("DELETE", path_of(app, what), status=204)
+
+
+@pytest.mark.parametrize("by", [Console, ByApi])
+def test_targets_are_added_and_removed_at_run_time(house, by):
+    it = house(console=True, top={"api": api_config()})
+    say = by(it.program).say
     a, b = (server.address for server in it.servers)
     with it.load():
         for gone in itertools.islice(itertools.cycle([a, b]), 20):
             say("remove_target", "web", gone)
             it.serve(20)
-            assert "KnownTarget" in say("add_target", "web", {"address": gone, "weight": 2})
-        say("add_target", "long", a)
+            say("add_target", "web", {"address": gone, "weight": 2})
+        say("add_target", "long", {"address": a})
         say("remove_target", "long", it.echo.address)
         it.check()
         say("remove_target", "long", a)
-        say("add_target", "long", it.echo.address)
+        say("add_target", "long", {"address": it.echo.address})
         it.open_session()
 
 
@@ -169,23 +184,84 @@ def test_a_port_is_added_and_removed(house):
     assert comers.failed_in("session") == []
 
 
+def check_failures(wrk, program, kills):
+    """A killed worker's sessions, and nobody else's; between accept() and its counters one is not counted yet."""
+    lost = [int(found[1]) for found in map(re.compile(r"(\d+) sessions ended with it").search, program.lines) if found]
+    assert len(lost) == kills
+    assert wrk.failed <= sum(lost) + kills, (wrk, lost)
+    assert wrk.errors["connect"] == wrk.errors["timeout"] == wrk.errors["status"] == 0, wrk
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_worker_is_killed(house, kept):
     """Its sessions end, as the log counts them, and no other; whoever waits to be accepted is served by the others."""
     it = house()
     with Wrk(it.port, it.program.folder, kept=kept, connections=16, failures=None) as wrk:
         it.serve()
-        lost = 0
         for _ in range(3):
             since, victim = len(it.program.lines), it.program.workers()[0]
             os.kill(victim, signal.SIGKILL)
-            line = it.program.wait_log("sessions ended with it", since=since)
-            lost += int(json.loads(line)["message"].rpartition(";")[2].split()[0])
+            it.program.wait_log("sessions ended with it", since=since)
             it.program.wait_log("serves, with room", since=since)
             it.serve()
-    # Between accept() and its place in the counters a session is one that the log does not know.
-    assert wrk.failed <= lost + 3, (wrk, lost)
-    assert wrk.errors["connect"] == wrk.errors["timeout"] == wrk.errors["status"] == 0, wrk
+    check_failures(wrk, it.program, kills=3)
+    it.program.baseline.clear()
+
+
+def test_ports_change_places_between_apps(house):
+    """They are handed over, not closed: whoever comes meanwhile is served by the one or the other."""
+    it = house()
+    other = free_port()
+    second = {**it.web, "name": "second", "ports": [other]}
+    it.file.config["apps"].append(second)
+    it.reload()
+    with it.load(), Wrk(other, it.program.folder), Wrk(other, it.program.folder, kept=False):
+        for pair in itertools.islice(itertools.cycle([(other, it.port), (it.port, other)]), 20):
+            it.web["ports"], second["ports"] = [pair[0]], [pair[1]]
+            lines = it.reload()
+            assert len([line for line in lines if "taken over from app" in line]) == 2, lines
+            it.serve(20)
+    it.file.config["apps"].remove(second)
+    it.reload()
+
+
+def test_a_storm_of_signals(house):
+    """Whatever comes while a reload waits is one reload; the last file is what runs in the end."""
+    it = house()
+    a, b = (server.address for server in it.servers)
+    with it.load():
+        for n in range(300):
+            it.web["targets"] = [(a, b)[n % 2]]
+            it.file.write()
+            it.program.signal((signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)[n % 3])
+        it.web["targets"] = [a, b]
+        assert "nothing was changed" not in it.reload()[-1]
+        wait_until(lambda: not it.file.reload()[-1].count("done"), "nothing is different any more")
+
+
+def test_workers_are_killed_in_the_middle_of_reloads(house):
+    """Those that take their places know the new configuration, and no more fails than the sessions of the dead."""
+    it = house(workers=2)
+    a, b = (server.address for server in it.servers)
+    with Wrk(it.port, it.program.folder, kept=False, failures=None) as wrk:
+        it.serve()
+        for n in range(6):
+            it.web.update(targets=[(a, b)[n % 2]], timeouts={"idle": 100 + n}, ports=[it.port, free_port()])
+            it.file.write()
+            since, victim = len(it.program.lines), it.program.workers()[n % 2]
+            it.program.signal(signal.SIGHUP)
+            if n % 3:
+                it.program.wait_log("reading the configuration", since=since)
+            os.kill(victim, signal.SIGKILL)
+            it.program.wait_log("sessions ended with it", since=since)
+            it.program.wait_log("SIGHUP: done", since=since)
+            it.program.wait_log("serves, with room", since=since)
+        it.serve()
+    check_failures(wrk, it.program, kills=6)
+    it.reload(ports=[it.port], retries=0)
+    it.servers.pop(0).close()
+    with Wrk(it.port, it.program.folder, kept=False):  # whoever still went to `a` would be reset
+        it.serve()
     it.program.baseline.clear()
 
 

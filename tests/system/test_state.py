@@ -5,6 +5,7 @@ import json
 import signal
 import sqlite3
 
+from kit.console import Console
 from kit.waiting import wait_until
 from tcp_proxy.config.load import load_file
 from tcp_proxy.control import saved_overrides
@@ -110,3 +111,27 @@ def say(folder, program, drained, removed):
     store = StateFile.open(str(folder / "state.db"))
     saved_overrides.save(store, said)
     store.close()
+
+
+def test_killed_over_and_over_while_things_are_said(proxy, service, tmp_path):
+    """Each life knows what was on disk before the kill, or something newer; never less, never nothing."""
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    durable = said = 1
+    for _ in range(6):
+        program = proxy(targets=[one, two], top={"state": "state.db"}, console=True)
+        say = Console(program).say
+        weight = say("weight", "app", one.address)
+        assert durable <= weight <= said
+        for said in range(weight + 1, weight + 30):
+            say("set_target", "app", one.address, None, said)
+        durable = saved_weight(tmp_path)
+        program.workers()
+        program.signal(signal.SIGKILL)
+        program.wait()
+        assert not program.count_log("damaged|set aside")
+        (tmp_path / "console").unlink()
+
+
+def saved_weight(folder):
+    with contextlib.closing(sqlite3.connect(folder / "state.db")) as connection:
+        return (connection.execute("SELECT weight FROM targets WHERE weight IS NOT NULL").fetchone() or [1])[0]
