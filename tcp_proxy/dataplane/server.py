@@ -142,14 +142,12 @@ class Server:
         kept = self._front.descriptors if self._front is not None else 0
         return PER_SESSION * (self.sessions + self._pipes()) + int(kept)
 
-    @property
-    def front(self) -> Any:
-        """Made, and its code loaded, with the first app in mode http."""
+    def serve_http(self) -> None:
+        """There is an app in mode http: its code is loaded now, before a client waits for it."""
         if self._front is None:
             from tcp_proxy.dataplane.http.front import Front
 
             self._front = Front(self._home, lambda: self.free_descriptors >= PAUSE_AT + PER_SESSION)
-        return self._front
 
     def drain(self) -> None:
         """The worker is to end. Sessions go on; a client of mode http that has asked for nothing is let go."""
@@ -163,8 +161,6 @@ class Server:
         listener = Listener(self, number, slot, app, address, fd)
         self._open[number] = listener
         self.listeners[listener.sock] = app.name
-        if app.http is not None:
-            assert self.front is not None  # made before the first client waits for it
         if not self._full and not self._ahead and not app.holds:
             self._loop.watch(fd, READ, listener.ready)
 
@@ -190,7 +186,7 @@ class Server:
         if app.http is None:
             session = Session(number, self._home, app, listener.entrance, client, address)
         else:
-            session = self.front.session(number, app, listener.entrance, client, address)
+            session = self._front.session(number, app, listener.entrance, client, address)
         try:
             session.start()
         except Exception as error:  # noqa: BLE001  one session's bug must not end the others

@@ -163,6 +163,8 @@ class Worker:
         self._channel.send(Configured(message.generation))
 
     def _set_app(self, view: AppView) -> None:
+        if view.http is not None:
+            self._server.serve_http()
         now = self._loop.now
         app = self._apps.get(view.name)
         if app is None:

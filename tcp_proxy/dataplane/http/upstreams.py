@@ -15,7 +15,7 @@ from typing import Any
 
 from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.http.outlet import Outlet
-from tcp_proxy.loop import Loop
+from tcp_proxy.loop import WRITE, Loop
 from tcp_proxy.messages import Endpoint
 from tcp_proxy.sansio.address import client_text
 from tcp_proxy.socket_options import reset_on_close
@@ -53,7 +53,7 @@ class Upstream:
     def ready(self, events: int) -> None:
         if self.owner is not None:
             self.owner.upstream_ready(events)
-        else:
+        elif events & ~WRITE:  # that there is room says nothing; it comes with bytes that have been read already
             self._pool.discard(self)
 
 
