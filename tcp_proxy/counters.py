@@ -43,6 +43,7 @@ HTTP_MICROSECONDS = 71  # the sum of the times to the head of the answer, of all
 HTTP_LATENCIES = 72  # the same requests, one slot for each of HTTP_BUCKETS and one for all above
 TARGET_SLOTS = 96
 APP_ACCEPTED = 96  # clients of listeners that have left
+STICK_FALLBACKS = 97  # clients that said nothing in time where their first bytes are part of the key
 APP_SLOTS = 104
 
 # The block of a listener. Sessions now are the difference.

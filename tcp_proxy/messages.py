@@ -14,7 +14,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from tcp_proxy.config.model import Http, Timeouts
+from tcp_proxy.config.model import Http, Sticky, Timeouts
 
 VERSION = 1
 MAX_DESCRIPTORS = 200  # in one message; the kernel's limit is 253 (SCM_MAX_FD)
@@ -52,6 +52,7 @@ class AppView:
     election_wait: float = 0.0
     refuses: bool = False  # its ports are closed while there is no primary
     http: Http | None = None  # None: mode tcp
+    sticky: Sticky | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,13 @@ class Configure:
     grace: float
     apps: tuple[AppView, ...]  # new ones, and those that changed
     removed: tuple[str, ...]  # apps; their listeners are closed
+
+
+@dataclass(frozen=True, slots=True)
+class Stick:
+    """Here is the way to the stick tables (stick_wire). It comes before the first sticky app has clients."""
+
+    descriptors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,8 +382,8 @@ class Drained:
 
 
 Message = (
-    Snapshot | Configure | Grow | Records | Limits | Listen | HandOver | Unlisten | TargetChanged | Primary | CloseSessions
-    | Drain | AskSessions | AskSession | CloseSession | Ping
+    Snapshot | Configure | Stick | Grow | Records | Limits | Listen | HandOver | Unlisten | TargetChanged | Primary
+    | CloseSessions | Drain | AskSessions | AskSession | CloseSession | Ping
     | ServeApi | Answer | Happened | Ask
     | Ready | Configured | Paused | Pong | Unlistened | SessionsTold | SessionTold | SessionClosed | ConnectFailed
     | Logged | Drained

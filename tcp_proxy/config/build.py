@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from tcp_proxy.config.checks import checks
 from tcp_proxy.config.failover import build_failover, target_fault
 from tcp_proxy.config.http import HTTP_CHECK, build_http
-from tcp_proxy.config.model import Api, App, Config, Log, Target, Timeouts
+from tcp_proxy.config.model import Api, App, Config, Log, Sticky, Target, Timeouts
 from tcp_proxy.config.positions import Path, shown
 from tcp_proxy.config.report import Report
 from tcp_proxy.config.values import Plain, given_of
@@ -105,8 +105,28 @@ def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> Ap
         targets=tuple(targets.values()),
         timeouts=Timeouts(**given_of(Timeouts, plain.get("timeouts"))),
         http=build_http(plain, path, targets, report),
+        sticky=_sticky(plain, path, report) if plain.get("sticky") is not None else None,
         **given,
     )
+
+
+def _sticky(app: Plain, path: Path, report: Report) -> Sticky:
+    plain, path = app["sticky"], (*path, "sticky")
+    if app.get("mode") == "http":
+        report.value(path, 'mode "http" balances requests, not clients: nothing can be sticky there')
+    if app.get("balance") == "failover":
+        report.value(path, 'balance "failover" has one target for everybody: nothing can be sticky there')
+    part, wants_bytes = plain.get("slice"), plain.get("key") == "source_ip+first_bytes"
+    given = given_of(Sticky, {key: value for key, value in plain.items() if key != "slice"})
+    if part is not None and None not in part:
+        if not wants_bytes:
+            report.value((*path, "slice"), 'a slice is for the key "source_ip+first_bytes"')
+        elif part[0] >= part[1]:
+            report.value((*path, "slice"), f"found {shown(part)}; wanted [start, end) with the end above the start")
+        given["slice"] = (int(part[0]), int(part[1]))
+    elif wants_bytes and "slice" not in plain:
+        report.value((*path, "key"), 'missing key "slice" beside it: which bytes of the first message count')
+    return Sticky(**given)
 
 
 def _claim_name(names: dict[str, Path], name: str | None, path: Path, kind: str, report: Report) -> None:

@@ -27,6 +27,19 @@ class Timeouts:
     request: float = 10.0  # the whole head of a request, from its first byte on
     response: float = 60.0  # no byte in any direction while a request is answered
     next_request: float = 60.0  # a client that has been answered, until it asks again
+    first_bytes: float = 3.0  # for the first message of a client, where a choice depends on it
+
+
+@dataclass(frozen=True, slots=True)
+class Sticky:
+    """A client's key and how long it stays with a target."""
+
+    key: str = "source_ip"  # source_ip, source_ip+first_bytes
+    slice: tuple[int, int] = (0, 0)  # [start, end) of the first message
+    expires: float = 600.0  # after the last session of the key has ended
+    size: int = 100_000  # entries
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +163,7 @@ class App:
     retries: int = 3
     timeouts: Timeouts = field(default_factory=Timeouts)
     http: Http | None = None  # None: mode tcp
+    sticky: Sticky | None = None
 
     @property
     def has_primary(self) -> bool:

@@ -13,7 +13,7 @@ from tcp_proxy.control.estate import Estate
 from tcp_proxy.control.sockets import Listening
 from tcp_proxy.control.targets import Changed, KnownTarget
 from tcp_proxy.control.workers import Worker
-from tcp_proxy.messages import Configure, Grow, HandOver, Limits, Listen, Records, Snapshot
+from tcp_proxy.messages import Configure, Grow, HandOver, Limits, Listen, Records, Snapshot, Stick
 
 
 class Briefing:
@@ -54,6 +54,7 @@ class Briefing:
             worker.send(snapshot, descriptors)
         finally:
             _close(pipe)
+        self._stick(worker)
         self._limits(worker, (target for target in estate.targets if target.tokens >= 0))
         if estate.is_serving:
             self.lend(worker, estate.listening.values())
@@ -71,6 +72,7 @@ class Briefing:
         """What is different; `removed` apps have no listener any more."""
         estate = self._estate
         apps = tuple(app.view() for app in changed.apps)
+        self._stick(worker)
         worker.send(Configure(estate.generation, estate.crew.size, estate.config.shutdown_grace, apps, removed))
         self._limits(worker, changed.limited)
 
@@ -88,6 +90,16 @@ class Briefing:
             worker.send(Records(len(pipe)), pipe)
         finally:
             _close(pipe)
+
+    def _stick(self, worker: Worker) -> None:
+        """The way to the stick tables, as soon as there are any."""
+        sticks = self._estate.sticks
+        wire = sticks.attach(worker) if sticks.is_wanted else None
+        if wire is not None:
+            try:
+                worker.send(Stick(1), [wire.fileno()])
+            finally:
+                wire.close()
 
     def _record_pipe(self) -> list[int]:
         """The write end, or none; the log has the other one."""

@@ -36,6 +36,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE targets (app TEXT, target TEXT, admin TEXT, weight INTEGER, verdict TEXT, results INTEGER,"
         " evidence TEXT, at REAL, origin TEXT, definition TEXT, crc INTEGER, PRIMARY KEY (app, target)) WITHOUT ROWID",
     ),
+    (
+        "CREATE TABLE sticks (app BLOB, key TEXT, target BLOB, version INTEGER, at REAL, PRIMARY KEY (app, key))"
+        " WITHOUT ROWID",
+    ),
 )  # user_version is how many of these a file has had
 
 MAGIC = b"SQLite format 3\0"

@@ -14,6 +14,7 @@ from tcp_proxy.control.events import Events
 from tcp_proxy.control.ledger import Ledger
 from tcp_proxy.control.sockets import Listening
 from tcp_proxy.control.states import States
+from tcp_proxy.control.stick_tables import StickTables
 from tcp_proxy.control.targets import Targets
 from tcp_proxy.loop import Loop
 
@@ -40,6 +41,7 @@ class Estate:
     is_stopping: bool = False
     crew: Crew = field(init=False)
     states: States = field(init=False)
+    sticks: StickTables = field(init=False)
     changed: Callable[[], Any] = _nothing  # called when another configuration has been taken over
 
     def __repr__(self) -> str:

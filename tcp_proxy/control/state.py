@@ -26,7 +26,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
+from tcp_proxy.control import stick_store
 from tcp_proxy.control.database import CannotUse, Damaged, Database, Statement, Warn
+from tcp_proxy.control.stick_store import SavedStick, StickFile, StickStore
 
 __all__ = ["CannotUse", "SavedTarget", "State", "StateFile"]
 
@@ -108,6 +110,10 @@ class State:
     def close(self) -> None:
         """Write what waits. A second call does nothing."""
 
+    def sticks(self) -> StickStore:
+        """For the stick tables."""
+        return StickStore()
+
     def _note(self, key: Key) -> None:
         """With the condition held: this one has changed."""
 
@@ -116,7 +122,11 @@ class StateFile(State):
     """Call `open`, which starts the thread."""
 
     def __init__(self, path: str, database: Database | None, warn: Warn, clock: Callable[[], float]) -> None:
-        super().__init__(database.content if database is not None else None, clock)
+        targets, sticks = database.content if database is not None else (None, {})
+        super().__init__(targets, clock)
+        self._sticks: dict[str, list[SavedStick]] = sticks
+        self._lines: list[Statement] = []  # of the stick tables, that are not written yet
+        self._is_renewed = False
         self.path = path
         self._database = database
         self._warn = warn
@@ -153,6 +163,23 @@ class StateFile(State):
         if self._thread.is_alive():
             self._warn(f"state file {self.path}: the disk does not answer; the last changes may be lost")
 
+    def sticks(self) -> StickStore:
+        known, self._sticks = self._sticks, {}
+        return StickFile(known, self._write_sticks, self._was_renewed)
+
+    def _write_sticks(self, lines: list[Statement]) -> None:
+        """They come every few seconds; while the disk takes nothing they are not kept, for then all is written anew."""
+        with self._changed:
+            if not self._failures:
+                self._lines += lines
+                self._noted += 1
+                self._changed.notify_all()
+
+    def _was_renewed(self) -> bool:
+        with self._changed:
+            is_renewed, self._is_renewed = self._is_renewed, False
+            return is_renewed
+
     def _note(self, key: Key) -> None:
         self._waiting.add(key)
         self._noted += 1
@@ -164,9 +191,10 @@ class StateFile(State):
         is_over = False
         while not is_over:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing)
+                self._changed.wait_for(lambda: self._waiting or self._lines or self._closing)
                 keys, self._waiting = self._waiting, set()
-                batch = [_insert(self._known[key]) if key in self._known else _delete(key) for key in keys]
+                lines, self._lines = self._lines, []
+                batch = lines + [_insert(self._known[key]) if key in self._known else _delete(key) for key in keys]
                 number = self._noted
             is_written = not batch or self._write(batch)
             with self._changed:
@@ -175,7 +203,7 @@ class StateFile(State):
                     self._changed.notify_all()
                 else:
                     self._waiting |= keys
-                is_over = self._closing and (not self._waiting or not is_written)
+                is_over = self._closing and (not (self._waiting or self._lines) or not is_written)
                 if not is_over:
                     self._changed.wait_for(lambda: self._closing, PAUSE if is_written else RETRY_WAIT)
         if self._waiting:
@@ -190,6 +218,7 @@ class StateFile(State):
             if self._database is None:
                 self._database = Database.open(self.path, lambda connection: _read(connection, self._clock()), self._warn)
                 with self._changed:
+                    self._is_renewed = True
                     batch = [_insert(target) for target in self._known.values()] + batch
             self._database.write(batch)
         except Exception as error:  # noqa: BLE001  of the disk, the file or ours: the thread goes on
@@ -241,8 +270,9 @@ def _checksum(target: SavedTarget) -> int:
     return zlib.crc32(json.dumps(astuple(target)).encode())
 
 
-def _read(connection: sqlite3.Connection, now: float) -> dict[Key, SavedTarget]:
-    return {target.key: replace(target, at=_clamped(target.at, now)) for target in _rows(connection)}
+def _read(connection: sqlite3.Connection, now: float) -> tuple[dict[Key, SavedTarget], dict[str, list[SavedStick]]]:
+    targets = {target.key: replace(target, at=_clamped(target.at, now)) for target in _rows(connection)}
+    return targets, stick_store.read(connection)
 
 
 def _rows(connection: sqlite3.Connection) -> Iterator[SavedTarget]:

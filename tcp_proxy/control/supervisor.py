@@ -41,6 +41,7 @@ from tcp_proxy.control.sockets import Listening
 from tcp_proxy.control.state import State
 from tcp_proxy.control.states import States
 from tcp_proxy.control.statistics import SAMPLE_EVERY, Statistics
+from tcp_proxy.control.stick_tables import StickTables
 from tcp_proxy.control.targets import Targets
 from tcp_proxy.control.transition import LISTEN_DRAIN
 from tcp_proxy.control.workers import Spawned, Worker
@@ -107,6 +108,8 @@ class Supervisor:
             loop, size, prestarted, introduce=self._briefing.introduce, received=self._received,
             count_out=self._count_out, left=self._worker_left, dismiss=self._dismiss,
         )  # fmt: skip
+        estate.sticks = StickTables(loop, store.sticks())
+        estate.sticks.configure(config.apps)
         recall = Recall(store)
         estate.states = States(loop, targets, self.events, self._crew.send, self._name_answered, recall)
         self.failovers = Failovers(estate)
@@ -246,6 +249,7 @@ class Supervisor:
         self.events.publish("worker", {"worker": worker.index, "pid": worker.pid, "state": "ended"})
         self.questions.left(worker)
         self.failovers.left(worker)
+        self._estate.sticks.detach(worker)
         self.statistics.workers_died += not worker.is_draining
         if self._stop_signal:
             self._close_listeners()
@@ -328,6 +332,7 @@ class Supervisor:
         estate = self._estate
         self.failovers.stop()
         estate.states.stop()
+        estate.sticks.stop()
         for listening in self._all_listeners():
             listening.sock.close()
         accepted, served = estate.ledger.accepted, estate.ledger.served

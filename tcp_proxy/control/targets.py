@@ -153,7 +153,7 @@ class KnownApp:
         targets = tuple(target.view() for target in self.targets.values())
         return AppView(
             config.name, self.slot, config.balance, config.retries, config.timeouts, targets,
-            self.primary_name, self.epoch, config.failover.election_wait, config.refuses, config.http,
+            self.primary_name, self.epoch, config.failover.election_wait, config.refuses, config.http, config.sticky,
         )  # fmt: skip
 
     def own_checks(self) -> dict[str, tuple[model.Check, ...]]:

@@ -130,6 +130,9 @@ class Transition:
             raise CannotApply(str(error)) from None
         estate.generation += 1
         estate.config = new
+        estate.sticks.configure(new.apps)
+        for names in changed.renamed:
+            estate.sticks.rename(*names)
         moved = self._hand_over(listeners_of(new))
         self._keep_alive(old.apps)
         estate.listening.update({item.number: item for item in self._bound})

@@ -95,6 +95,11 @@ class LiveTarget:
     def is_eligible(self) -> bool:
         return self.state is State.UP and self.weight > 0 and bool(self.endpoints)
 
+    @property
+    def may_keep(self) -> bool:
+        """Whether it may have sessions of those who belong to it."""
+        return self.state is not State.DOWN and bool(self.endpoints)
+
     def take(self, row: Row) -> bool:
         """Count one session more; False, and nothing changed, when it is at its limit."""
         row[self.active_slot] += 1
@@ -181,6 +186,7 @@ class LiveApp:
         self._failed = failed
         self._policy = ""
         self.parking: Parking | None = None  # of a failover app
+        self.sticks: Any = None  # dataplane.sticks.Sticks, of a sticky app
         self.configure(view, now)
 
     def __repr__(self) -> str:
@@ -201,6 +207,7 @@ class LiveApp:
         self.first_tick = min(self.tick, FIRST_TICK)
         self._keepalive = keepalive_options(view.timeouts.keepalive)
         self.needs_key = view.balance == "source_hash"
+        self.is_in_turns = view.balance == "round_robin"
         if view.balance != "failover":
             self.parking = None
         elif self.parking is None:
@@ -217,7 +224,8 @@ class LiveApp:
         for target in known.values():
             target.leave()
         self._limited = any(target.limited for target in self.targets.values())
-        self.is_special = self.needs_key or any(target.servers for target in self.targets.values())
+        has_groups = any(target.servers for target in self.targets.values())
+        self.is_special = self.needs_key or has_groups or view.sticky is not None
         self.primaries: tuple[LiveTarget, ...] = ()
         self.backups: tuple[LiveTarget, ...] = ()
         self._sort()

@@ -23,6 +23,7 @@ from tcp_proxy.counters import Counters
 from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.homes import Home
 from tcp_proxy.dataplane.session import Session
+from tcp_proxy.dataplane.sticky_session import StickySession
 from tcp_proxy.dataplane.tally import Entrance
 from tcp_proxy.loop import READ, Loop
 from tcp_proxy.sansio.reasons import EXHAUSTED_ERRNOS
@@ -184,7 +185,8 @@ class Server:
         app, number = listener.app, self._sessions_begun
         session: Any
         if app.http is None:
-            session = Session(number, self._home, app, listener.entrance, client, address)
+            kind = Session if app.sticks is None else StickySession
+            session = kind(number, self._home, app, listener.entrance, client, address)
         else:
             session = self._front.session(number, app, listener.entrance, client, address)
         try:

@@ -21,7 +21,7 @@ Always true:
 from collections.abc import Sequence
 from errno import ETIMEDOUT
 from socket import AF_UNIX, MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
-from typing import Any
+from typing import Any, ClassVar
 
 from tcp_proxy.counters import ACCEPTED, LISTENER_ACCEPTED, SESSIONS
 from tcp_proxy.dataplane import tally
@@ -56,6 +56,8 @@ class Session(Movable, Parkable):
         "first_end", "half_closed", "last", "listener", "moving", "next_tick", "number", "patience", "started", "state",
         "tried", "waits_until",
     )  # fmt: skip
+
+    keyed_dial: ClassVar[type[KeyedDial]] = KeyedDial  # for apps that are special
 
     def __init__(self, number: int, home: Home, app: LiveApp, listener: Entrance, client: SocketType, address: Any) -> None:
         self.number = number
@@ -117,7 +119,7 @@ class Session(Movable, Parkable):
 
     def _dial(self) -> None:
         app, loop = self.app, self.home.loop
-        dial: Dial = KeyedDial(self) if app.is_special else Dial(loop, self, app, b"", self.first)
+        dial: Dial = self.keyed_dial(self) if app.is_special else Dial(loop, self, app, b"", self.first)
         self.dial = dial
         dial.tried = list(self.tried)
         dial.start()

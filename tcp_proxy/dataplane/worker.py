@@ -38,6 +38,7 @@ from tcp_proxy.dataplane.parking import park_all, unpark_all  # noqa: E402
 from tcp_proxy.dataplane.record import Recorder  # noqa: E402
 from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome  # noqa: E402
 from tcp_proxy.dataplane.server import PAUSE_AT, Server  # noqa: E402
+from tcp_proxy.dataplane.sticks import StickBook  # noqa: E402
 from tcp_proxy.loop import Loop, Timer  # noqa: E402
 from tcp_proxy.messages import (  # noqa: E402
     AppView,
@@ -63,6 +64,7 @@ from tcp_proxy.messages import (  # noqa: E402
     Ready,
     Records,
     Snapshot,
+    Stick,
     TargetChanged,
     Unlisten,
     Unlistened,
@@ -83,6 +85,7 @@ class Worker:
         self._loop = loop
         self._channel = Channel(loop, sock, self._received, self._supervisor_gone)
         self._apps: dict[str, LiveApp] = {}
+        self._book = StickBook(loop)
         self._grace = 0.0
         self._cut = 0
         self._draining = False
@@ -90,6 +93,7 @@ class Worker:
         self._handlers: dict[type, Callable[..., Any]] = {
             Snapshot: self._snapshot,
             Configure: self._configure,
+            Stick: self._stick,
             Grow: self._grow,
             Records: self._records,
             Limits: self._limits,
@@ -159,7 +163,9 @@ class Worker:
         for view in message.apps:
             self._set_app(view)
         for name in message.removed:
-            self._apps.pop(name).leave()
+            app = self._apps.pop(name)
+            self._book.configure(app, None)
+            app.leave()
         self._channel.send(Configured(message.generation))
 
     def _set_app(self, view: AppView) -> None:
@@ -175,6 +181,11 @@ class Worker:
             app.configure(view, now)
             self._primary_changed(app)
         self._wait_for_primary(app)
+        app.sticks = self._book.configure(app, view.sticky)
+
+    def _stick(self, _message: Stick, descriptors: list[int]) -> None:
+        self._book.connect(socket.socket(fileno=descriptors[0]))
+        self._server.count_descriptors()
 
     def _grow(self, message: Grow, descriptors: list[int]) -> None:
         self._memory.add_rows(descriptors[0], message.rows)

@@ -55,6 +55,8 @@ class StickTable:
         self.size = size
         self.expires = expires
         self.version = version
+        self.changed: set[str] = set()  # keys whose entries are to be saved anew, if `notes_changes`
+        self.notes_changes = False
         self.evicted = 0  # entries that had to go because the table was full
         self.news: list[News] = []
         self._entries: dict[str, Entry] = {}
@@ -117,6 +119,10 @@ class StickTable:
 
     # -- what operators and time say
 
+    def get(self, key: str) -> Entry | None:
+        """What is stored, expired or not."""
+        return self._entries.get(key)
+
     def find(self, key: str, now: float) -> Entry | None:
         """What the table says of this key; that is no use of it."""
         entry = self._entries.get(key)
@@ -157,6 +163,7 @@ class StickTable:
         for entry in self._entries.values():
             if entry.target == old:
                 entry.target = new
+                self._note(entry.key)
                 if entry.copies:
                     self.news.append(News(entry.copies, entry.key, new, entry.version))
 
@@ -184,12 +191,14 @@ class StickTable:
             self._evict()
         self.version += 1
         entry = self._entries[key] = Entry(key, target, self.version, now)
+        self._note(key)
         return entry
 
     def _change(self, entry: Entry, target: str, by: int) -> None:
         """Another target. Everybody but `by`, who is answered, hears of it."""
         self.version += 1
         entry.target, entry.version = target, self.version
+        self._note(entry.key)
         others = entry.copies & ~(1 << by) if by >= 0 else entry.copies
         if others:
             self.news.append(News(others, entry.key, target, entry.version))
@@ -199,6 +208,7 @@ class StickTable:
             entry.since = now
             self._idle.pop(entry.key, None)
             self._in_use[entry.key] = entry
+            self._note(entry.key)
         entry.open |= 1 << holder
 
     def _unuse(self, entry: Entry, bit: int, now: float) -> None:
@@ -209,6 +219,7 @@ class StickTable:
             entry.since = now
             del self._in_use[entry.key]
             self._idle[entry.key] = entry
+            self._note(entry.key)
 
     def _evict(self) -> None:
         self.evicted += 1
@@ -223,3 +234,8 @@ class StickTable:
     def _remove(self, entry: Entry) -> None:
         del self._entries[entry.key]
         (self._in_use if entry.open else self._idle).pop(entry.key, None)
+        self._note(entry.key)
+
+    def _note(self, key: str) -> None:
+        if self.notes_changes:
+            self.changed.add(key)
