@@ -22,6 +22,8 @@ ELSEWHERE = {
     "ctl/command.py": "tests/ctl/test_main.py",
     "__main__.py": "tests/kit/proxy.py starts the program this way",
     "dataplane/handover.py": "tests/dataplane/test_relay_pool.py",
+    "dataplane/sticks.py": "tests/dataplane/test_sticky_dial.py",
+    "dataplane/sticky_session.py": "tests/dataplane/test_sticky_dial.py",
     "control/operations.py": "tests/control/api/test_routes.py",
     "control/views.py": "tests/control/api/test_routes.py",
     "control/api/problems.py": "tests/control/api/test_guard.py",

@@ -107,9 +107,10 @@ class Sticks:
         if copy.waiters is not None:
             copy.waiters.append(asker)
             return True
+        if not self.book.is_open:
+            return False
         proposal = self._propose(copy.key, excluded)
-        if not self.book.is_open or (proposal is None and copy.version):
-            self._take_back(proposal)
+        if proposal is None and copy.version:
             return False
         copy.waiters = [asker]
         copy.proposal = proposal
@@ -159,10 +160,6 @@ class Sticks:
             if target.is_eligible and app.targets.get(target.name) is target and target.take(app.row):
                 return target
         return app.choose(key.partition(" ")[0].encode(), self.book.loop.now, excluded)
-
-    def _take_back(self, proposal: LiveTarget | None) -> None:
-        if proposal is not None:
-            proposal.give(self.app.row)
 
     def _forget_old(self) -> None:
         idle, now = self._idle, self.book.loop.now

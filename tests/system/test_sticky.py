@@ -1,14 +1,9 @@
 """Clients that stay with their target: over ports, workers, reloads, deaths of workers and restarts."""
 
-import collections
 import concurrent.futures
-import os
-import signal
 import socket
 
 import pytest
-
-from kit.waiting import wait_until
 
 
 @pytest.fixture

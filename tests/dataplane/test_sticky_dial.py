@@ -1,0 +1,344 @@
+"""Sessions of a sticky app in a worker's loop: keys, questions, copies, drains, failures; the authority is a table here."""
+
+import dataclasses
+import socket
+
+import pytest
+from dataplane.authority import Authority
+from dataplane.house import House, blackhole, first_slot, reset
+
+from tcp_proxy.config.model import Sticky, Timeouts
+from tcp_proxy.counters import STICK_FALLBACKS
+from tcp_proxy.dataplane.session import DIALING
+from tcp_proxy.dataplane.sticks import REPORT, StickBook
+from tcp_proxy.dataplane.sticky_session import StickySession
+from tcp_proxy.messages import AppView, TargetView
+from tcp_proxy.sansio.reasons import Reason, Side
+from tcp_proxy.socket_options import FIRST_OPTIONS, set_options
+from tcp_proxy.stick_wire import CLOSED, OPENED
+
+BYTES = Sticky(key="source_ip+first_bytes", slice=(0, 4))
+
+
+class StickyHouse(House):
+    """`say(n, state)` changes a target; clients may come from any address of 127.0.0.0/8."""
+
+    def __init__(self, sticky=None, connected=True, balance="round_robin", timeouts=None, **how):
+        super().__init__(timeouts=timeouts, balance=balance, **how)
+        self.view = AppView("web", self.app.slot, balance, 3, timeouts or Timeouts(), (), sticky=sticky or Sticky())
+        self.targets = [self.target(n) for n in range(len(self.servers))]
+        self.book = StickBook(self.loop)
+        self.authority = Authority(self.loop)
+        if connected:
+            self.book.connect(self.authority.theirs)
+        else:
+            self.authority.theirs.close()
+        self.configure()
+        self.app.sticks = self.book.configure(self.app, self.view.sticky)
+
+    def target(self, n, state="up"):
+        return TargetView(f"t{n}", first_slot(n), 1, False, False, state, (self.endpoint(self.servers[n]),))
+
+    def configure(self):
+        self.app.configure(dataclasses.replace(self.view, targets=tuple(self.targets)))
+
+    def say(self, n, state):
+        self.app.change_target(f"t{n}", state, self.targets[n].endpoints)
+
+    def come(self, source="127.0.0.1", first=b""):
+        """A client, and its session."""
+        client = self.stack.enter_context(socket.socket())
+        client.bind((source, 0))
+        client.connect(self.front.getsockname())
+        client.settimeout(5)
+        if first:
+            client.sendall(first)
+        inner, address = self.front.accept()
+        set_options(inner, FIRST_OPTIONS)
+        raw = socket.SocketType(inner.family, socket.SOCK_STREAM, 0, inner.detach())
+        session = StickySession(len(self.sessions) + 1, self.home, self.app, self.listener, raw, address)
+        self.sessions.append(session)
+        session.start()
+        return client, session
+
+    def served(self, *come, **how):
+        """Where a client ended up, once it did."""
+        client, session = self.come(*come, **how)
+        self.until(lambda: session.state is not DIALING)
+        return client, session, session.target.name if session.target else None
+
+    def reported(self):
+        self.pass_time(2 * REPORT)
+        self.turn(3)
+        return [item for item in self.authority.heard if item[0] in (OPENED, CLOSED)]
+
+    def __exit__(self, *what):
+        self.authority.close()
+        super().__exit__(*what)
+        left = {copy.key for sticks in self.book.apps.values() for copy in sticks.copies.values() if copy.open}
+        assert what[0] is not None or not left, left
+
+
+@pytest.fixture
+def house():
+    with StickyHouse(targets=3) as house:
+        yield house
+
+
+def test_a_key_is_asked_for_once_and_then_answered_by_the_copy(house):
+    _, _, first = house.served()
+    assert {house.served()[2] for _ in range(3)} == {first}
+    assert house.authority.asked() == [("127.0.0.1", first, 0)]
+    assert {house.served(f"127.0.1.{n}")[2] for n in range(1, 4)} == {"t0", "t1", "t2"}
+
+
+def test_what_the_authority_says_wins_and_the_turn_is_not_lost(house):
+    house.authority.table.claim("127.0.0.1", "t2", 0, 1, 0.0)
+    _, session, name = house.served()
+    assert (name, house.authority.asked()[0][1]) == ("t2", "t0")
+    assert [house.served(f"127.0.1.{n}")[2] for n in range(1, 4)] == ["t0", "t1", "t2"]
+    assert session.target.active == 2
+
+
+def test_first_and_last_of_a_key_are_reported_in_order(house):
+    clients = [house.served()[0] for _ in range(2)]
+    assert house.reported() == []  # the question was the report
+    reset(clients.pop())
+    house.turn(3)
+    assert house.reported() == []
+    reset(clients.pop())
+    house.turn(3)
+    assert house.reported() == [(CLOSED, "web", "127.0.0.1")]
+    house.served()
+    assert house.reported()[1:] == [(OPENED, "web", "127.0.0.1", "t0")]
+    assert len(house.authority.asked()) == 1
+
+
+def test_a_copy_is_given_up_before_its_entry_expires(house):
+    client, _, _ = house.served()
+    reset(client)
+    house.turn(3)
+    house.pass_time(98.0)
+    house.served()
+    assert len(house.authority.asked()) == 1
+    house.sessions[-1].kill(Reason.CLOSED_BY_ADMIN, Side.PROXY)
+    house.turn(3)
+    house.pass_time(599.5)
+    house.served()
+    assert len(house.authority.asked()) == 2
+
+
+def test_a_draining_target_keeps_its_clients_and_gets_no_others(house):
+    assert house.served()[2] == "t0"
+    house.say(0, "draining")
+    assert house.served()[2] == "t0"
+    assert {house.served(f"127.0.1.{n}")[2] for n in range(1, 5)} == {"t1", "t2"}
+
+
+@pytest.mark.parametrize("how", ["down", "removed"])
+def test_a_key_of_a_target_that_is_down_gets_another_one_for_good(house, how):
+    assert house.served()[2] == "t0"
+    if how == "down":
+        house.say(0, "down")
+    else:
+        del house.targets[0]
+        house.configure()
+    _, _, name = house.served()
+    assert name != "t0"
+    assert house.authority.table.get("127.0.0.1").target == name
+    if how == "down":
+        house.say(0, "up")
+    assert house.served()[2] == name
+
+
+def test_a_target_that_refuses_is_rewritten_too(house):
+    assert house.served()[2] == "t0"
+    house.servers[0].close()
+    _, session, name = house.served()
+    assert [target for target, _ in session.tried] == ["t0"]
+    assert house.authority.table.get("127.0.0.1").target == name != "t0"
+    assert house.served()[1].tried == []
+
+
+def test_two_sessions_of_one_new_key_ask_once(house):
+    house.authority.holds = True
+    pairs = [house.come() for _ in range(3)]
+    house.turn(3)
+    assert {session.state for _, session in pairs} == {DIALING}
+    house.authority.let_go()
+    house.until(lambda: all(session.state is not DIALING for _, session in pairs))
+    assert {session.target.name for _, session in pairs} == {"t0"}
+    assert len(house.authority.asked()) == 1
+
+
+def test_nobody_waits_for_who_waits(house):
+    house.served("127.0.9.9")
+    house.authority.holds = True
+    house.come()
+    assert house.served("127.0.9.9")[2] == "t0"
+    house.authority.let_go()
+    house.turn(3)
+
+
+def test_a_client_that_goes_while_it_waits_leaves_nothing(house):
+    house.authority.holds = True
+    client, session = house.come()
+    reset(client)
+    house.until(lambda: session.state.name == "DONE")
+    house.authority.let_go()
+    house.turn(4)
+    assert house.reported() == [(CLOSED, "web", "127.0.0.1")]
+    assert house.authority.table.in_use == 0
+    assert house.record()["reason"] == "client_gone"
+
+
+def test_an_authority_that_does_not_answer_is_not_waited_for_longer_than_a_connect():
+    with StickyHouse(targets=2, timeouts=Timeouts(connect=1.0)) as house:
+        house.authority.holds = True
+        _, session = house.come()
+        house.turn(3)
+        house.pass_time(1.2)
+        house.until(lambda: session.state is not DIALING)
+        assert session.target is not None
+        house.authority.let_go()
+        house.turn(3)
+
+
+def test_without_an_authority_clients_are_served():
+    with StickyHouse(targets=2, connected=False) as house:
+        assert {house.served()[2] for _ in range(4)} == {"t0", "t1"}
+
+
+def test_an_authority_that_ends_lets_those_go_who_wait(house):
+    house.authority.holds = True
+    _, session = house.come()
+    house.turn(2)
+    house.authority.close()
+    house.until(lambda: session.state is not DIALING)
+    assert session.target is not None
+
+
+def test_news_of_the_authority_count_for_the_next_client(house):
+    house.served()
+    house.authority.table.set("127.0.0.1", "t2", house.loop.now)
+    house.authority.tell()
+    house.turn(3)
+    assert house.served()[2] == "t2"
+    house.authority.table.delete("127.0.0.1")
+    house.authority.tell()
+    house.turn(3)
+    house.served()
+    assert len(house.authority.asked()) == 2
+
+
+def test_no_target_at_all_is_said_as_ever(house):
+    for n in range(3):
+        house.say(n, "down")
+    assert house.served()[2] is None
+    assert house.record()["reason"] == "no_target"
+
+
+def test_a_key_nobody_knows_meets_only_draining_targets(house):
+    for n in range(3):
+        house.say(n, "draining")
+    assert house.served()[2] is None
+    house.authority.table.set("127.0.0.2", "t1", house.loop.now)  # another worker's
+    assert house.served("127.0.0.2")[2] == "t1"
+
+
+# -- first bytes
+
+
+@pytest.fixture
+def bytes_house():
+    with StickyHouse(BYTES, targets=2) as house:
+        yield house
+
+
+def test_the_first_bytes_are_part_of_the_key_and_reach_the_target(bytes_house):
+    house = bytes_house
+    _, session, name = house.served(first=b"user1 hello")
+    assert house.authority.asked()[0][0] == "127.0.0.1 75736572"
+    server = house.stack.enter_context(house.servers[int(name[1])].accept()[0])
+    assert house.receive(server, 11) == b"user1 hello"
+    assert session.up.moved == 11
+
+
+def test_a_message_in_pieces_is_waited_for(bytes_house):
+    house = bytes_house
+    client, session = house.come(first=b"us")
+    house.turn(3)
+    client.sendall(b"er2")
+    house.until(lambda: session.state is not DIALING)
+    assert house.authority.asked() == [("127.0.0.1 75736572", "t0", 0)]
+    server = house.stack.enter_context(house.servers[0].accept()[0])
+    assert house.receive(server, 5) == b"user2"
+
+
+def test_a_short_message_has_a_short_slice(bytes_house):
+    house = bytes_house
+    client, session = house.come(first=b"ab")
+    house.turn(3)
+    assert session.state is DIALING
+    house.pass_time(0.1)
+    house.until(lambda: session.state is not DIALING)
+    assert house.authority.asked()[0][0] == "127.0.0.1 6162"
+    assert client is not None
+
+
+def test_a_client_that_says_nothing_is_known_by_its_address_and_counted(bytes_house):
+    house = bytes_house
+    _, session = house.come()
+    house.pass_time(2.0)
+    assert session.state is DIALING
+    house.pass_time(1.2)
+    house.until(lambda: session.state is not DIALING)
+    assert house.authority.asked()[0][0] == "127.0.0.1"
+    assert house.row[house.app.slot + STICK_FALLBACKS] == 1
+
+
+def test_a_client_that_only_ends_its_direction_is_known_by_its_address(bytes_house):
+    house = bytes_house
+    client, session = house.come()
+    client.shutdown(socket.SHUT_WR)
+    house.until(lambda: session.state is not DIALING)
+    assert house.authority.asked()[0][0] == "127.0.0.1"
+    server = house.stack.enter_context(house.servers[0].accept()[0])
+    assert house.receive(server) == b""
+
+
+def test_a_client_that_resets_before_it_has_said_enough_is_gone(bytes_house):
+    house = bytes_house
+    client, session = house.come(first=b"a")
+    house.turn(2)
+    reset(client)
+    house.until(lambda: session.state.name == "DONE")
+    assert house.record()["reason"] == "client_gone"
+    assert house.authority.heard == []
+
+
+def test_sessions_that_end_in_a_relay_thread_leave_their_key():
+    with StickyHouse(targets=1, relays=True) as house:
+        client, session, _ = house.served()
+        server = house.stack.enter_context(house.servers[0].accept()[0])
+        house.until(lambda: session.up is not None)
+        assert house.home.send_away(session)
+        house.until(lambda: session.home is not house.home)
+        reset(client)
+        house.until(lambda: house.records.all)
+        house.until(lambda: any(item[0] == CLOSED for item in house.authority.heard))
+        assert server is not None
+
+
+def test_a_black_hole_is_left_after_connect():
+    with StickyHouse(targets=2, timeouts=Timeouts(connect=1.0)) as house:
+        house.authority.table.set("127.0.0.1", "t0", house.loop.now)
+        address = blackhole(house.stack)
+        house.targets[0] = dataclasses.replace(house.targets[0], endpoints=((2, address),))
+        house.configure()
+        _, session = house.come()
+        house.turn(3)
+        house.pass_time(1.2)
+        house.until(lambda: session.state is not DIALING)
+        assert session.target.name == "t1"
+        assert house.authority.table.get("127.0.0.1").target == "t1"
