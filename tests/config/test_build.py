@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tcp_proxy.config.load import load_text
-from tcp_proxy.config.model import Check, Log, Target, Timeouts
+from tcp_proxy.config.model import Check, Log, Sticky, Target, Timeouts
 from tcp_proxy.sansio.address import Address, ListenAddress
 
 
@@ -321,3 +321,29 @@ def test_listeners_beyond_what_any_machine_has_are_one_error(app_complaints):
 def test_ports_taken_again_and_again_are_an_error_each(app_complaints):
     found = app_complaints(*[{"ports": list(range(1000, 1020))} for _ in range(500)])
     assert len(found) == 499 * 20
+
+
+# -- sticky
+
+
+def test_sticky_has_defaults_and_takes_a_slice(app):
+    assert app().sticky is None
+    assert app(sticky={}).sticky == Sticky()
+    found = app(sticky={"key": "source_ip+first_bytes", "slice": [2, 9], "expires": 1, "ipv6_prefix": 128}).sticky
+    assert found == Sticky("source_ip+first_bytes", (2, 9), 1.0, ipv6_prefix=128)
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ({"sticky": {"slice": [0, 4]}}, '.sticky.slice: a slice is for the key "source_ip+first_bytes"'),
+        ({"sticky": {"key": "source_ip+first_bytes"}}, '.sticky.key: missing key "slice" beside it'),
+        ({"sticky": {"key": "source_ip+first_bytes", "slice": [4, 4]}}, ".sticky.slice: found [4, 4]; wanted [start, end)"),
+        ({"sticky": {"key": "source_ip+first_bytes", "slice": [4]}}, ".sticky.slice: found [4]; wanted [start, end]"),
+        ({"sticky": {}, "mode": "http"}, '.sticky: mode "http" balances requests, not clients'),
+        ({"sticky": {}, "balance": "failover"}, '.sticky: balance "failover" has one target for everybody'),
+        ({"sticky": {"size": 0}}, ".sticky.size: found 0; wanted a whole number from 1"),
+    ],
+)
+def test_what_is_wrong_with_sticky(more, complaint, app_complaints):
+    assert refuses(app_complaints(more), complaint) is True

@@ -56,7 +56,7 @@ def test_every_number_has_limits_and_every_duration_is_in_seconds(name, key, sch
 
 
 def test_every_object_refuses_unknown_keys():
-    assert len(OBJECTS) == 10
+    assert len(OBJECTS) == 11
     assert all(schema["additionalProperties"] is False for schema in OBJECTS)
 
 
@@ -126,7 +126,7 @@ def test_an_unknown_key_names_the_nearest_known_one(key, hint, app_complaints):
     assert app_complaints({key: 1}) == [f'$.apps[0].{key}: unknown key "{key}"{glue} {hint}']
 
 
-@pytest.mark.parametrize("key", ["sticky", "balance "])
+@pytest.mark.parametrize("key", ["replication", "balance "])
 def test_keys_of_other_versions_are_unknown(key, app_complaints):
     assert "unknown key" in app_complaints({key: "x"})[0]
 
