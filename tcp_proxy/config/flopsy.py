@@ -18,7 +18,7 @@ LARGEST_BACKOFF = 1_000_000  # seconds, as everywhere
 # The keys that flags become, and what the user has written.
 FLAGS = {
     "bind": "--bind", "ports": "--port", "targets": "--hosts", "failover.check": "--check-host",
-    "failover.triggers": "--on-failover", "failover.max_backoff": "--max-backoff",
+    "failover.triggers": "--on-failover", "failover.max_backoff": "--max-backoff", "api.listen": "--api",
 }  # fmt: skip
 
 
@@ -38,11 +38,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "-B", "--max-backoff", type=_whole("seconds", 0, LARGEST_BACKOFF), metavar="SECONDS",
         help="the longest wait while no host can be primary (default: 60)",
     )  # fmt: skip
+    flags.add_argument("--api", metavar="ADDR:PORT", help="serve the management API there, or at unix:/PATH")
     flags.add_argument("--print-config", action="store_true", help="print the configuration that these flags stand for")
 
 
 def is_used(args: argparse.Namespace) -> bool:
-    given = (args.port, args.bind, args.hosts, args.check_host, args.on_failover, args.max_backoff)
+    given = (args.port, args.bind, args.hosts, args.check_host, args.on_failover, args.max_backoff, args.api)
     return args.print_config or any(value is not None for value in given)
 
 
@@ -67,7 +68,7 @@ def document(args: argparse.Namespace) -> dict[str, Any]:
         "name": NAME, "bind": host, "ports": [port], "targets": hosts, "balance": "failover", "health": [],
         "failover": failover,
     }  # fmt: skip
-    return {"apps": [app]}
+    return {"apps": [app]} if args.api is None else {"api": {"listen": args.api}, "apps": [app]}
 
 
 def load(plain: Mapping[str, Any]) -> "Config":
@@ -82,7 +83,7 @@ def load(plain: Mapping[str, Any]) -> "Config":
 
 
 def _flag(path: str) -> str:
-    key = path.removeprefix("$.apps[0].").partition("[")[0]
+    key = path.removeprefix("$.apps[0].").removeprefix("$.").partition("[")[0]
     return FLAGS.get(key, key)
 
 

@@ -39,6 +39,11 @@ def test_all_flags(scripts):
     assert app.health == ()
 
 
+def test_the_management_api():
+    made = flopsy.load(flopsy.document(parse("-p", "1", "-H", "a:1", "--api", "127.0.0.1:8687")))
+    assert str(made.api.listen) == "127.0.0.1:8687"
+
+
 def test_the_least_flags():
     app = config("-p", "1", "-H", "a:1")
     assert app.failover == Failover(while_electing="refuse")
@@ -88,6 +93,7 @@ def test_wrong_usage(argv, word):
         (["-p", "1", "-H", "a:1", "-c", "/missing"], "--check-host: \"/missing\": there is no such file"),
         (["-p", "1", "-H", "a:1", "-f", "/missing"], "--on-failover: \"/missing\": there is no such file"),
         (["-b", "nowhere:1", "-H", "a:1"], "--bind: "),
+        (["-p", "1", "-H", "a:1", "--api", "0.0.0.0:1"], "--api: .* can be reached from other machines"),
     ],
 )
 def test_what_cannot_be(argv, complaint):
