@@ -106,8 +106,7 @@ class Session(Movable, Parkable):
         except OSError as error:
             self._finish(Reason.CLIENT_GONE, Side.CLIENT, error.errno or 0, reset=True)
             return
-        parking = self.app.parking
-        if parking is not None and not parking.welcomes(client, home.loop.now):
+        if self.app.parking is not None and not self.app.parking.welcomes(client, home.loop.now):
             self._finish(Reason.CLIENT_GONE, Side.CLIENT, 0, reset=True)
             return
         self._dial()
@@ -136,8 +135,7 @@ class Session(Movable, Parkable):
             self.home.look_at(when)
 
     def dial_failed(self, reason: Reason, code: int) -> None:
-        parking = self.app.parking
-        if parking is not None and parking.takes(reason, code):
+        if self.app.parking is not None and self.app.parking.takes(reason, code):
             self.park()
             return
         self._finish(reason, Side.PROXY if reason is not Reason.CONNECT_FAILED else Side.TARGET, code, reset=True)
