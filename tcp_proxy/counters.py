@@ -55,9 +55,11 @@ CONNECT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds, at most
 SESSION_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
 CONNECT_SLOTS, SESSION_SLOTS = len(CONNECT_BUCKETS) + 1, len(SESSION_BUCKETS) + 1
+HTTP_SLOTS = len(HTTP_BUCKETS) + 1
 
 assert CONNECTS + CONNECT_SLOTS == SESSION_MICROSECONDS
 assert DURATIONS + SESSION_SLOTS == ENDS
+assert HTTP_LATENCIES + HTTP_SLOTS <= TARGET_SLOTS
 
 SEMAPHORE = 62  # of a target with max_connections: the number of the one that the worker's tokens are of; in its first row
 BLOCKS = {"target": TARGET_SLOTS, "app": APP_SLOTS, "listener": LISTENER_SLOTS}  # kind of owner -> slots

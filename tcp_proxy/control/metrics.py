@@ -48,9 +48,11 @@ def families(statistics: View) -> Iterator[Metric]:
     of_apps: Rows = [([app], view) for app, view in apps.items()]
     yield from _sessions("app", ["app"], of_apps, "accepted by the app's listeners")
     yield from _traffic("app", ["app"], of_apps)
+    yield from _requests("app", ["app"], of_apps)
     yield from _sessions("listener", ["app", "listener"], listeners, "accepted by the listener")
     yield from _sessions("target", ["app", "target"], targets, "connected to the target")
     yield from _traffic("target", ["app", "target"], targets)
+    yield from _requests("target", ["app", "target"], targets)
     yield from _health(targets)
     yield from _elections(statistics.get("elections", {}))
 
@@ -102,6 +104,23 @@ def _traffic(owner: str, labels: list[str], rows: Rows) -> Iterator[Metric]:
     connect = "Seconds from accept until a target was connected."
     yield _histogram(f"{name}connect_duration_seconds", connect, labels, rows, "connect_seconds")
     yield _histogram(f"{name}session_duration_seconds", "Seconds from accept to end.", labels, rows, "session_seconds")
+
+
+def _requests(owner: str, labels: list[str], rows: Rows) -> Iterator[Metric]:
+    """Of apps in mode http."""
+    name = f"{PREFIX}{owner}_"
+    rows = [(values, view["requests"]) for values, view in rows if "requests" in view]
+    if rows:
+        text = "Requests by the status of their answer."
+        yield _split(f"{name}requests", text, [*labels, "status"], rows, lambda view: view["statuses"])
+        failures = CounterMetricFamily(
+            f"{name}request_failures", "Requests that the target did not answer well.", labels=labels
+        )
+        for values, view in rows:
+            failures.add_metric(values, view["failures"])
+        yield failures
+        text = "Seconds from the whole head of a request to that of its answer."
+        yield _histogram(f"{name}response_seconds", text, labels, rows, "seconds")
 
 
 def _health(rows: Rows) -> Iterator[Metric]:

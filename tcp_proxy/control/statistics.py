@@ -29,6 +29,12 @@ from tcp_proxy.counters import (
     DURATIONS,
     ENDS,
     FAILURES,
+    HTTP_BUCKETS,
+    HTTP_FAILURES,
+    HTTP_LATENCIES,
+    HTTP_MICROSECONDS,
+    HTTP_SLOTS,
+    HTTP_STATUS,
     LISTENER_ACCEPTED,
     LISTENER_ENDED,
     LOST,
@@ -45,6 +51,7 @@ from tcp_proxy.sansio.reasons import Reason
 
 SAMPLE_EVERY = 1.0  # seconds
 REASONS = tuple(reason.value for reason in Reason)
+STATUSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")  # of requests in mode http
 WORKER_DIED = "worker_died"  # beside the reasons: nobody was left to write a record
 
 Key = tuple[str, ...]
@@ -64,7 +71,15 @@ class KnownTarget(Protocol):
     def state(self) -> Any: ...
 
 
+class KnownConfig(Protocol):
+    @property
+    def http(self) -> object: ...
+
+
 class KnownApp(Protocol):
+    @property
+    def config(self) -> KnownConfig: ...
+
     @property
     def targets(self) -> Mapping[str, KnownTarget]: ...
 
@@ -152,23 +167,24 @@ class Statistics:
         own = look.apps[name].get((name,), [0] * APP_SLOTS)
         accepted = {key[1]: words[LISTENER_ACCEPTED] for key, words in look.listeners[name].items()}
         total = own[APP_ACCEPTED] + sum(accepted.values())
+        is_http = known.config.http is not None
         return {
             "sessions": {**self._sessions(look, "app", (name,)), "total": total},
-            **_block(_added([own, *look.targets[name].values()])),
+            **_block(_added([own, *look.targets[name].values()]), is_http),
             "listeners": {
                 address: {"sessions": {**self._sessions(look, "listener", (name, address)), "total": count}}
                 for address, count in accepted.items()
             },
-            "targets": {target: self._target(look, (name, target), one) for target, one in known.targets.items()},
+            "targets": {target: self._target(look, (name, target), one, is_http) for target, one in known.targets.items()},
         }
 
-    def _target(self, look: "_Look", key: tuple[str, str], known: KnownTarget) -> View:
+    def _target(self, look: "_Look", key: tuple[str, str], known: KnownTarget, is_http: bool) -> View:
         words = look.targets[key[0]].get(key, [0] * TARGET_SLOTS)
         connected = sum(words[CONNECTS : CONNECTS + CONNECT_SLOTS])
         return {
             "state": known.state.value,
             "sessions": {**self._sessions(look, "target", key), "total": connected},
-            **_block(words),
+            **_block(words, is_http),
             "probes": look.probes.get(key, {}),
         }
 
@@ -195,15 +211,25 @@ class _Look:
     probes: Mapping[tuple[str, str], View]
 
 
-def _block(words: Words) -> View:
+def _block(words: Words, is_http: bool) -> View:
     """What the blocks of targets and apps have in common."""
+    requests = {"requests": _requests(words)} if is_http else {}
     return {
+        **requests,
         "bytes": {"up": words[BYTES_UP], "down": words[BYTES_DOWN]},
         "connect_failures": dict(zip(reasons.FAILURES, words[FAILURES:], strict=False)),
         "connect_retries": words[RETRIES],
         "session_ends": {**dict(zip(REASONS, words[ENDS:], strict=False)), WORKER_DIED: words[LOST]},
         "connect_seconds": _histogram(CONNECT_BUCKETS, words[CONNECTS:][:CONNECT_SLOTS], words[CONNECT_MICROSECONDS]),
         "session_seconds": _histogram(SESSION_BUCKETS, words[DURATIONS:][:SESSION_SLOTS], words[SESSION_MICROSECONDS]),
+    }
+
+
+def _requests(words: Words) -> View:
+    return {
+        "statuses": dict(zip(STATUSES, words[HTTP_STATUS:], strict=False)),
+        "failures": words[HTTP_FAILURES],
+        "seconds": _histogram(HTTP_BUCKETS, words[HTTP_LATENCIES:][:HTTP_SLOTS], words[HTTP_MICROSECONDS]),
     }
 
 

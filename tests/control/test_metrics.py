@@ -71,6 +71,16 @@ def test_numbers_arrive(snapshot):
     assert value(snapshot, "target_state", state="down", **of_a) == 0
 
 
+def test_requests_arrive(snapshot):
+    of_c, shop = {"app": "shop", "target": "c"}, snapshot["apps"]["shop"]
+    known = shop["targets"]["c"]["requests"]
+    assert value(snapshot, "target_requests_total", status="5xx", **of_c) == known["statuses"]["5xx"]
+    assert value(snapshot, "target_request_failures_total", **of_c) == known["failures"]
+    assert value(snapshot, "target_response_seconds_count", **of_c) == known["seconds"]["count"]
+    assert value(snapshot, "app_requests_total", status="2xx", app="shop") == shop["requests"]["statuses"]["2xx"]
+    assert not [key for key in samples(snapshot) if "request" in key[0] and ("app", "web") in key[1]]
+
+
 @pytest.mark.parametrize("name", ["connect", "session"])
 def test_histograms_arrive(snapshot, name):
     known = snapshot["apps"]["web"]["targets"]["a"][f"{name}_seconds"]

@@ -8,7 +8,7 @@ import pytest
 from tcp_proxy import counters
 from tcp_proxy.control.health.counts import ProbeCounts
 from tcp_proxy.control.slots import Slots
-from tcp_proxy.control.statistics import WORKER_DIED, Statistics
+from tcp_proxy.control.statistics import STATUSES, WORKER_DIED, Statistics
 from tcp_proxy.counters import CONNECT_BUCKETS, SESSION_BUCKETS, Counters
 from tcp_proxy.sansio import reasons
 from tcp_proxy.sansio.reasons import Reason
@@ -22,7 +22,10 @@ class Target:
 
 
 class App:
-    def __init__(self, *targets):
+    """Its own `config`, too. `shop` is in mode http."""
+
+    def __init__(self, *targets, http=None):
+        self.config, self.http = self, http
         self.targets = {name: Target() for name in targets}
 
 
@@ -34,10 +37,11 @@ class Rig:
         self.web = self.slots.take("app", "web")
         self.shop = self.slots.take("app", "shop")
         self.a, self.b = (self.slots.take("target", "web", name) for name in "ab")
+        self.c = self.slots.take("target", "shop", "c")
         self.listener = self.slots.take("listener", "web", AT)
         self.memory, self.fd = Counters.create(3, self.slots.used)
         self.probes = ProbeCounts()
-        self.apps = {"web": App("a", "b"), "shop": App()}
+        self.apps = {"web": App("a", "b"), "shop": App("c", http="yes")}
         self.statistics = Statistics(self.memory, self.slots, self, self.probes, 1_700_000_000.0)
 
     def __enter__(self):
@@ -70,7 +74,7 @@ def test_nothing_has_happened_yet(rig):
     assert (found["started"], found["workers_died"]) == (1_700_000_000.0, 0)
     assert found["sessions"] == {"current": 0, "peak": 0, "total": 0}
     assert list(found["apps"]) == ["web", "shop"]
-    assert found["apps"]["shop"]["targets"] == found["apps"]["shop"]["listeners"] == {}
+    assert found["apps"]["shop"]["listeners"] == {}
     web = found["apps"]["web"]
     assert list(web["targets"]) == ["a", "b"]
     assert web["listeners"] == {AT: {"sessions": {"current": 0, "peak": 0, "total": 0}}}
@@ -101,6 +105,23 @@ def test_every_slot_of_a_block_has_its_place(rig):
         assert found[name]["sum"] == value(total) / 1e6
     assert found["sessions"]["total"] == found["connect_seconds"]["count"]
     assert rig.target("b")["bytes"] == {"up": 0, "down": 0}
+
+
+def test_requests_are_those_of_apps_in_mode_http(rig):
+    for slot in range(counters.TARGET_SLOTS):
+        rig.memory.rows[1][rig.c + slot] = rig.memory.rows[1][rig.a + slot] = 1000 + slot
+    assert "requests" not in rig.target()
+    rig.memory.rows[1][rig.shop + counters.HTTP_STATUS + 4] = 1
+    shop = rig.look()["apps"]["shop"]
+    found = shop["targets"]["c"]["requests"]
+    assert found["statuses"] == {name: 1000 + counters.HTTP_STATUS + n for n, name in enumerate(STATUSES)}
+    assert found["failures"] == 1000 + counters.HTTP_FAILURES
+    latencies = [1000 + counters.HTTP_LATENCIES + n for n in range(counters.HTTP_SLOTS)]
+    assert found["seconds"]["bounds"] == list(counters.HTTP_BUCKETS)
+    assert found["seconds"]["count"] == sum(latencies)
+    assert found["seconds"]["upto"][-1] == sum(latencies[:-1])
+    assert found["seconds"]["sum"] == (1000 + counters.HTTP_MICROSECONDS) / 1e6
+    assert shop["requests"]["statuses"]["4xx"] == found["statuses"]["4xx"] + 1
 
 
 def test_an_app_is_its_own_block_and_its_targets(rig):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,6 +115,30 @@ def test_sessions_that_go_on_are_seen(proxy, service):
     assert app_of(program)["sessions"] == {"current": 5, "peak": 5, "total": 5}
     clients[0].close()
     wait_until(lambda: app_of(program)["sessions"] == {"current": 4, "peak": 5, "total": 5}, "the end of one")
+
+
+@pytest.mark.slow
+def test_requests_are_counted_under_wrk(proxy, servers, tmp_path):
+    """In mode http: each request, at its target, by status."""
+    nginx = programs.nginx(tmp_path)
+    servers.callback(nginx.close)
+    program = proxy(
+        mode="http", targets=[nginx.wait_listening()], top={"workers": 2, "api": api_config(), "access_log": None}
+    )
+    program.uncounted = None
+    report = programs.run("wrk", "-t1", "-c20", "-d1", f"http://127.0.0.1:{program.port}/hello")
+    answered = int(re.search(r"(\d+) requests in", report)[1])
+    programs.run("curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{program.port}/nothing")
+    app = when_all_is_over(program)
+    (target,) = app["targets"].values()
+    statuses = {status: count for status, count in target["requests"]["statuses"].items() if count}
+    assert statuses.pop("4xx") == 1
+    in_flight = statuses.pop("none", 0)  # when wrk ended
+    assert statuses.keys() == {"2xx"}
+    assert answered <= statuses["2xx"] <= answered + 20 - in_flight
+    assert app["requests"]["seconds"]["count"] == sum(app["requests"]["statuses"].values())
+    labels = (("app", "app"), ("status", "4xx"), ("target", nginx.address))
+    assert samples(program)["tcp_proxy_target_requests_total", labels] == 1
 
 
 def test_health_checks_are_counted(proxy, service):
