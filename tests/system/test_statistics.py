@@ -122,9 +122,8 @@ def test_requests_are_counted_under_wrk(proxy, servers, tmp_path):
     """In mode http: each request, at its target, by status."""
     nginx = programs.nginx(tmp_path)
     servers.callback(nginx.close)
-    program = proxy(
-        mode="http", targets=[nginx.wait_listening()], top={"workers": 2, "api": api_config(), "access_log": None}
-    )
+    top = {"workers": 2, "api": api_config(), "access_log": None}
+    program = proxy(mode="http", targets=[nginx.wait_listening()], top=top)
     program.uncounted = None
     report = programs.run("wrk", "-t1", "-c20", "-d1", f"http://127.0.0.1:{program.port}/hello")
     answered = int(re.search(r"(\d+) requests in", report)[1])
@@ -137,6 +136,7 @@ def test_requests_are_counted_under_wrk(proxy, servers, tmp_path):
     assert statuses.keys() == {"2xx"}
     assert answered <= statuses["2xx"] <= answered + 20 - in_flight
     assert app["requests"]["seconds"]["count"] == sum(app["requests"]["statuses"].values())
+    assert Api.of(program).get("/stats").json["server"] == {"success": statuses["2xx"] + 1, "failed": 0}
     labels = (("app", "app"), ("status", "4xx"), ("target", nginx.address))
     assert samples(program)["tcp_proxy_target_requests_total", labels] == 1
 

@@ -223,6 +223,11 @@ def _view(meant: dict[str, Any], app: str | None) -> dict[str, Any]:
 
 
 def _connects(counted: dict[str, Any]) -> dict[str, int]:
+    """In mode http: requests."""
+    if "requests" in counted:
+        statuses = counted["requests"]["statuses"]
+        answered = sum(count for status, count in statuses.items() if status != "none")
+        return {"success": answered - statuses["5xx"], "failed": statuses["5xx"]}
     return {"success": counted["connect_seconds"]["count"], "failed": sum(counted["connect_failures"].values())}
 
 
