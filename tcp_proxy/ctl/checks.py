@@ -1,0 +1,45 @@
+"""The commands about a target's health: the results of its checks, and its own word that it is not well."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any
+
+from tcp_proxy.ctl.client import Client
+from tcp_proxy.ctl.command import APP, TARGET, Commands, Result, argument
+from tcp_proxy.ctl.show import clean, duration, moment
+
+commands = Commands()
+View = dict[str, Any]
+
+WORDS = {True: "success", False: "failure", None: "not checked"}
+
+
+@commands.add("checks", "the last results of a target's health checks", APP, TARGET)
+def checks(api: Client, args: Namespace) -> Result:
+    found = api.get("apps", args.app, "targets", args.target, "probes")
+    lines = [line for one in found for line in _check(one)]
+    return Result(found, lines or [clean(f"app {args.app}: target {args.target} is not checked")])
+
+
+def _check(one: View) -> Iterator[str]:
+    check = one["check"]
+    kind = check.get("preset") or check["type"]
+    port = f", port {one['port']}" if one["port"] is not None else ""
+    yield clean(f"{kind} every {check['interval']:g} s{port}: {one['verdict']}")
+    for probe in one["probes"]:
+        how = f"{duration(probe['seconds']):>7}  {WORDS[probe['success']]:<11}"
+        yield clean(f"  {moment(probe['at'])}  {how}  {probe['text']}")
+
+
+@commands.add(
+    "unhealthy",
+    "a target is not well by its own word: no sessions for so long, whatever its checks find",
+    APP,
+    TARGET,
+    argument("seconds", type=float, metavar="SECONDS", help="how long; 0: it is well again"),
+    argument("--why", default="", help="for the log, and beside its state"),
+)
+def unhealthy(api: Client, args: Namespace) -> Result:
+    body = {"for": args.seconds, "why": args.why}
+    now = api.ask("POST", ("apps", args.app, "targets", args.target, "unhealthy"), body)
+    return Result(now, [clean(f"app {now['app']}: target {now['name']} is {now['state']} ({now['why']})")])
