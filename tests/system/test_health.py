@@ -194,7 +194,7 @@ def test_one_app_with_a_dead_target_disturbs_no_other_app(proxy, service):
 def test_http_says_that_a_server_that_accepts_is_not_ready(proxy, service):
     status = [b"503 Starting"]
     server = service(answer=lambda _: b"HTTP/1.1 " + status[0] + b"\r\nContent-Length: 0\r\n\r\n")
-    program = proxy(targets=[server], health={"type": "http", "path": "/ready", "status": "2xx", **FAST})
+    program = proxy(targets=[server], health={"type": "http", "path": "/up", "status": "2xx", **FAST})
     program.wait_log(f"target {server.address} is down .*status 503 Starting, wanted 2xx")
     status[0] = b"204 No Content"
     program.wait_log(f"target {server.address} is up .*status 204 No Content")
