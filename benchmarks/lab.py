@@ -8,7 +8,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Literal
 
+from benchmarks import http_proxies
 from benchmarks.programs import Program, find, free_ports
 from benchmarks.proxies import ROOT, Contender, Proxy, descriptor_limit
 
@@ -26,10 +28,13 @@ http {{
     uwsgi_temp_path {folder}; scgi_temp_path {folder};
     server {{
         listen 127.0.0.1:{port} backlog=4096;
+        root {folder};
+        location = /mib {{ }}
         location / {{ return 200 "hello from nginx\\n"; }}
     }}
 }}
 """
+Mode = Literal["tcp", "http"]
 SERVICES = ("http", "bulk", "ping", "echo", "blocks", "greet")  # the targets, each behind a listener of every proxy
 
 
@@ -45,7 +50,7 @@ class Lab:
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
         self._proxies = contextlib.ExitStack()
-        self._kept: dict[Contender, Proxy] = {}
+        self._kept: dict[tuple[Contender, Mode], Proxy] = {}
         self._folders = 0
         self.targets: dict[str, int] = {}  # their ports
         self.servers: dict[str, Program] = {}
@@ -63,28 +68,32 @@ class Lab:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
-    def proxy(self, contender: Contender) -> Proxy:
+    def proxy(self, contender: Contender, mode: Mode = "tcp") -> Proxy:
         """One that runs until release()."""
-        if contender not in self._kept:
-            self._kept[contender] = self._proxies.enter_context(self.fresh(contender))
-        self._kept[contender].check()
-        return self._kept[contender]
+        key = (contender, mode)
+        if key not in self._kept:
+            self._kept[key] = self._proxies.enter_context(self.fresh(contender, mode))
+        self._kept[key].check()
+        return self._kept[key]
 
     def release(self) -> None:
         self._kept.clear()
         self._proxies.close()
 
     @contextlib.contextmanager
-    def fresh(self, contender: Contender) -> Iterator[Proxy]:
+    def fresh(self, contender: Contender, mode: Mode = "tcp") -> Iterator[Proxy]:
         """One of its own, that has served nobody yet."""
-        with self.starting(contender) as proxy:
+        with self.starting(contender, mode) as proxy:
             proxy.wait_listening()
             yield proxy
 
     @contextlib.contextmanager
-    def starting(self, contender: Contender) -> Iterator[Proxy]:
+    def starting(self, contender: Contender, mode: Mode = "tcp") -> Iterator[Proxy]:
         """One that may not be ready yet."""
-        proxy = Proxy(contender, self.targets, self.new_folder())
+        if mode == "tcp":
+            proxy = Proxy(contender, self.targets, self.new_folder())
+        else:
+            proxy = Proxy(contender, {"http": self.targets["http"]}, self.new_folder(), http_proxies.WRITERS)
         try:
             yield proxy
         finally:
@@ -110,6 +119,7 @@ class Lab:
         if name == "http":
             folder = self.new_folder()
             config = folder / "nginx.conf"
+            (folder / "mib").write_bytes(bytes(1 << 20))
             config.write_text(NGINX.format(port=port, folder=folder, descriptors=descriptor_limit()))
             user = "user root;" if os.geteuid() == 0 else ""
             return [find("nginx"), "-p", folder, "-e", folder / "error.log", "-g", user, "-c", config]

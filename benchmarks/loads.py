@@ -37,9 +37,9 @@ class RoundTrips:
     p99: float
 
 
-def wrk(port: int, seconds: float, clients: int = 50, options: Sequence[str] = ()) -> Requests:
+def wrk(port: int, seconds: float, clients: int = 50, options: Sequence[str] = (), path: str = "/") -> Requests:
     argv = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}", "--timeout", "10", "--latency", *options]
-    return parse_wrk(_run([*argv, f"http://127.0.0.1:{port}/"], seconds))
+    return parse_wrk(_run([*argv, f"http://127.0.0.1:{port}{path}"], seconds))
 
 
 def parse_wrk(text: str) -> Requests:

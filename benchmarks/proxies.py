@@ -10,7 +10,7 @@ import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks.programs import Failed, Program, find, free_ports, stream_module
 
@@ -87,11 +87,17 @@ PAIRS = (  # who is compared with whom
 class Proxy(Program):
     """A contender that runs; `ports` by the name of the service that is behind."""
 
-    def __init__(self, contender: Contender, targets: Mapping[str, int], folder: pathlib.Path) -> None:
-        """`folder` is its own."""
+    def __init__(
+        self,
+        contender: Contender,
+        targets: Mapping[str, int],
+        folder: pathlib.Path,
+        writers: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`folder` is its own; `writers` of configurations, those of mode tcp if not others."""
         self.contender = contender
         self.port = dict(zip(targets, free_ports(len(targets)), strict=True))
-        argv, env = WRITERS[contender.kind](contender, self.port, targets, folder)
+        argv, env = (writers or WRITERS)[contender.kind](contender, self.port, targets, folder)
         super().__init__(argv, folder, self.port.values(), env)
 
 

@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass, field
 
 import tcp_proxy
-from benchmarks import proxies
+from benchmarks import http_proxies, proxies
 from benchmarks.programs import PACKAGES, version
 from benchmarks.ratios import Round, ratio
 from benchmarks.settings import Settings
@@ -83,6 +83,8 @@ def shown_settings() -> dict[str, str]:
         "HAProxy": proxies.haproxy_config(proxies.HAPROXY_ONE, ports, targets),
         "nginx": proxies.nginx_config(proxies.NGINX_ONE, ports, targets, folder),
         "project": json.dumps(proxies.project_config(proxies.PROJECT, ports, targets, folder), indent=2),
+        "HAProxy in mode http": http_proxies.HAPROXY,
+        "nginx in mode http": http_proxies.NGINX,
     }
 
 

@@ -1,6 +1,6 @@
 """All measures, in the order in which they run and are shown. A new one is a file and a line here."""
 
-from benchmarks.measures import bulk, fairness, idle, memory, requests, roundtrip, scaling, start, syscalls
+from benchmarks.measures import bulk, fairness, http, idle, memory, requests, roundtrip, scaling, start, syscalls
 from benchmarks.measures.base import Measure
 
 MEASURES: dict[str, Measure] = {
@@ -9,6 +9,8 @@ MEASURES: dict[str, Measure] = {
         requests.FRESH,
         requests.KEPT,
         bulk.BULK,
+        http.REQUESTS,
+        http.BODIES,
         roundtrip.ROUND_TRIP,
         memory.MEMORY,
         start.START,
