@@ -82,6 +82,21 @@ def test_answers_come_in_the_order_of_pipelined_requests(http, target):
         client.expect(b"%02d" % n)
 
 
+def test_what_lies_behind_a_long_body_is_seen(http, target):
+    """The next request is in the kernel when the body ends, and no event comes of it."""
+    server = target()
+    program = http(server)
+    for size in (100, 65536 - 64, 65536, 200_000, 1_000_000):
+        post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
+        client = program.connect().send(post + GET + post + GET)
+        upstream = server.peers[0] if server.peers else server.accept()
+        for length in (size, 0, size, 0):
+            head(upstream)
+            upstream.receive(length)
+            upstream.send(OK)
+            client.expect(OK_PASSED)
+
+
 def test_a_request_in_single_bytes(http, target):
     server = target()
     program = http(server)

@@ -11,6 +11,7 @@ FOREIGN = [
     "jsonschema", "json.tool", "sqlite3", "asyncio", "subprocess", "multiprocessing", "concurrent.futures", "ssl", "ping3",
     "fastapi", "uvicorn", "pydantic", "argparse", "unittest", "http", "email", "urllib.request",
     "tcp_proxy.control", "tcp_proxy.config.load", "tcp_proxy.config.schema", "tcp_proxy.cli",
+    "tcp_proxy.dataplane.http", "tcp_proxy.sansio.http1",  # only where an app is in mode http
 ]  # fmt: skip
 
 

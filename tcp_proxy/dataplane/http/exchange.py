@@ -288,6 +288,7 @@ class Exchange:
         up, down = self.up, self.down
         if body is up:
             self.session.input = body.rest
+            self.session.unread = True  # where the body ended, reading has: no event will tell of what lies behind it
         if down is None or not down.done:
             return
         if up is None or up.done or (self.request.expects and not up.moved):
