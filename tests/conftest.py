@@ -31,6 +31,12 @@ def pytest_sessionstart():
     ports.take_first_block()
 
 
+def pytest_collection_finish():
+    """What is here now stays: a look for garbage need not go through thousands of tests each time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def no_leaks(request):
     """A test gives back every descriptor, thread and child that it took."""
@@ -115,12 +121,16 @@ def _mine():
     return {
         "descriptors": _descriptors(),
         "threads": {thread.ident for thread in threading.enumerate()},
-        "children": set(procfs.children(os.getpid())),
+        "children": procfs.child_ids(os.getpid()),
     }
 
 
 def _left_behind(before):
-    """What is there now and was not there before, in words."""
+    """What is there now and was not there before, in words. Garbage is collected only when it may hold something: that
+    takes longer than most tests."""
+    now = _mine()
+    if now == before:
+        return []
     gc.collect()
     now = _mine()
     left = [f"descriptor {link}" for link in now["descriptors"] if link not in before["descriptors"]]

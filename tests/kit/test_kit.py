@@ -131,6 +131,7 @@ def test_bytes_that_wait_in_a_pipe_are_counted():
 def test_children_and_their_ends():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert child.pid in procfs.children(os.getpid())
+        assert procfs.child_ids(os.getpid()) == set(procfs.children(os.getpid()))
         assert procfs.is_running(child.pid)
         child.kill()
         wait_until(lambda: not procfs.is_running(child.pid), "its end")
