@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 # Guard leaves paths percent-encoded; a name is decoded when it has been cut out.
 AppName = Annotated[str, Path(alias="app", description="The app's name", max_length=400), AfterValidator(unquote)]
@@ -12,6 +12,11 @@ TargetName = Annotated[str, Path(alias="target", description="The target's name"
 SessionId = Annotated[str, Path(alias="id", description="As in the access log", max_length=100), AfterValidator(unquote)]
 State = Literal["up", "draining", "down"]
 Admin = Literal["ready", "drain", "disabled"]
+
+
+def _integral(value: Any) -> Any:
+    """7.0 is an integer in JSON Schema."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Body(BaseModel):
@@ -149,7 +154,7 @@ class TargetChange(Body):
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"minProperties": 1})
     admin: Admin | None = Field(None, description="drain: no new sessions; disabled: no checks either")
-    weight: int | None = Field(None, ge=0, le=256)
+    weight: Annotated[int | None, BeforeValidator(_integral)] = Field(None, ge=0, le=256)
 
     @model_validator(mode="after")
     def says_something(self) -> Self:
