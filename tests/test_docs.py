@@ -89,3 +89,10 @@ def test_dependencies_are_those_of_setup_cfg():
     needed = re.findall(r"^    ([a-z0-9-]+) >=", setup, re.MULTILINE)
     assert needed
     assert all(f"`{name}`" in README for name in needed)
+
+
+def test_every_request_that_docs_api_md_names_is_in_the_openapi_document():
+    document = json.loads((HOME / "tcp_proxy" / "control" / "api" / "openapi.json").read_text())
+    named = re.findall(r"`(GET|POST|PATCH|DELETE) (/[^`]*)`", (HOME / "docs" / "api.md").read_text())
+    assert len(named) > 20
+    assert [(method, path) for method, path in named if method.lower() not in document["paths"].get(path, {})] == []
