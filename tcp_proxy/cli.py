@@ -11,6 +11,7 @@ import argparse
 import functools
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ class CannotStart(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status."""
     args = _parse(argv)
+    if args.imported is not None:
+        return _import(args)
     path = args.config or DEFAULT
     load = functools.partial(flopsy.load, flopsy.document(args)) if flopsy.is_used(args) else functools.partial(_read, path)
     if args.check or args.print_config:
@@ -81,7 +84,37 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="check the configuration and exit with 0 or 2")
     parser.add_argument("--version", action="version", version=f"tcp_proxy {__version__}")
     flopsy.add_flags(parser)
+    tcpffee = parser.add_argument_group("tcpffee's configuration")
+    tcpffee.add_argument(
+        "--import", dest="imported", metavar="TOML", nargs="?", const="",
+        help="print the configuration that does what this one of tcpffee does, and exit (default: TCPFFEE_CONFIG_PATH)",
+    )  # fmt: skip
+    tcpffee.add_argument("--key-type", metavar="TYPE", help="for --import: IP or IP_WITH_FIRST_MESSAGE_SLICE")
+    tcpffee.add_argument("--slice", nargs=2, metavar=("START", "END"), help="for --import: of the first message, in bytes")
     return parser
+
+
+def _import(args: argparse.Namespace) -> int:
+    """The document goes to stdout, what is to be said of it to stderr."""
+    from tcp_proxy.config import tcpffee  # noqa: PLC0415
+    from tcp_proxy.config.load import ConfigErrors, load_text  # noqa: PLC0415
+
+    environment = dict(os.environ)
+    if args.key_type:
+        environment["TCPFFEE_KEY_TYPE"] = args.key_type
+    for end, value in zip(("START", "END"), args.slice or (), strict=False):
+        environment[f"TCPFFEE_KEY_FIRST_MESSAGE_SLICE_{end}"] = value
+    path = args.imported or environment.get("TCPFFEE_CONFIG_PATH") or tcpffee.DEFAULT_PATH
+    try:
+        document, notes = tcpffee.convert(tcpffee.read(path), environment)
+        text = json.dumps(document, indent=2) + "\n"
+        load_text(text.encode(), f"{path}, imported")
+    except (tcpffee.CannotImport, ConfigErrors) as error:
+        _complain(str(error))
+        return WRONG_CONFIG
+    sys.stdout.write(text)
+    _complain("\n".join(notes))
+    return 0
 
 
 def _check(args: argparse.Namespace, load: "Callable[[], Config]") -> int:

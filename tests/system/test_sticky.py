@@ -1,9 +1,17 @@
 """Clients that stay with their target: over ports, workers, reloads, deaths of workers and restarts."""
 
+import collections
 import concurrent.futures
+import json
+import os
+import signal
 import socket
 
 import pytest
+
+from kit.waiting import wait_until
+
+OVER = "SIGHUP: (done|nothing)"
 
 
 @pytest.fixture
@@ -21,33 +29,196 @@ def farm(service, free_port):
     return make
 
 
-def ask(port, source="127.0.0.1", first=b"", size=2):
+@pytest.fixture
+def sticky(proxy):
+    """The program; its sessions are too many to compare one by one."""
+
+    def start(ports, targets, workers=1, **how):
+        app = {"name": "app", "ports": ports, "targets": targets, "health": [], "sticky": {}, **how}
+        program = proxy({"workers": workers, "apps": [app]})
+        program.uncounted = None
+        return program
+
+    return start
+
+
+def open_one(port, source="127.0.0.1", first=b""):
+    client = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0))
+    if first:
+        client.sendall(first)
+    return client
+
+
+def ask(port, source="127.0.0.1", first=b""):
     """Who serves this client?"""
-    with socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0)) as client:
-        if first:
-            client.sendall(first)
-        got = b""
-        while len(got) < size:
-            data = client.recv(size - len(got))
-            if not data:
-                break
-            got += data
-        return got.decode()
+    with open_one(port, source, first) as client:
+        return client.recv(2, socket.MSG_WAITALL).decode()
 
 
 def ask_all(pairs):
+    """{(port, source): target}, eight at a time."""
+    pairs = list(pairs)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        return list(pool.map(lambda pair: ask(*pair), pairs))
+        return dict(zip(pairs, pool.map(lambda pair: ask(*pair), pairs), strict=True))
 
 
 def addresses(count):
     return [f"127.7.{number // 250}.{number % 250 + 1}" for number in range(count)]
 
 
-def test_a_client_stays_with_its_target(proxy, farm):
-    ports, targets = farm(2, 1)
-    program = proxy(targets=targets, ports=ports, sticky={})
-    for source in addresses(6):
-        assert len({ask(ports[0], source) for _ in range(3)}) == 1
-    assert len({ask(ports[0], source) for source in addresses(6)}) == 2
+def reload(program, change):
+    path = next(program.folder.glob("config-*.json"))
+    change(program.config["apps"][0])
+    path.write_text(json.dumps(program.config))
+    since = len(program.lines)
+    program.signal(signal.SIGHUP)
+    program.wait_log(OVER, since=since)
+
+
+@pytest.mark.timeout(180)
+def test_a_thousand_clients_stay_with_one_target_each_on_all_ports_in_all_workers_and_over_a_reload(sticky, farm):
+    ports, targets = farm(targets=4, ports=3)
+    program = sticky(ports, targets, workers=2)
+    sources = addresses(1000)
+    first = ask_all((ports[number % 3], source) for number, source in enumerate(sources))
+    home = {source: target for (_, source), target in first.items()}
+    counts = collections.Counter(home.values())
+    assert sorted(counts) == ["t0", "t1", "t2", "t3"]
+    assert max(counts.values()) - min(counts.values()) <= 0.2 * 250, counts
+    again = ask_all((port, source) for source in sources[::3] for port in ports)
+    reload(program, lambda app: app.update(retries=2))
+    again |= ask_all((port, source) for source in sources[1::3] for port in ports)
+    moved = [(where, target) for where, target in again.items() if target != home[where[1]]]
+    assert moved == []
+    assert len(program.workers()) == 2
+
+
+def test_a_drain_under_load_keeps_its_clients_and_ends_when_they_do(sticky, farm):
+    ports, targets = farm(targets=2, ports=2)
+    program = sticky(ports, targets, workers=2, sticky={"expires": 1.0})
+    sources = addresses(40)
+    clients = {source: open_one(ports[0], source) for source in sources}
+    home = {source: client.recv(2, socket.MSG_WAITALL).decode() for source, client in clients.items()}
+    reload(program, lambda app: app["targets"][0].update(drain=True))
+    mine = [source for source in sources if home[source] == "t0"]
+    assert 10 <= len(mine) <= 30
+    old = ask_all((ports[1], source) for source in sources)
+    assert {source: target for (_, source), target in old.items()} == home
+    new = ask_all((ports[1], f"127.8.0.{number}") for number in range(1, 40))
+    assert set(new.values()) == {"t1"}
+    for source, client in clients.items():
+        client.sendall(b"x")
+        assert client.recv(1) == b"x", source
+        client.close()
+    wait_until(
+        lambda: set(ask_all((ports[0], source) for source in mine[:5]).values()) == {"t1"}, "the drain has ended", 20.0
+    )
+
+
+@pytest.mark.parametrize("action", ["down", "drain", "ignore"])
+def test_a_target_that_fails_its_checks_and_comes_back(sticky, service, free_port, action):
+    port, two = free_port(), service(greeting=b"t1")
+    one, check = service(greeting=b"t0"), service()
+    health = [{"type": "tcp", "interval": 0.1, "fall_action": action}]
+    targets = [{"address": one.address, "name": "t0"}, {"address": two.address, "name": "t1"}]
+    targets[0]["health"] = [{**health[0], "port": check.port}]
+    program = sticky([port], targets, health=health)
+    home = ask_all((port, source) for source in addresses(8))
+    mine = [source for (_, source), target in home.items() if target == "t0"]
+    check.close()
+    if action != "ignore":
+        program.wait_log("target t0 is (down|draining)")
+    if action == "down":
+        wait_until(lambda: ask(port, mine[0]) == "t1", "rewritten")
+        assert set(ask_all((port, source) for source in mine).values()) == {"t1"}
+    else:
+        assert set(ask_all((port, source) for source in mine).values()) == {"t0"}
+    newcomers = set(ask_all((port, f"127.8.0.{number}") for number in range(1, 9)).values())
+    assert newcomers == ({"t0", "t1"} if action == "ignore" else {"t1"})
+
+
+def test_a_restart_keeps_every_entry_that_has_not_expired(proxy, farm, tmp_path):
+    ports, targets = farm(targets=3, ports=1)
+    config = {
+        "state": str(tmp_path / "state.db"),
+        "apps": [{"name": "app", "ports": ports, "targets": targets, "sticky": {}, "health": []}],
+    }
+    program = proxy(config)
     program.uncounted = None
+    home = ask_all((ports[0], source) for source in addresses(30))
+    held = open_one(ports[0], "127.8.0.1")
+    name = held.recv(2, socket.MSG_WAITALL).decode()
+    held.close()
+    assert program.stop() == 0
+    again = proxy(config)
+    again.uncounted = None
+    assert "31 of 31 stick entries" in again.log
+    assert ask_all(home) == home
+    assert ask(ports[0], "127.8.0.1") == name
+
+
+def test_a_crash_forgets_only_the_last_seconds(proxy, farm, tmp_path):
+    ports, targets = farm(targets=3, ports=1)
+    config = {
+        "state": str(tmp_path / "state.db"),
+        "apps": [{"name": "app", "ports": ports, "targets": targets, "sticky": {}, "health": []}],
+    }
+    program = proxy(config)
+    program.uncounted = None
+    held = open_one(ports[0], "127.8.0.1")
+    name = held.recv(2, socket.MSG_WAITALL).decode()
+    database = tmp_path / "state.db"
+    wait_until(lambda: b"127.8.0.1" in database.read_bytes(), "it is saved", 20.0)
+    program.kill()
+    held.close()
+    again = proxy(config)
+    again.uncounted = None
+    assert ask(ports[0], "127.8.0.1") == name
+
+
+def test_a_worker_that_dies_releases_its_keys(sticky, farm):
+    ports, targets = farm(targets=2, ports=1)
+    program = sticky(ports, targets, workers=1, sticky={"expires": 1.0})
+    clients = [open_one(ports[0], source) for source in addresses(10)]
+    for client in clients:
+        client.recv(2, socket.MSG_WAITALL)
+    os.kill(program.workers()[0], signal.SIGKILL)
+    for client in clients:
+        with client:
+            client.settimeout(20)
+            try:
+                assert client.recv(1) == b""
+            except ConnectionResetError:
+                pass
+    program.wait_log("worker 0 .*ended", seconds=20)
+    reload(program, lambda app: app["targets"][0].update(drain=True))
+    wait_until(lambda: _all_at(ports[0], addresses(10), "t1"), "the keys of the dead worker have expired", 20.0)
+
+
+def _all_at(port, sources, name):
+    return set(ask_all((port, source) for source in sources).values()) == {name}
+
+
+def test_clients_behind_one_address_are_told_apart_by_their_first_bytes(sticky, service, free_port):
+    port = free_port()
+    servers = [service(answer=lambda data, name=name: name + data) for name in (b"t0", b"t1", b"t2")]
+    key = {"key": "source_ip+first_bytes", "slice": [0, 5]}
+    sticky([port], [{"address": server.address, "name": f"t{n}"} for n, server in enumerate(servers)], sticky=key)
+    users = [f"user{number} says hello".encode() for number in range(6)]
+    home = {user: ask(port, first=user) for user in users}
+    assert set(home.values()) == {"t0", "t1", "t2"}
+    assert all(ask(port, first=user[:5] + b"!") == target for user, target in home.items())
+
+
+def test_who_says_nothing_is_known_by_the_address(sticky, service, free_port):
+    port = free_port()
+    targets = [service(greeting=name) for name in (b"t0", b"t1")]
+    key = {"key": "source_ip+first_bytes", "slice": [0, 5]}
+    sticky(
+        [port],
+        [{"address": server.address, "name": f"t{n}"} for n, server in enumerate(targets)],
+        sticky=key,
+        timeouts={"first_bytes": 0.2},
+    )
+    assert len({ask(port) for _ in range(4)}) == 1
+    assert len({ask(port, source) for source in addresses(4)}) == 2
