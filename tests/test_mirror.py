@@ -24,6 +24,7 @@ ELSEWHERE = {
     "dataplane/handover.py": "tests/dataplane/test_relay_pool.py",
     "dataplane/sticks.py": "tests/dataplane/test_sticky_dial.py",
     "dataplane/sticky_session.py": "tests/dataplane/test_sticky_dial.py",
+    "control/stick_orders.py": "tests/control/api/test_sticks.py",
     "control/operations.py": "tests/control/api/test_routes.py",
     "control/views.py": "tests/control/api/test_routes.py",
     "control/api/problems.py": "tests/control/api/test_guard.py",

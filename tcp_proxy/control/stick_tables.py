@@ -13,6 +13,7 @@ What is kept in the state file goes to the store every SAVE_EVERY seconds and at
 
 import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ EXPIRE_EVERY = 1.0  # seconds
 EXPIRED_AT_ONCE = 1000  # in one turn of the loop
 SAVE_EVERY = 3.0  # seconds
 SAVED_AT_ONCE = 500  # in one turn
+SWITCH = 0.0002  # seconds until a thread that waits for the interpreter gets it
 
 Reply = Callable[[Any], Any]
 
@@ -66,6 +68,7 @@ class StickTables:
         if self._wanted and self._thread.ident is None:
             try:
                 self._thread.start()
+                sys.setswitchinterval(SWITCH)  # what the main thread is busy with does not hold up an answer
             except RuntimeError as error:  # no more threads for this user or machine
                 logger.error("the stick tables cannot be started, clients go to any target: %s", error)  # noqa: TRY400
                 self._wanted = {}

@@ -41,6 +41,7 @@ from tcp_proxy.control.sockets import Listening
 from tcp_proxy.control.state import State
 from tcp_proxy.control.states import States
 from tcp_proxy.control.statistics import SAMPLE_EVERY, Statistics
+from tcp_proxy.control.stick_orders import StickOrders
 from tcp_proxy.control.stick_tables import StickTables
 from tcp_proxy.control.targets import Targets
 from tcp_proxy.control.transition import LISTEN_DRAIN
@@ -139,7 +140,7 @@ class Supervisor:
     def _api_process(self, api_socket: ApiSocket, started: float) -> ApiProcess:
         looking = Looking(self._estate, self.questions, lambda: self._state, started)
         operations = {**looking.operations(), **Orders(self.operator).operations()}
-        operations |= self.failovers.operations()
+        operations |= self.failovers.operations() | StickOrders(self._estate).operations()
         operations["statistics"] = lambda _: {**self.statistics.as_dict(), "elections": self.failovers.statistics()}
         level = self._estate.config.log.level
         return ApiProcess(self._loop, api_socket, Administration(operations), self.events, level)

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from tcp_proxy import __version__
-from tcp_proxy.control.api import bodies, schemas, stream
+from tcp_proxy.control.api import bodies, schemas, sticks, stream
 from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.schemas import AppName, SessionFilters, SessionId, TargetName
 
@@ -36,6 +36,7 @@ def make_router(link: Link) -> APIRouter:
     _of_apps(router, link)
     _of_elections(router, link)
     _of_targets(router, link)
+    sticks.add_routes(router, link)
     _of_sessions(router, link)
     _of_events(router, link)
     return router
