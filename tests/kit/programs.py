@@ -132,19 +132,26 @@ def haproxy(folder, text):
     return Program([need("haproxy"), "-db", "-f", config], port, folder)
 
 
-def postgres(folder):
-    """A fresh database cluster; user and database postgres, no password. Root may not run it: user postgres does."""
+def postgres(folder, standby_of=None, **more):
+    """A fresh database cluster; user and database postgres, no password. Root may not run it: user postgres does.
+
+    `standby_of`: another one, which it follows by streaming replication; `more`: settings.
+    """
     initdb, server = need("initdb"), need("postgres")
-    folder, port = _folder(folder, "postgres"), free_port()
+    folder, port = _folder(folder, "standby" if standby_of else "postgres"), free_port()
     who = {}
     if os.geteuid() == 0:
         entry = pwd.getpwnam("postgres")
         who = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
         os.chown(folder, entry.pw_uid, entry.pw_gid)
         _open_the_way_to(folder)
-    flags = ["-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"]
-    run(initdb, "-D", folder / "data", *flags, cwd=folder, seconds=60, **who)
-    options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "fsync": "off"}
+    if standby_of is None:
+        flags = ["-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"]
+        run(initdb, "-D", folder / "data", *flags, cwd=folder, seconds=60, **who)
+    else:
+        flags = ["-h", "127.0.0.1", "-p", standby_of.port, "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "--no-sync"]
+        run("pg_basebackup", "-D", folder / "data", *flags, cwd=folder, seconds=60, **who)
+    options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "fsync": "off", **more}
     flags = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
     asks = [need("pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
 

@@ -13,6 +13,7 @@ from kit.ctl import Ctl
 from kit.ports import free_port, free_ports
 from kit.servers import Service, start_service
 from kit.waiting import Stopwatch, pause, wait_until
+from tests.control.health.bench import in_own_network
 
 
 @pytest.fixture
@@ -428,6 +429,75 @@ def test_two_apps_have_an_election_each(proxy, service):
     two.stop_listening()
     program.connect(ports[1]).expect(b"one")
     assert program.count_log("app a: .* is primary") == 1
+
+
+def test_a_primary_that_does_not_answer_costs_all_clients_one_time_limit(failover, target, service):
+    """flopsy connects without a limit, and to one client's target after the other's."""
+    silent, two = target(backlog=0), service(greeting=b"two")
+    program = failover([silent.address, two.address])
+    program.wait_log("is primary")
+    filler = fill_queue(silent)
+    watch = Stopwatch()
+    clients = [program.connect() for _ in range(5)]
+    for client in clients:
+        client.expect(b"two")
+    assert watch.seconds < 4.5  # one second for the first of them, one for the confirmation, one for the candidate
+    for sock in filler:
+        sock.close()
+
+
+def fill_queue(target):
+    """Connections until the kernel drops the SYNs of further ones."""
+    filler = []
+    for _ in range(20):
+        sock = socket.socket()
+        sock.settimeout(0.3)
+        filler.append(sock)
+        if sock.connect_ex((target.host, target.port)):
+            break
+    return filler
+
+
+def test_no_backoff_is_no_hot_loop(failover):
+    program = failover([nobody()], max_backoff=0)
+    pause(1)
+    assert 3 <= program.count_log("no target can be primary") <= 13
+
+
+def test_a_port_that_somebody_else_has_taken_is_tried_again(failover):
+    """flopsy aborts."""
+    port = free_port()
+    program = failover([f"127.0.0.1:{port}"], while_electing="refuse", max_backoff=0)
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        thief.bind(("127.0.0.1", program.port))
+        thief.listen()
+        with Service(b"one", port=port):
+            program.wait_log("cannot be opened: Address already in use; tried again")
+            thief.close()
+            wait_until(lambda: _is_open(program.port), "our port is open")
+            program.uncounted = None
+            greeted(program, b"one")
+            program.close_clients()
+
+
+def test_no_port_of_its_own_is_no_loss(failover, service):
+    """EADDRNOTAVAIL is this machine's affair; flopsy fails over for it."""
+
+    def run():
+        one, two = service(greeting=b"one"), service(greeting=b"two")
+        program = failover([one.address, two.address])
+        for number in range(8):
+            program.connect(source=f"127.0.0.{number + 9}").read_first()  # ours has four ports in all
+        assert two.accepted == 0
+        assert program.count_log("looked for") == 1
+        program.close_clients()
+        wait_until(lambda: len(program.records_now()) == 8, "all records")
+        errors = [record["errno"] for record in program.records_now() if record["reason"] == "connect_failed"]
+        assert len(errors) >= 4
+        assert set(errors) == {"EADDRNOTAVAIL"}
+
+    in_own_network(run, ipv4__ip_local_port_range="30000 30003")
 
 
 def test_its_own_shortage_of_descriptors_is_no_loss(proxy, service):
