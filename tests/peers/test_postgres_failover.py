@@ -4,10 +4,12 @@ Replication is synchronous, so what the client was told is written is on both se
 """
 
 import os
+import pathlib
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 
 import pytest
@@ -103,11 +105,14 @@ def write(path, body):
 
 
 @pytest.fixture
-def cluster(tmp_path, servers):
-    primary = programs.postgres(tmp_path, synchronous_standby_names="*")
+def cluster(servers):
+    """In a folder of its own: pytest's are closed to the user postgres whenever another pytest begins."""
+    folder = pathlib.Path(servers.enter_context(tempfile.TemporaryDirectory()))
+    folder.chmod(0o755)
+    primary = programs.postgres(folder, synchronous_standby_names="*")
     servers.callback(_forget, primary)
     primary.wait_listening()
-    standby = programs.postgres(tmp_path, standby_of=primary)
+    standby = programs.postgres(folder, standby_of=primary)
     servers.callback(standby.close)
     standby.wait_listening()
     wait_until(lambda: ask(primary.port, "select sync_state from pg_stat_replication") == "sync\n", "replication", 20)
@@ -145,7 +150,7 @@ def test_the_primary_is_killed_and_the_client_writes_on(proxy, cluster, tmp_path
         before = len(writer.told)
         os.kill(primary.process.pid, signal.SIGKILL)
         program.wait_log(f"target {standby.address} is primary", 30)
-        wait_until(lambda: len(writer.told) >= before + 200, "rows after the failover", 30)
+        wait_until(lambda: len(writer.told) >= before + 200, lambda: f"rows after it: {writer.failures[-1:]}", 20)
     finally:
         writer.stop()
     rows = {int(line) for line in ask(standby.port, "select number from rows").split()}
