@@ -134,6 +134,8 @@ def park_all(app: Any, sessions: Iterable[Any]) -> None:
     for session in tuple(sessions):
         if session.app is app and session.state is DIALING:
             session.park()
+        elif session.app is app and session.state is PARKED:
+            session.look_who_waits()  # when it parked there was still a primary
 
 
 def unpark_all(app: Any, sessions: Iterable[Any]) -> None:

@@ -207,6 +207,17 @@ def test_a_client_that_leaves_while_it_is_parked_is_never_sent_on(failover, serv
     assert heard == [b"INSERT\n"]
 
 
+def test_a_client_that_leaves_before_the_loss_is_certain_is_not_kept(failover):
+    """It parks while there is still a primary, and ends its direction then."""
+    port = free_port()
+    with Service(b"one", port=port):
+        program = failover([f"127.0.0.1:{port}"], while_electing="refuse")
+        greeted(program, b"one").close()
+    client = program.connect()
+    client.fin().expect_rst()
+    assert program.records(2)[1]["reason"] == "client_gone"
+
+
 def test_a_half_closed_client_is_served_while_there_is_a_primary(failover, service):
     one = service(greeting=b"one")
     program = failover([one.address])
