@@ -65,7 +65,7 @@ def write_project(
         for name, port in targets.items()
     ]
     log = str(folder / "access.log") if contender.access_log else None
-    text = {"workers": contender.workers, "shutdown_grace": 0, "log": {"level": "warning"}, "access_log": log, "apps": apps}
+    text = {"workers": contender.workers, "shutdown_grace": 10, "log": {"level": "warning"}, "access_log": log, "apps": apps}
     config = folder / "config.json"
     config.write_text(json.dumps(text))
     return [sys.executable, "-m", "tcp_proxy", config], {**os.environ, "PYTHONPATH": str(ROOT)}

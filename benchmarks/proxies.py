@@ -123,7 +123,7 @@ def project_config(
         for name, port in targets.items()
     ]
     log = str(folder / "access.log") if contender.access_log else None
-    return {"workers": contender.workers, "shutdown_grace": 0, "log": {"level": "warning"}, "access_log": log, "apps": apps}
+    return {"workers": contender.workers, "shutdown_grace": 10, "log": {"level": "warning"}, "access_log": log, "apps": apps}
 
 
 def write_haproxy(
