@@ -10,6 +10,7 @@ import socket
 import pytest
 
 from kit.api import Api, api_config, path_of
+from kit.proxy import run_to_end
 from kit.waiting import wait_until
 
 OVER = "SIGHUP: (done|nothing)"
@@ -224,3 +225,58 @@ def test_who_says_nothing_is_known_by_the_address(sticky, service, free_port):
     )
     assert len({ask(port) for _ in range(4)}) == 1
     assert len({ask(port, source) for source in addresses(4)}) == 2
+
+
+def test_a_reload_makes_an_app_sticky_and_not_sticky_any_more(sticky, farm):
+    ports, targets = farm(targets=3, ports=1)
+    program = sticky(ports, targets, sticky=None, workers=2)
+    assert len({ask(ports[0]) for _ in range(9)}) == 3
+    reload(program, lambda app: app.update(sticky={"expires": 50}))
+    assert len({ask(ports[0]) for _ in range(9)}) == 1
+    assert sum(known(program).values()) == 1
+    held = open_one(ports[0])
+    assert held.recv(2, socket.MSG_WAITALL)
+    reload(program, lambda app: app.update(sticky=None))
+    assert len({ask(ports[0]) for _ in range(9)}) == 3
+    held.sendall(b"x")
+    assert held.recv(1) == b"x"
+    held.close()
+    program.baseline.clear()  # the way to the tables, one socket in each worker, stays
+    reload(program, lambda app: app.update(sticky={}))
+    assert len({ask(ports[0]) for _ in range(9)}) == 1
+
+
+def test_a_target_that_is_renamed_keeps_its_clients(sticky, service, free_port):
+    port, servers = free_port(), [service(greeting=name) for name in (b"t0", b"t1")]
+    targets = [{"address": one.address, "name": f"n{number}"} for number, one in enumerate(servers)]
+    program = sticky([port], targets)
+    home = ask_all((port, source) for source in addresses(10))
+    reload(program, lambda app: [target.update(name=target["name"] + "x") for target in app["targets"]])
+    assert ask_all(home) == home
+    assert set(known(program)) == {"n0x", "n1x"}
+
+
+def test_tcpffees_configuration_runs(proxy, service, free_port, tmp_path):
+    ports = [free_port() for _ in range(2)]
+    servers = {name: [service(greeting=name.encode()) for _ in ports] for name in ("t0", "t1")}
+    text = f"""
+    bind_addr = "127.0.0.1"
+    stats_bind_socket = "127.0.0.1:{free_port()}"
+    ports = {ports}
+    expiration = 60
+    """
+    for name, ours in servers.items():
+        text += f"[groups.{name}.portmap]\n"
+        text += "".join(f'{port} = "{one.address}"\n' for port, one in zip(ports, ours, strict=True))
+        text += f"[[groups.{name}.healthchecks]]\ninterval = 1\nfall = 1\n"
+    (tmp_path / "tcpffee.toml").write_text(text)
+    done = run_to_end("--import", "tcpffee.toml", cwd=tmp_path)
+    assert done.returncode == 0
+    program = proxy({**json.loads(done.stdout), "workers": 1})
+    program.uncounted = None
+    home = ask_all((ports[0], source) for source in addresses(10))
+    assert set(home.values()) == {"t0", "t1"}
+    servers["t0"][1].close()
+    program.wait_log("target t0 is draining")
+    assert ask_all(home) == home
+    assert set(ask_all((ports[0], f"127.8.0.{number}") for number in range(1, 9)).values()) == {"t1"}
