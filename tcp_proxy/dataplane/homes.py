@@ -108,11 +108,15 @@ class Home:
             self.look_at(max(earliest, now + GRAIN))
 
 
-def in_slices(loop: Loop, items: tuple[Any, ...], call: Callable[[tuple[Any, ...]], Any], done: Callable[[], Any]) -> None:
-    """Call with SLICE items a turn, so that the sessions need not wait for all; then `done`. `loop`'s thread only."""
-    if len(items) <= SLICE:
+def in_slices(
+    loop: Loop, items: tuple[Any, ...], call: Callable[[tuple[Any, ...]], Any], done: Callable[[], Any], size: int = 0
+) -> None:
+    """Call with SLICE items a turn (or `size`), so that the sessions need not wait for all; then `done`. `loop`'s thread
+    only."""
+    size = size or SLICE
+    if len(items) <= size:
         call(items)
         done()
         return
-    call(items[:SLICE])
-    loop.call_again(lambda _events: in_slices(loop, items[SLICE:], call, done))
+    call(items[:size])
+    loop.call_again(lambda _events: in_slices(loop, items[size:], call, done, size))

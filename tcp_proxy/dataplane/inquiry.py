@@ -32,7 +32,8 @@ from tcp_proxy.sansio.address import client_text, ip_of
 from tcp_proxy.sansio.reasons import Reason, Side
 
 MOST = 1001  # sessions in one answer: a page, and one to know that there are more
-PART = 50  # in one message
+VIEWS = 20  # made in one turn of the loop: a tenth of a millisecond, which a session may have to wait
+PART = 10  # in one message, written in one turn: the same
 
 _number = attrgetter("number")
 Views = list[SessionView]
@@ -134,7 +135,7 @@ def _list(wanted: AskSessions, limit: int, home: Home, done: Callable[[Views], A
 
     def chosen() -> None:
         first = heapq.nsmallest(limit, found, key=_number)
-        in_slices(home.loop, tuple(first), lambda part: views.extend(_views(part, home)), lambda: done(views))
+        in_slices(home.loop, tuple(first), lambda part: views.extend(_views(part, home)), lambda: done(views), VIEWS)
 
     in_slices(home.loop, tuple(home.members), matching, chosen)
 

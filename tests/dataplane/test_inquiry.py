@@ -113,11 +113,11 @@ def test_a_session_that_is_being_connected_names_the_target_that_it_waits_for():
 def test_many_sessions_are_told_in_parts_and_slices(monkeypatch):
     monkeypatch.setattr(homes, "SLICE", 7)
     with Rig() as rig:
-        count = 2 * PART + 20
+        count = 2 * PART + PART // 2
         for _ in range(count):
             rig.client()
         assert rig.numbers(limit=1000) == list(range(1, count + 1))
-        assert [len(part.sessions) for part in rig.said] == [PART, PART, 20]
+        assert [len(part.sessions) for part in rig.said] == [PART, PART, PART // 2]
         assert rig.numbers(limit=PART, after=10) == list(range(11, PART + 11))
         assert len(rig.said) == 1
 
