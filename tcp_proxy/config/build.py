@@ -246,6 +246,8 @@ def build_target(plain: Sequence[Any], app: App, report: Report) -> Target | Non
     target = next(iter(targets.values()), None)
     if target is not None and (fault := target_fault(app, target)):
         report.value((0,), fault)
+    if target is not None and any(check.type == "script" for check in target.health or ()):
+        report.value((0, "health"), 'a check of type "script" can be said in the file only: it starts a program')
     return target
 
 

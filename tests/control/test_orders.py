@@ -10,6 +10,7 @@ from kit.ports import free_port
 from kit.proxy import Proxy
 from kit.waiting import wait_until
 
+SCRIPT = {"type": "script", "command": "/bin/true"}
 ALL = path_of("app", None, "targets")
 
 
@@ -103,12 +104,15 @@ def test_probe_now(proxy, servers, one):
         ({}, 422, "$", 'missing key "address"'),
         (None, 422, "$", "found null"),
         ([], 422, "$", "wanted"),
-        ("nowhere", 422, "$", 'wanted "host:port"'),
+        ("nowhere:", 422, "$", "no port after the colon"),
         ({"address": "127.0.0.1:1", "wieght": 1}, 422, "$.wieght", 'did you mean "weight"'),
         ({"address": "127.0.0.1:1", "weight": 257}, 422, "$.weight", "found 257"),
         ({"address": "127.0.0.1:1", "weight": "1"}, 422, "$.weight", 'found "1"'),
         ({"address": "127.0.0.1:1", "name": "\ud800"}, 422, "$.name", "surrogate"),
         ({"address": "127.0.0.1:1", "name": "n" * 256}, 422, "$.name", "256"),
+        ({"address": "127.0.0.1:1", "health": {"type": "htp"}}, 422, "$.health.type", 'did you mean "http"'),
+        ({"address": "127.0.0.1:1", "health": SCRIPT}, 422, "$.health", "in the file only"),
+        ({"address": "127.0.0.1:1", "health": [{}, SCRIPT]}, 422, "$.health", "in the file only"),
         ("127.0.0.1:1", 409, None, "already"),
         ({"address": "127.0.0.1:1", "name": "127.0.0.1:1"}, 409, None, "already"),
     ],
@@ -255,3 +259,18 @@ def test_what_is_no_word_of_being_unwell(calm, body):
     one = calm.get(ALL).json[0]["name"]
     assert calm.post(f"{path_of('app', one)}/unhealthy", body, status=422).detail
     assert calm.post(f"{path_of('app', 'nobody')}/unhealthy", {"for": 1}, status=404).detail
+
+
+def test_a_target_is_added_with_checks_of_its_own(program, api, service):
+    server = service(greeting=b"421 busy\r\n", hang_up=True)
+    check = {"type": "exchange", "preset": "smtp", "interval": 60}
+    api.post(ALL, {"address": server.address, "health": check}, status=201)
+    place = path_of("app", server.address)
+    wait_until(lambda: api.get(place).json["state"] == "down", "its verdict")
+    assert 'answered "421 busy", wanted 220' in api.get(place).json["why"]
+    (history,) = api.get(f"{place}/probes").json
+    assert (history["check"]["preset"], len(history["probes"])) == ("smtp", 1)
+    assert api.get("/api/v1/config").json["apps"][0]["targets"][1]["health"][0]["preset"] == "smtp"
+    assert api.post(f"{place}/probe", status=202)
+    wait_until(lambda: len(api.get(f"{place}/probes").json[0]["probes"]) == 2, "one more round")
+    assert api.ask("DELETE", place, status=204).body == b"", "and with it goes the thread that checked it"

@@ -92,7 +92,7 @@ def test_rise_and_fall_are_counted_in_a_row(proxy, service):
     assert watch.seconds > 0.35
 
 
-@pytest.mark.parametrize("action", ["drain", "ignore"])
+@pytest.mark.parametrize("action", ["down", "drain", "ignore"])
 def test_fall_action(proxy, service, action):
     one, two = service(greeting=b"1"), service(greeting=b"2")
     check = {**FAST, "fall_action": action, "port": free_port()}
@@ -101,10 +101,15 @@ def test_fall_action(proxy, service, action):
     if action == "ignore":
         assert {program.connect().receive(1) for _ in range(6)} == {b"1", b"2"}
     else:
-        program.wait_log(f"{one.address} is draining")
-        program.wait_log(f"{two.address} is draining")
+        word = "down" if action == "down" else "draining"
+        program.wait_log(f"{one.address} is {word}")
+        program.wait_log(f"{two.address} is {word}")
         program.wait_greeting(b"")
         program.connect().expect_rst()
+    service(port=check["port"])
+    for back in (one, two):
+        program.wait_log(f"{back.address} is up.*rise 1/1")
+    wait_until(lambda: {program.connect().read_first() for _ in range(6)} == {b"1", b"2"}, "both are back")
 
 
 def test_the_check_port_is_asked_instead_of_the_targets_own(proxy, service):

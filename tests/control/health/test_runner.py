@@ -8,6 +8,7 @@ import pytest
 
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import runner as module
+from tcp_proxy.control.health.probe import subject_of
 from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.sansio.verdict import State
 from tests.control.health.bench import Bench, Hand, Scripted
@@ -498,6 +499,16 @@ def test_the_last_results_of_each_check(bench, script):
     assert first.check.interval == 10.0
     assert [probed.success for probed in second.probes] == [True]
     assert history(bench, hand, "nobody") == []
+
+
+def test_the_servers_of_a_group_are_told_apart(bench, script):
+    hand = Hand(bench, scripted())
+    hand.runner.set_checks((scripted(),), {"g": (scripted(path="/own"),)})
+    hand.set_targets(**{subject_of("g", 80): [A], subject_of("g", 81): [B], "h": [C]})
+    assert sorted(probe.check.path for probe in script.probes) == ["/", "/own", "/own"]
+    script.answer(False, endpoint=B)
+    script.answer(True)
+    assert [(one.port, one.verdict) for one in history(bench, hand, "g")] == [(80, "up 1/1"), (81, "down 0/1: refused")]
 
 
 def test_no_history_of_a_thread_that_has_ended(bench, script):
