@@ -282,7 +282,8 @@ class HealthRunner:
         worst = subject.verdict
         if pair.verdict.state is worst.state:  # of equals, the one that has news
             worst = pair.verdict
-        changed = is_news and (worst.state is not before or subject.is_proven is not was_proven)
+        is_said = pair.check.fall_action == "ignore"  # nothing but the line in the log tells of it
+        changed = is_news and (is_said or worst.state is not before or subject.is_proven is not was_proven)
         found = (worst.state, worst.evidence, changed, worst.is_passing, worst.opposed)
         (self._report if is_news else self._count)(Finding(self.app, subject.name, *found))
 
