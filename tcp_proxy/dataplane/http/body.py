@@ -26,7 +26,8 @@ TURNS = 8  # reads, or splices, in one turn; then the others
 
 
 class BodyOwner(Protocol):
-    pipes: PipePool
+    @property
+    def pipes(self) -> PipePool: ...
 
     def body_done(self, body: "Body") -> Any: ...
     def body_broken(self, body: "Body") -> Any: ...  # the source has ended, or failed, before the message has

@@ -22,10 +22,11 @@ from tcp_proxy.dataplane.http.body import Body
 from tcp_proxy.dataplane.http.tunnel import open_tunnel
 from tcp_proxy.dataplane.http.upstreams import Upstream
 from tcp_proxy.dataplane.pump import CHUNK
+from tcp_proxy.dataplane.splice import PipePool
 from tcp_proxy.loop import EDGE, FAILED, RDHUP, READ, WRITE
 from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
 from tcp_proxy.sansio.http1.forward import request_head, response_head
-from tcp_proxy.sansio.http1.requests import Request
+from tcp_proxy.sansio.http1.requests import IDEMPOTENT, Request
 from tcp_proxy.sansio.http1.responses import UNTIL_CLOSE, Response, read_response
 from tcp_proxy.sansio.reasons import Reason, Side, errno_name
 
@@ -40,36 +41,35 @@ _NO_ANSWER = {Reason.NO_TARGET: "no target is up", Reason.LIMIT: "every target i
 class Exchange:
     """`response` is None until its head has come; `status` is what the client was told."""
 
-    __slots__ = (
-        "answered_at", "block", "bytes_down", "bytes_up", "cut", "down", "ending", "heard", "keep", "lane", "pipes",
-        "request", "response", "retried", "served_by", "session", "started", "status", "target", "tried", "up", "up_failed",
-        "upgrade", "upstream",
-    )  # fmt: skip
+    answered_at = -1.0
+    status = 0
+    served_by = ""  # the name of the last target
+    bytes_up = bytes_down = 0  # of the bodies, when it is over
+    target: LiveTarget | None = None
+    cut = 0
+    upstream: Upstream | None = None
+    tried: tuple[tuple[str, str], ...] = ()
+    up: Body | None = None
+    down: Body | None = None
+    heard = b""
+    response: Response | None = None
+    retried = False
+    ending = 0
+    up_failed = False
+    is_read_out = False  # the last read of the head has left nothing behind it
+    keep = False
+    upgrade = b""
 
     def __init__(self, session: "HttpSession", request: Request, lane: Any) -> None:
         self.session = session
         self.request = request
         self.lane = lane
-        self.pipes = session.front.pipes
         self.started = session.home.loop.now
-        self.answered_at = -1.0
-        self.status = 0
-        self.target: LiveTarget | None = None
-        self.served_by = ""  # the name of the last target, and where its counters are
-        self.block = session.app.slot
-        self.bytes_up = self.bytes_down = 0  # of the bodies, when it is over
-        self.cut = 0
-        self.upstream: Upstream | None = None
-        self.tried: list[tuple[str, str]] = []
-        self.up: Body | None = None
-        self.down: Body | None = None
-        self.heard = b""
-        self.response: Response | None = None
-        self.retried = False
-        self.ending = 0
-        self.up_failed = False
-        self.keep = False
-        self.upgrade = b""
+        self.block = session.app.slot  # where its counters are
+
+    @property
+    def pipes(self) -> PipePool:
+        return self.session.front.pipes
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request!r} at {self.target.name if self.target else None}, status {self.status}>"
@@ -93,7 +93,9 @@ class Exchange:
             session.answer(503, _NO_ANSWER[reason], self._is_read, self, reason)
             return
         self._serve(target, target.cut)
-        upstream = session.front.upstreams.take(target, session.listener.port)
+        request = self.request
+        again = not request.length and request.method in IDEMPOTENT
+        upstream = session.front.upstreams.take(target, session.listener.port, again)
         if upstream is not None:
             self._send(upstream)
         else:
@@ -113,7 +115,7 @@ class Exchange:
         assert target is not None
         loop = session.home.loop
         self._serve(target, dial.cut)
-        self.tried += dial.tried
+        self.tried += tuple(dial.tried)
         tally.connected(session.home.row, target.slot, loop.now - self.started)
         upstream = session.front.upstreams.adopt(sock, target, session.listener.port)
         loop.attend(sock.fileno(), EDGE, upstream.ready)
@@ -124,7 +126,7 @@ class Exchange:
             session.cut_off()
 
     def dial_failed(self, dial: Dial, reason: Reason, code: int) -> None:
-        self.tried += dial.tried
+        self.tried += tuple(dial.tried)
         if reason is Reason.CONNECT_FAILED:
             text = f"no target could be connected to ({errno_name(code)})"
             self.session.answer(502, text, self._is_read, self, reason)
@@ -215,6 +217,7 @@ class Exchange:
                 self._lost(0)
                 return
             size = len(data)
+            self.is_read_out = size < CHUNK
             if self.heard:
                 data = self.heard + data
             try:
@@ -384,7 +387,8 @@ class Exchange:
         clean = not self.ending and (down is None or not (down.rest or down.source_ended))
         if read and clean and response.keeps:
             http = session.site.http
-            session.front.upstreams.put(upstream, http.upstream_connections, http.upstream_idle)
+            quiet = down is None and self.is_read_out
+            session.front.upstreams.put(upstream, http.upstream_connections, http.upstream_idle, quiet)
             self.upstream = None
         self.release(reset=not read)
         requests.ended(self, Reason.DONE)

@@ -64,6 +64,7 @@ class HttpSession(Leaving):
         self.address = address
         self.who = self.site.client(ip_of(address))
         self.key = self.who.ip if app.needs_key else b""
+        self.name = f"{home.recorder.incarnation}-{number}-".encode()
         self.outlet = Outlet(home.loop, client)
         self.state = READING
         self.started = self.last = home.loop.now
@@ -91,7 +92,7 @@ class HttpSession(Leaving):
     @property
     def identity(self) -> bytes:
         """The X-Request-ID of a request that brought none: the session's id, and the request's number in it."""
-        return b"%b-%d-%d" % (self.home.recorder.incarnation.encode(), self.number, self.requests)
+        return b"%b%d" % (self.name, self.requests)
 
     def start(self) -> None:
         home = self.home

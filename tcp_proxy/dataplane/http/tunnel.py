@@ -29,4 +29,4 @@ def open_tunnel(http: "HttpSession", exchange: "Exchange", first_down: bytes) ->
     http.handed_over(exchange)
     home.members.add(session)
     first_up = bytes(upstream.outlet.pending) + first_up
-    session.tunnel(upstream.sock, target, exchange.cut, tuple(exchange.tried), first_up, first_down)
+    session.tunnel(upstream.sock, target, exchange.cut, exchange.tried, first_up, first_down)
