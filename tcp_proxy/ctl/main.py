@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from tcp_proxy import __version__
-from tcp_proxy.ctl import change, checks, look, top
+from tcp_proxy.ctl import change, checks, look, sticks, top
 from tcp_proxy.ctl.client import DEFAULT, BadAddress, Client, Refused, Unreachable
 from tcp_proxy.ctl.command import Declined, Misused, Result
 from tcp_proxy.ctl.show import clean
 
-MODULES = (look, top, change, checks)
+MODULES = (look, top, change, checks, sticks)
 COMMANDS = {command.name: command for module in MODULES for command in module.commands}
 
 REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
