@@ -92,7 +92,7 @@ def mysql(user: str) -> Dialogue:
     _, greeting = yield from _my_packet(inbox)
     if greeting[:1] != b"\x0a":
         raise Refused(_my_error(greeting)[1])
-    version = greeting[1:].split(b"\0")[0]
+    version = greeting[1:].split(b"\0")[0].removeprefix(b"5.5.5-")  # MariaDB's, for old clients
     login = _MY_LOGIN + (user.encode() or b"tcp_proxy") + b"\0\0mysql_native_password\0"
     number, packet = yield from _my_packet(inbox, len(login).to_bytes(3, "little") + b"\x01" + login)
     if packet[:1] == bytes([_MY_SWITCH]):

@@ -42,6 +42,7 @@ HEALTHY = [
     ("postgres", [pg_error(b"28000", b"no such role")], 'answered "no such role" (28000)'),
     ("mysql", [GREETING, OK], 'answered as version "8.0.36"'),
     ("mysql", [GREETING, DENIED], 'answered as version "8.0.36"'),
+    ("mysql", [my(0, b"\x0a5.5.5-10.11.19-MariaDB\0" + bytes(30)), OK], 'answered as version "10.11.19-MariaDB"'),
     ("mysql", [GREETING, SWITCH, NEW_DENIED], 'answered as version "8.0.36"'),
     ("mysql", [GREETING, my(2, b"\x01\x04")], 'answered as version "8.0.36"'),
 ]
