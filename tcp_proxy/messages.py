@@ -243,10 +243,11 @@ class AskSessions:
 
 @dataclass(frozen=True, slots=True)
 class AskSession:
-    """What of this one?"""
+    """What of this one? Or, with `since`, which ended after it did? -1: the newest, 0: the oldest."""
 
     question: int
     number: int
+    since: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +354,8 @@ class SessionTold:
     question: int
     live: tuple[SessionView, ...]
     ended: tuple[EndedView, ...]
+    newest: int = 0  # the number of the one that ended last
+    left_out: int = 0  # ended, too: these were too many to tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ class Looking:
             "events": lambda arguments: [views.event(event) for event in estate.events.since(arguments["after"])],
             "sessions": self._sessions,
             "session": lambda arguments: self._of_one(questions.session, _the_session, arguments),
+            "ended": self._ended,
             "why": lambda arguments: self._of_one(questions.why, lambda _id, found: found, arguments),
             "close_session": lambda arguments: self._of_one(questions.close_session, _was_closed, arguments),
         }
@@ -130,6 +131,11 @@ class Looking:
             self._questions.sessions(SessionFilter(**arguments), later.answer)
         except ValueError as error:
             raise Refused(422, f"after: {error}") from None
+        return later
+
+    def _ended(self, arguments: Arguments) -> Later:
+        later = Later()
+        self._questions.ended(arguments["seen"], later.answer)
         return later
 
     def _of_one(self, ask: Callable[..., Any], view: Callable[[str, Any], Any], arguments: Arguments) -> Later:

@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any, Protocol
 
 from tcp_proxy.control import story
@@ -114,6 +115,25 @@ class Questions:
             done({"session": _found(question)[0], "silent": question.silent})
 
         self._ask_owner(id, AskSession, finish)
+
+    def ended(self, seen: dict[str, int] | None, done: Done) -> None:
+        """Those that have ended since: {"sessions": [...], "seen": what to ask with the next time, "left_out": how many more
+        there were, "silent": [...]}. None: none yet. What a worker that died had not told is not told any more."""
+
+        def ask(number: int, worker: Asked) -> Message:
+            return AskSession(number, -1 if seen is None else seen.get(worker.incarnation, 0), since=True)
+
+        def finish(question: _Question) -> None:
+            told = [(worker, message) for worker, message in question.heard if isinstance(message, SessionTold)]
+            views = [_ended(view) for _, message in told for view in message.ended]
+            done({
+                "sessions": sorted(views, key=itemgetter("ended_at")),
+                "seen": (seen or {}) | {worker.incarnation: message.newest for worker, message in told},
+                "left_out": sum(message.left_out for _, message in told),
+                "silent": question.silent,
+            })  # fmt: skip
+
+        self._ask(self._introduced(), ask, finish)
 
     def close_session(self, id: str, done: Done) -> None:
         """{"closed": whether there was such a session, "silent": [...]}. Raises ValueError for a bad id."""

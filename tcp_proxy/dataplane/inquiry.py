@@ -34,6 +34,7 @@ from tcp_proxy.sansio.reasons import Reason, Side
 MOST = 1001  # sessions in one answer: a page, and one to know that there are more
 VIEWS = 20  # made in one turn of the loop: a tenth of a millisecond, which a session may have to wait
 PART = 10  # in one message, written in one turn: the same
+MOST_ENDED = 50  # in one answer, made and written in one turn: this is asked four times a second, at most
 
 _number = attrgetter("number")
 Views = list[SessionView]
@@ -69,6 +70,11 @@ class Inquiry:
         self._of_relays(partial(_list, wanted, limit), views.extend, lambda: _list(wanted, limit, self._home, own_told))
 
     def session(self, wanted: AskSession, _descriptors: list[int]) -> None:
+        if wanted.since:
+            ended, newest, left_out = self._recorder().since(wanted.number, MOST_ENDED)
+            self._send(SessionTold(wanted.question, (), tuple(map(_ended, ended)), newest, left_out))
+            return
+
         def told(view: SessionView | None) -> None:
             live = () if view is None else (view,)
             ended = self._recorder().find(wanted.number) if view is None else None

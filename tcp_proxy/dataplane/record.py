@@ -71,6 +71,19 @@ class Recorder:
                 return self._record(finished)
         return None
 
+    def since(self, number: int, most: int) -> tuple[list[SessionRecord], int, int]:
+        """Those that ended after that one (or all that are kept, if it is not), `most` of them, oldest first; the number of
+        the newest, and how many are left out. -1 stands for the newest."""
+        self.wall = time.time() - self._loop.now
+        kept = self._kept.copy()
+        found: list[Finished] = []
+        for finished in reversed(kept) if number >= 0 else ():
+            if finished[0] == number:
+                break
+            found.append(finished)
+        told = [self._record(finished) for finished in reversed(found[:most])]
+        return told, kept[-1][0] if kept else 0, len(found) - len(told)
+
     def _record(self, finished: Finished) -> SessionRecord:
         number, app, listener, address, target, tried, started, connected, ended, up, down, reason, side, code = finished
         return (

@@ -290,3 +290,22 @@ def test_why_of_one_that_nobody_knows():
         rig.loop.run_once(0)
         assert "did not answer within 2 s" in rig.answer["story"]
         assert rig.answer["silent"] == [0]
+
+
+def test_those_that_have_ended_since_are_asked_for_by_what_was_seen():
+    with Rig() as rig:
+        first, second = rig.workers
+        rig.questions.ended(None, rig.answers.append)
+        assert [worker.asked[-1] for worker in rig.workers] == [AskSession(1, -1, since=True)] * 2
+        rig.questions.told(first, SessionTold(1, (), (), 7))
+        rig.clock.now += DEADLINE
+        rig.loop.run_once(0)
+        assert rig.answer == {"sessions": [], "seen": {"69.1": 7}, "left_out": 0, "silent": [1]}
+        rig.answers.clear()
+        rig.questions.ended({"69.1": 7}, rig.answers.append)
+        assert first.asked[-1] == AskSession(2, 7, since=True)
+        assert second.asked[-1] == AskSession(2, 0, since=True), "all that it has kept: it is new, or was silent"
+        rig.questions.told(first, SessionTold(2, (), (record(9, ended_at=2.0),), 9))
+        rig.questions.told(second, SessionTold(2, (), (record(3, ended_at=1.0),), 3, 5))
+        assert [view["ended_at"] for view in rig.answer["sessions"]] == [1.0, 2.0]
+        assert (rig.answer["seen"], rig.answer["left_out"]) == ({"69.1": 9, "69.2": 3}, 5)

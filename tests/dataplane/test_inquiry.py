@@ -206,3 +206,16 @@ def test_a_session_on_its_way_back_to_the_loop_is_found():
         rig.until(lambda: session.home is rig.home)
         relay.loop.call_soon(lambda: None)
         assert rig.numbers() == [1]
+
+
+def test_those_that_have_ended_since():
+    with Rig(relays=False) as rig:
+        for _ in range(3):
+            _, _, session = rig.pair()
+            rig.close_session(session.number)
+        rig.said.clear()
+        rig.inquiry.session(AskSession(4, 1, since=True), [])
+        (told,) = rig.said
+        assert encode(told)
+        assert [view.id.rpartition("-")[2] for view in told.ended] == ["2", "3"]
+        assert (told.live, told.newest, told.left_out) == ((), 3, 0)

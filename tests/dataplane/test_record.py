@@ -164,3 +164,21 @@ def test_the_collector_need_not_follow_what_is_kept():
         rig.recorder.add(kept)
         gc.collect()
         assert not gc.is_tracked(kept)
+
+
+def test_those_that_ended_since_are_told_once_and_the_newest_of_many():
+    with Rig() as rig:
+        assert rig.recorder.since(-1, 10) == ([], 0, 0)
+        for number in (3, 1, 2):
+            rig.recorder.add(finished(number))
+        assert rig.recorder.since(-1, 10) == ([], 2, 0)
+
+        def told(after, most=10):
+            found, newest, left_out = rig.recorder.since(after, most)
+            return [Record(*one).id for one in found], newest, left_out
+
+        assert told(0) == (["w1-3", "w1-1", "w1-2"], 2, 0)
+        assert told(3) == (["w1-1", "w1-2"], 2, 0)
+        assert told(3, most=1) == (["w1-2"], 2, 1)
+        assert told(2) == ([], 2, 0)
+        assert told(99) == told(0), "one that is not kept any more"

@@ -115,7 +115,7 @@ class Link(asyncio.Protocol):
             case Happened():
                 event = Event(message.number, message.at, message.kind, message.data)
                 for follower in tuple(self._followers):
-                    self._tell(follower, event)
+                    self.tell(follower, event)
             case Ping():
                 self.send(Pong(message.number))
             case ServeApi():
@@ -123,11 +123,15 @@ class Link(asyncio.Protocol):
             case _:
                 raise AssertionError(f"not for this process: {message!r}")
 
-    def _tell(self, follower: Follower, event: Event) -> None:
+    def tell(self, follower: Follower, event: Event) -> bool:
+        """Whether it follows still: one that reads too slowly does not, but may come again, and ask for what it missed."""
+        if follower not in self._followers:
+            return False
         if follower.qsize() >= MOST_WAITING - 1:
-            self._end_of(follower)  # it reads too slowly; it may come again, and ask for what it missed
-        else:
-            follower.put_nowait(event)
+            self._end_of(follower)
+            return False
+        follower.put_nowait(event)
+        return True
 
     def _end_of(self, follower: Follower) -> None:
         self.unfollow(follower)

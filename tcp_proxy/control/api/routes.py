@@ -208,6 +208,7 @@ def _of_sessions(router: APIRouter, link: Link) -> None:
 
 
 def _of_events(router: APIRouter, link: Link) -> None:
+    ended = stream.Ended(link)
     After = Annotated[int, Query(ge=0, le=2**53, description="Those after the event of this number")]
 
     @router.get(
@@ -220,10 +221,11 @@ def _of_events(router: APIRouter, link: Link) -> None:
         "/events/stream",
         summary="Events as they happen, without end",
         description="Server-sent events. The id is the event's number, the event its kind, the data all of it as JSON. "
-        "Last-Event-ID, or `after`, brings what was missed.",
+        "Last-Event-ID, or `after`, brings what was missed. With `sessions` each session that ends is told too, by "
+        "its record and without an id; of more than 200 a second and worker the newest, and `left_out` counts the others.",
         response_class=StreamingResponse,
         responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
         tags=["events"],
     )
-    async def events_stream(request: Request, after: After | None = None) -> StreamingResponse:
-        return await stream.respond(link, stream.last_seen(request, after))
+    async def events_stream(request: Request, after: After | None = None, sessions: bool = False) -> StreamingResponse:
+        return await stream.respond(link, stream.last_seen(request, after), ended if sessions else None)

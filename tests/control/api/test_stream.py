@@ -26,7 +26,8 @@ class Stream:
             fields = dict(line.split(": ", 1) for line in lines if not line.startswith(":"))
             if fields:
                 event = json.loads(fields["data"])
-                assert (str(event["number"]), event["kind"]) == (fields["id"], fields["event"])
+                number = event.get("number")
+                assert (number and str(number), event["kind"]) == (fields.get("id"), fields["event"])
                 yield event
 
     def _part(self):
@@ -64,3 +65,22 @@ def test_what_was_missed_comes_first(program, servers):
     for path, headers in (("?after=0", ()), ("", {"Last-Event-ID": "0"})):
         with contextlib.closing(Stream(port, f"/api/v1/events/stream{path}", headers)) as stream:
             assert list(itertools.islice(stream, len(events))) == events
+
+
+def test_sessions_that_end_are_told_on_request(program):
+    program.wait_log("is up")
+    port = Api.of(program).where
+    program.connect().send(b"x").expect(b"x").close()
+    program.records(1)
+    with (
+        contextlib.closing(Stream(port, "/api/v1/events/stream?sessions=true")) as stream,
+        contextlib.closing(Stream(port, "/api/v1/events/stream?sessions=true")) as other,
+    ):
+        clients = [program.connect().send(b"abc").expect(b"abc") for _ in range(3)]
+        for client in clients:
+            client.close()
+        for reader in (stream, other):
+            sessions = (event["data"] for event in reader if event["kind"] == "session")
+            told = list(itertools.islice(sessions, 3))
+            assert {one["client"] for one in told} == {client.address for client in clients}, "nothing from before"
+            assert {(one["app"], one["reason"], one["bytes_up"]) for one in told} == {("app", "done", 3)}
