@@ -12,6 +12,7 @@ waits for this. In order, and nothing is dropped: what the socket does not take 
 Owned by one loop's thread; the wire owns its socket.
 """
 
+import errno
 import marshal
 import socket
 from collections import deque
@@ -21,8 +22,8 @@ from typing import Any
 from tcp_proxy.loop import READ, WRITE, Loop
 
 ASK, OPENED, CLOSED = range(3)
-PART = 200  # items in a datagram
-MOST = 192 * 1024  # bytes of one: a key has at most a few hundred
+PART = 64 * 1024  # bytes of a datagram at most, unless it is of one item: those have a few hundred, or 10,000
+FOR_NOW = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
 TURN = 16  # datagrams that are read in one turn of the loop
 
 Item = tuple[Any, ...]
@@ -43,7 +44,7 @@ class Wire:
         self._received = received
         self._ended = ended
         self._out: deque[bytes] = deque()
-        self._buffer = bytearray(MOST)
+        self._buffer = bytearray(2 * PART)
         self.is_open = True
         sock.setblocking(False)
         loop.watch(sock.fileno(), READ, self._ready)
@@ -55,8 +56,7 @@ class Wire:
         if not self.is_open:
             return
         waited = bool(self._out)
-        for first in range(0, len(items), PART):
-            self._out.append(marshal.dumps(items[first : first + PART]))
+        self._out.extend(_datagrams(items))
         if not waited and not self._flush():
             self._loop.rewatch(self._socket.fileno(), READ | WRITE)
 
@@ -82,9 +82,10 @@ class Wire:
         while out:
             try:
                 self._socket.send(out[0])
-            except BlockingIOError:
-                return False
-            except OSError:  # the other end is gone; what it said last is still to be read
+            except OSError as error:
+                if error.errno in FOR_NOW:
+                    return False
+                # The other end is gone; what it said last is still to be read.
                 out.clear()
                 return True
             out.popleft()
@@ -103,3 +104,11 @@ class Wire:
             return False
         self._received(marshal.loads(memoryview(self._buffer)[:size]))
         return True
+
+
+def _datagrams(items: list[Item]) -> list[bytes]:
+    whole = marshal.dumps(items)
+    if len(whole) <= PART or len(items) == 1:
+        return [whole]
+    middle = len(items) // 2
+    return _datagrams(items[:middle]) + _datagrams(items[middle:])
