@@ -71,6 +71,7 @@ class Failover:
         self._script: Script | None = None
         self._timer: Timer | None = None
         self._failback_timer: Timer | None = None
+        self._listen_timer: Timer | None = None
         self._old = ""  # the last primary's address
         self._began = self._changed = estate.loop.now
         self._faults: dict[str, str] = {}  # of this round: target -> why not
@@ -174,12 +175,13 @@ class Failover:
     def stop(self) -> None:
         """It is no failover app any more, or the program ends."""
         self._let_go()
-        if self._failback_timer is not None:
-            self._failback_timer.cancel()
+        for timer in (self._failback_timer, self._listen_timer):
+            if timer is not None:
+                timer.cancel()
+        self._pausing.clear()
         self._election.stop()
         self.app.primary = None
-        if not self._estate.is_stopping:
-            self.open_ports()
+        self.open_ports()
 
     # -- one election
 
@@ -404,8 +406,10 @@ class Failover:
     def open_ports(self) -> None:
         """Of an app with `while_electing` "refuse": open exactly while there is a primary."""
         estate, wanted = self._estate, self.is_serving or not self.app.config.refuses
-        if not wanted and self._pausing:
+        if estate.is_stopping or (not wanted and self._pausing):
             return  # a worker must not be left with a port that it watches and that is closed
+        if self._listen_timer is not None:
+            self._listen_timer.cancel()
         for item in estate.listening.values():
             if item.app != self.name or item.is_listening == wanted:
                 continue
@@ -413,7 +417,8 @@ class Failover:
                 item.listen() if wanted else item.stop_listening()
             except OSError as error:
                 logger.error("app %s: %s cannot be opened: %s; tried again", self.name, item.address, error.strerror)  # noqa: TRY400
-                self._loop.call_later(LISTEN_AGAIN, self.open_ports)
+                self._listen_timer = self._loop.call_later(LISTEN_AGAIN, self.open_ports)
+                return
 
     def _publish(self, state: str, why: str) -> None:
         data = {

@@ -87,7 +87,7 @@ class Looking:
 
     def _ready(self, _arguments: Arguments) -> dict[str, Any]:
         apps = self._estate.targets.apps.values()
-        lacking = sum(not any(map(is_eligible, app.targets.values())) for app in apps)
+        lacking = sum(not can_serve(app) for app in apps)
         return {"ready": self._state() == "serving" and not lacking, "state": self._state(), "lacking": lacking}
 
     def _health(self, arguments: Arguments) -> list[dict[str, Any]]:
@@ -170,6 +170,11 @@ def _nobody(session: str, silent: list[int]) -> Refused:
     if silent:
         return Refused(503, f"the worker of session {session} did not answer in time; ask again")
     return Refused(404, f"no session {session} goes on; /api/v1/sessions/{session}/why may know how it ended")
+
+
+def can_serve(app: KnownApp) -> bool:
+    """Whether new clients get a target now."""
+    return bool(app.primary_name) if app.config.has_primary else any(map(is_eligible, app.targets.values()))
 
 
 def is_eligible(target: KnownTarget) -> bool:

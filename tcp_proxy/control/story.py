@@ -51,6 +51,8 @@ def live(view: View) -> str:
     if view["state"] == "dialing":
         target = view["target"]
         lines.append(f"It is being connected to target {target}." if target else "It waits for a target to be tried again.")
+    elif view["state"] == "parked":
+        lines.append("Its app has no primary: it waits for the next one, at most `failover.election_wait` seconds.")
     else:
         lines += [_connected(view), _moved(view)]
         lines.append(f"Its last event was {_duration(view['idle_seconds'])} ago.")

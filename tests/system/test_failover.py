@@ -341,6 +341,22 @@ def test_health_checks_find_a_loss_before_any_client_does(failover, service):
     greeted(program, b"two")
 
 
+def test_one_that_the_checks_found_down_is_asked_again_in_time(failover):
+    """Its last check is a minute old when it is needed."""
+    one, two = free_ports(2)
+    addresses = [f"127.0.0.1:{port}" for port in (one, two)]
+    with Service(b"one", port=one) as first:
+        program = failover(addresses, health=[{"interval": 60, "timeout": 1}])
+        program.wait_log(f"target {addresses[1]} is down")
+        greeted(program, b"one").close()
+        with Service(b"two", port=two):
+            first.stop_listening()
+            watch = Stopwatch()
+            greeted(program, b"two")
+            assert watch.seconds < 3
+            program.close_clients()
+
+
 def test_failback(failover, service):
     port = free_port()
     two = service(greeting=b"two")
@@ -528,6 +544,28 @@ def test_its_own_shortage_of_descriptors_is_no_loss(proxy, service):
     greeted(program, b"one")
     assert two.accepted == 0
     assert program.count_log("is lost") == 0
+
+
+def test_a_session_that_waits_is_seen_and_can_be_ended(failover):
+    port = free_port()
+    with Service(b"one", port=port):
+        program = failover([f"127.0.0.1:{port}"], top={"api": api_config()})
+        greeted(program, b"one").close()
+    api = Api.of(program)
+    client = program.connect()
+    program.wait_log("no target can be primary")
+    (session,) = api.get("/api/v1/sessions").json["sessions"]
+    assert session["state"] == "parked"
+    assert "no primary" in api.get(f"/api/v1/sessions/{session['id']}/why").json["story"]
+    assert api.get("/readyz", status=503)
+    api.ask("DELETE", f"/api/v1/sessions/{session['id']}", status=204)
+    client.expect_rst()
+
+
+def test_sigterm_while_the_ports_are_closed(failover):
+    program = failover([nobody()], while_electing="refuse")
+    assert program.stop() == 0
+    assert program.count_log("cannot be opened") == 0
 
 
 def test_what_operators_see_and_do(failover, service):
