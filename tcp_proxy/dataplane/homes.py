@@ -23,7 +23,7 @@ from tcp_proxy.sansio.reasons import Reason
 
 COUNT_EVERY = 1.0  # seconds between two looks at what the sessions have moved
 GRAIN = 0.1  # seconds between two looks at the least: a deadline is met this late at most
-SLICE = 500  # sessions that are looked at in one turn
+SLICE = 100  # sessions that are looked at in one turn
 NEVER = float("inf")
 
 
