@@ -98,9 +98,6 @@ def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> Ap
         given["health"] = (HTTP_CHECK,)
     addresses = listeners.of_app(plain, path)
     _check_groups(targets, {address.port for address in addresses}, report)
-    for place, target in targets.items():
-        if target.is_group and plain.get("mode") == "http":
-            report.value(place, 'a group of servers, in mode "http"; wanted an address with a port, or mode "tcp"')
     given["failover"] = build_failover(plain, path, targets, report)
     return App(
         name=name or "",

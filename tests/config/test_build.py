@@ -136,11 +136,6 @@ def test_a_wrong_address_is_an_error_at_the_address(app_complaints):
     ]
 
 
-def test_mode_http_has_no_groups(app_complaints):
-    complaints = app_complaints({"mode": "http", "targets": ["example.org"]})
-    assert refuses(complaints, '.targets[0]: a group of servers, in mode "http"') is True
-
-
 GROUP = {"name": "g", "ports": {"5001": "a:1", "5002": "[::1]:2"}}
 
 
