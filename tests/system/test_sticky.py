@@ -280,3 +280,25 @@ def test_tcpffees_configuration_runs(proxy, service, free_port, tmp_path):
     program.wait_log("target t0 is draining")
     assert ask_all(home) == home
     assert set(ask_all((ports[0], f"127.8.0.{number}") for number in range(1, 9)).values()) == {"t1"}
+
+
+def test_an_ipv4_client_of_a_dual_stack_socket_is_an_ipv4_key(sticky, farm):
+    ports, targets = farm(targets=2, ports=1)
+    program = sticky(ports, targets, bind="*")
+    ask(ports[0], "127.0.0.1")
+    with socket.create_connection(("::1", ports[0]), timeout=20) as client:
+        assert client.recv(2, socket.MSG_WAITALL)
+    entries = Api.of(program).get(path_of("app") + "/sticks").json["entries"]
+    assert [entry["key"] for entry in entries] == ["127.0.0.1", "::/64"]
+    one = Api.of(program).get(path_of("app") + "/sticks/%3A%3A%2F64").json
+    assert one["key"] == "::/64"
+
+
+def test_many_new_clients_at_once_meet_one_target_each_whatever_worker_they_come_to(sticky, farm):
+    ports, targets = farm(targets=4, ports=3)
+    program = sticky(ports, targets, workers=2)
+    for source in addresses(20):
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            found = set(pool.map(lambda port, source=source: ask(port, source), ports * 2))
+        assert len(found) == 1, source
+    assert sum(known(program).values()) == 20
