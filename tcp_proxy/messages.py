@@ -51,6 +51,7 @@ class AppView:
     epoch: int = 0
     election_wait: float = 0.0
     refuses: bool = False  # its ports are closed while there is no primary
+    since: float = 0.0  # when the primary was found, by the clock that all loops of this machine have in common
     http: Http | None = None  # None: mode tcp
     sticky: Sticky | None = None
 

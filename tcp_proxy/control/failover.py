@@ -165,7 +165,7 @@ class Failover:
         known = self.app.targets.get(target)
         if known is None:
             return f"app {self.name} has no target {target}"
-        if not self._is_allowed(known):
+        if not self._is_candidate(known):
             return f"target {target} is {known.state}: {known.why}"
         if self.is_serving and known is self.app.primary:
             return f"target {target} is primary already"
@@ -282,7 +282,7 @@ class Failover:
 
     def _serve(self, action: Serve) -> None:
         target = self.app.primary = self.app.targets[action.name]
-        now = self._loop.now
+        now = self.app.since = self._loop.now
         self.elections += 1
         self.last_seconds, self._changed = now - self._began, now
         self.total_seconds += self.last_seconds

@@ -142,6 +142,7 @@ class KnownApp:
     targets: dict[str, KnownTarget] = field(default_factory=dict)
     primary: KnownTarget | None = None  # of a failover app, which owns it (control.failover); so does it `epoch`
     epoch: int = 0
+    since: float = 0.0  # the loop's time when the primary was found
 
     @property
     def primary_name(self) -> str:
@@ -153,7 +154,8 @@ class KnownApp:
         targets = tuple(target.view() for target in self.targets.values())
         return AppView(
             config.name, self.slot, config.balance, config.retries, config.timeouts, targets,
-            self.primary_name, self.epoch, config.failover.election_wait, config.refuses, config.http, config.sticky,
+            self.primary_name, self.epoch, config.failover.election_wait, config.refuses, self.since,
+            http=config.http, sticky=config.sticky,
         )  # fmt: skip
 
     def own_checks(self) -> dict[str, tuple[model.Check, ...]]:

@@ -52,6 +52,8 @@ class Parking:
         self.refuses = view.refuses
         if (view.epoch, view.primary) != (self.epoch, self.primary):
             self.set(view.epoch, view.primary, now)
+            if view.primary:
+                self.since = view.since
 
     def set(self, epoch: int, primary: str, now: float) -> None:
         if (epoch, primary) != (self.epoch, self.primary):

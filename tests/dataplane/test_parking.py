@@ -12,8 +12,8 @@ from tcp_proxy.messages import AppView
 from tcp_proxy.sansio.reasons import Reason
 
 
-def view(primary="", epoch=0, wait=30.0, refuses=False):
-    return AppView("db", 0, "failover", 3, Timeouts(), (), primary, epoch, wait, refuses)
+def view(primary="", epoch=0, wait=30.0, refuses=False, since=0.0):
+    return AppView("db", 0, "failover", 3, Timeouts(), (), primary, epoch, wait, refuses, since)
 
 
 @pytest.fixture
@@ -54,16 +54,16 @@ def test_where_ports_are_closed_nobody_is_received():
 
 
 def test_a_view_that_says_nothing_new_changes_nothing():
-    parking = Parking(view("a", 3), 1.0)
+    parking = Parking(view("a", 3, since=1.0), 5.0)
     parking.has_reported = True
-    parking.configure(view("a", 3, wait=5.0), 9.0)
+    parking.configure(view("a", 3, wait=5.0, since=2.0), 9.0)
     assert (parking.since, parking.has_reported, parking.wait) == (1.0, True, 5.0)
-    parking.configure(view("b", 3), 9.0)
-    assert (parking.primary, parking.since, parking.has_reported) == ("b", 9.0, False)
+    parking.configure(view("b", 3, since=8.0), 9.0)
+    assert (parking.primary, parking.since, parking.has_reported) == ("b", 8.0, False)
 
 
 def test_the_same_primary_again_keeps_its_age_and_hears_reports_again():
-    parking = Parking(view("a", 3), 1.0)
+    parking = Parking(view("a", 3, since=1.0), 2.0)
     parking.has_reported = True
     parking.set(3, "a", 5.0)
     assert (parking.since, parking.has_reported) == (1.0, False)
@@ -95,7 +95,7 @@ def test_one_that_ended_its_direction_is_welcome_only_if_that_was_to_this_primar
     client.shutdown(socket.SHUT_WR)
     wait_until(lambda: state(accepted) == 8, "its FIN has come")
     assert Parking(view("a", 1), 0.0).welcomes(accepted, 100.0)  # a primary for a long time
-    assert not Parking(view("a", 1), 100.0).welcomes(accepted, 100.0)  # a new one
+    assert not Parking(view("a", 1, since=100.0), 100.0).welcomes(accepted, 100.0)  # a new one
     assert not Parking(view(), 0.0).welcomes(accepted, 100.0)
 
 

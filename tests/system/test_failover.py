@@ -407,6 +407,19 @@ def test_a_worker_that_dies_in_an_election_is_not_waited_for(failover):
         program.close_clients()
 
 
+def test_a_half_closed_client_that_waited_for_a_worker_is_served(failover, service):
+    """It was there after the primary; only the worker is new."""
+    one = service(greeting=b"one")
+    program = failover([one.address])
+    program.wait_log("is primary")
+    (worker,) = program.workers()
+    os.kill(worker, signal.SIGSTOP)
+    client = program.connect()
+    client.send(b"question").fin()
+    os.kill(worker, signal.SIGKILL)
+    assert client.read_to_end() == b"onequestion"
+
+
 def test_sigterm_ends_it_in_the_middle_of_an_election(failover, script):
     check = script("trap '' TERM; sleep 1000 & wait; sleep 1000")
     with Service(b"one") as service:
