@@ -141,6 +141,13 @@ def test_a_target_that_fails_its_checks_and_comes_back(sticky, service, free_por
         assert set(ask_all((port, source) for source in mine).values()) == {"t0"}
     newcomers = set(ask_all((port, f"127.8.0.{number}") for number in range(1, 9)).values())
     assert newcomers == ({"t0", "t1"} if action == "ignore" else {"t1"})
+    since = len(program.lines)
+    service(port=check.port)
+    if action != "ignore":
+        program.wait_log("target t0 is up", since=since)
+    assert set(ask_all((port, f"127.8.1.{number}") for number in range(1, 9)).values()) == {"t0", "t1"}
+    stayed = set(ask_all((port, source) for source in mine).values())
+    assert stayed == {"t1" if action == "down" else "t0"}, "a key that was given away stays there"
 
 
 def test_a_restart_keeps_every_entry_that_has_not_expired(proxy, farm, tmp_path):
