@@ -80,7 +80,7 @@ class House:
 
 @pytest.fixture
 def house(proxy, service, servers, tmp_path):
-    def start(workers=2, **how):
+    def start(workers=2, mode="tcp", **how):
         started = []
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
@@ -90,7 +90,7 @@ def house(proxy, service, servers, tmp_path):
             server.wait_listening()
         echo = service()
         apps = [
-            {"name": "web", "ports": [free_port()], "targets": [server.address for server in started], "health": []},
+            {"name": "web", "ports": [free_port()], "targets": [server.address for server in started], "health": [], "mode": mode},
             {"name": "long", "ports": [free_port()], "targets": [echo.address], "health": []},
         ]
         top = {"workers": workers, "access_log": None, **how.pop("top", {})}
@@ -147,8 +147,9 @@ def test_targets_are_added_and_removed_at_run_time(house, by):
         it.open_session()
 
 
-def test_targets_are_drained_disabled_and_weighed_at_run_time_and_by_configuration(house):
-    it = house(console=True)
+@pytest.mark.parametrize("mode", ["tcp", "http"])
+def test_targets_are_drained_disabled_and_weighed_at_run_time_and_by_configuration(house, mode):
+    it = house(console=True, mode=mode)
     say = Console(it.program).say
     a, b = (server.address for server in it.servers)
     with it.load():
@@ -288,8 +289,9 @@ def test_a_new_port_that_cannot_be_bound(house):
             assert lines[-1] == "SIGHUP: nothing was changed"
 
 
-def test_workers_become_three_and_one_again(house):
-    it = house(workers=1)
+@pytest.mark.parametrize("mode", ["tcp", "http"])
+def test_workers_become_three_and_one_again(house, mode):
+    it = house(workers=1, mode=mode)
     with it.load():
         for number in (3, 1, 3, 2, 1):
             it.file.config["workers"] = number
