@@ -88,9 +88,9 @@ def house(proxy, service, servers, tmp_path):
             servers.callback(server.close)
         for server in started:
             server.wait_listening()
-        echo = service()
+        echo, addresses = service(), [server.address for server in started]
         apps = [
-            {"name": "web", "ports": [free_port()], "targets": [server.address for server in started], "health": [], "mode": mode},
+            {"name": "web", "mode": mode, "ports": [free_port()], "targets": addresses, "health": []},
             {"name": "long", "ports": [free_port()], "targets": [echo.address], "health": []},
         ]
         top = {"workers": workers, "access_log": None, **how.pop("top", {})}
