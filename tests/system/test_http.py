@@ -301,6 +301,39 @@ def test_a_target_that_does_not_read_stops_the_client(http, target):
     upstream.read_to_end()
 
 
+def test_a_client_that_does_not_read_stops_the_target(http, target):
+    """And what it has not read when the target breaks off, it still gets."""
+    server = target()
+    program = http(server)
+    client = program.connect(buffers=65536).send(GET)
+    upstream = server.accept()
+    head(upstream)
+    upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n")
+    with pytest.raises(TimeoutError):
+        upstream.send(bytes(67108864), seconds=1)
+    upstream.fin()
+    assert status(client) == 200
+    got = client.read_to_end()
+    assert client.ended == "rst"
+    assert 1 << 20 < len(got) <= upstream.sent < 67108864
+
+
+def test_hints_without_end(http, target):
+    """A target that talks on before it answers is not read while the client is not."""
+    server = target()
+    client = http(server).connect(buffers=65536).send(GET)
+    upstream = server.accept()
+    head(upstream)
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 60_000 + b"\r\n\r\n"
+    with pytest.raises(TimeoutError):
+        upstream.send(hint * 1000, seconds=1)
+    count, rest = divmod(upstream.sent, len(hint))
+    passed = hint[:-2] + b"Via: 1.1 tcp_proxy\r\n\r\n"
+    client.expect(passed * count)
+    upstream.send(hint[rest:] + OK)
+    client.expect(passed + OK_PASSED)
+
+
 # -- what goes wrong
 
 

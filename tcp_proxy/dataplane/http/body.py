@@ -121,7 +121,9 @@ class Body:
     def stop(self) -> None:
         """Nothing more is read or written."""
         self.ended = self.done = True
-        self.outlet.give_back(self.owner.pipes)
+        pipe = self.outlet.pipe
+        if pipe is not None and not pipe.count:  # what is in it is still on its way, until the outlet's owner gives up
+            self.outlet.give_back(self.owner.pipes)
 
     def _finish(self) -> None:
         if not self.done:

@@ -174,6 +174,8 @@ class Exchange:
     def client_flushed(self) -> None:
         if self.down is not None:
             self.down.flushed()
+        elif self.response is None and self.upstream is not None:
+            self._hear(0)
 
     def upstream_ready(self, events: int) -> None:
         upstream = self.upstream
@@ -184,7 +186,8 @@ class Exchange:
             return
         if events & READABLE and self.upstream is upstream:
             if self.response is None:
-                self._hear(events)
+                if not self.session.outlet.blocked:  # by an interim answer: first things first
+                    self._hear(events)
             elif self.down is not None and not self.down.outlet.blocked:
                 self.down.go_on()
 
@@ -226,7 +229,7 @@ class Exchange:
             except Refused as error:
                 self._bad_answer(error)
                 return
-            if self.upstream is not upstream or session.exchange is not self:
+            if self.upstream is not upstream or session.exchange is not self or session.outlet.blocked:
                 return
             if size < CHUNK and events and not events & ENDING:
                 return

@@ -23,8 +23,8 @@ _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep
 class Front:
     def __init__(self, home: Home, may_open_pipe: Callable[[], bool]) -> None:
         self.home = home
-        self.upstreams = Upstreams(home.loop)
         self.pipes = PipePool(may_open_pipe)
+        self.upstreams = Upstreams(home.loop, self.pipes)
         self.draining = False
         self._date = b""
         self._date_until = float("-inf")

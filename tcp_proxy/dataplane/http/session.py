@@ -222,7 +222,7 @@ class HttpSession(Leaving):
         self.requests += 1
         self.head_begun = False
         site = self.site
-        if site.http is not self.app.http:
+        if site.http is not self.app.http and self.app.http is not None:
             site = self.site = self.front.site(self.app)
         if request.method == b"CONNECT" and not site.http.allow_connect:
             self._refuse(501, "CONNECT is not allowed", request)
@@ -393,6 +393,7 @@ class HttpSession(Leaving):
         if exchange is not None:
             exchange.release(reset=True)
             requests.ended(exchange, reason)
+        self.outlet.give_back(self.front.pipes)
         if reset and self.client.family != AF_UNIX:
             reset_on_close(self.client)
         home.loop.drop(self.client)

@@ -16,6 +16,7 @@ from typing import Any
 
 from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.http.outlet import Outlet
+from tcp_proxy.dataplane.splice import PipePool
 from tcp_proxy.loop import WRITE, Loop
 from tcp_proxy.messages import Endpoint
 from tcp_proxy.sansio.address import client_text
@@ -62,8 +63,9 @@ class Upstream:
 class Upstreams:
     """All of a worker. `idle`: the one that was used last is used first, so that the others can go."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, pipes: PipePool) -> None:
         self._loop = loop
+        self._pipes = pipes
         self._idle: dict[tuple[LiveTarget, int], list[Upstream]] = {}
         self._sweeping = False
         self.open = 0  # connections that exist, active ones too
@@ -114,6 +116,7 @@ class Upstreams:
     def close(self, upstream: Upstream, reset: bool = False) -> None:
         """`reset`: the target is to know that we did not want the rest."""
         self.open -= 1
+        upstream.outlet.give_back(self._pipes)
         if reset and upstream.sock.family != AF_UNIX:
             reset_on_close(upstream.sock)
         self._loop.drop(upstream.sock)
