@@ -290,18 +290,23 @@ class Proxy:
         family = self.family()
         for pid in self.workers():
             wait_until(lambda pid=pid: procfs.kinds(pid)["socket"] > listeners, "the listeners are lent")
+        self._look(family)
         if self._has_checks():  # the first probes come at once
-            quiet = "no TCP socket but those that listen"  # before and after the look: no probe was met
-            wait_until(lambda: self._settled(family) and self._look(family) and self._settled(family), quiet)
-        else:
-            self._look(family)
+            wait_until(lambda: self._is_quiet(family), "no TCP socket but those that listen")
+        for pid in family:
+            self.baseline[pid] |= {"threads": procfs.threads(pid), "resident": procfs.resident(pid)}
+
+    def _is_quiet(self, family):
+        """Whether no probe was met by the look: the table of sockets, which may be long, is read between two looks."""
+        self._look(family)
+        before = dict(self.baseline)
+        is_settled = self._settled(family)
+        self._look(family)
+        return is_settled and self.baseline == before
 
     def _look(self, family):
         for pid in family:
-            self.baseline[pid] = {
-                **procfs.kinds(pid), "threads": procfs.threads(pid), "resident": procfs.resident(pid),
-            }  # fmt: skip
-        return True
+            self.baseline[pid] = dict(procfs.kinds(pid))
 
     def _has_checks(self):
         apps = self.config.get("apps", []) if isinstance(self.config, dict) else []
