@@ -456,6 +456,36 @@ def test_a_reload_takes_the_primary_away(failover, service, tmp_path):
     program.wait_greeting(b"two")
 
 
+def test_a_reload_adds_ports_where_ports_are_closed(failover):
+    """They open and close with the others."""
+    port, *new = free_ports(3)
+    program = failover([f"127.0.0.1:{port}"], while_electing="refuse", max_backoff=0)
+    (path,) = program.folder.glob("config-*.json")
+    config = json.loads(path.read_text())
+    ports = config["apps"][0]["ports"]
+
+    def add():
+        ports.append(new.pop())
+        path.write_text(json.dumps(config))
+        done = program.count_log("SIGHUP: done")
+        program.signal(signal.SIGHUP)
+        wait_until(lambda: program.count_log("SIGHUP: done") > done, "the reload")
+
+    add()
+    assert not any(map(_is_open, ports))
+    with Service(b"one", port=port):
+        program.wait_log("is primary")
+        add()
+        for each in ports:
+            program.connect(each).expect(b"one")
+        program.close_clients()
+    program.connect()  # it notices the loss
+    wait_until(lambda: not any(map(_is_open, ports)), "all ports are closed")
+    program.uncounted = None
+    program.close_clients()
+    program.wait_ready()  # two listeners more are what it has now
+
+
 def test_two_apps_have_an_election_each(proxy, service):
     one, two = service(greeting=b"one"), service(greeting=b"two")
     ports = free_ports(2)
