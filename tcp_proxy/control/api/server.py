@@ -28,6 +28,7 @@ from tcp_proxy import __version__  # noqa: E402
 from tcp_proxy.control.api.app import make_app  # noqa: E402
 from tcp_proxy.control.api.guard import Guard, Hosts  # noqa: E402
 from tcp_proxy.control.api.link import Link, LogLink  # noqa: E402
+from tcp_proxy.control.api.protocol import HEAD_WITHIN, Protocol  # noqa: E402
 from tcp_proxy.control.token_file import TokenFile  # noqa: E402
 from tcp_proxy.messages import Ready, ServeApi  # noqa: E402
 from tcp_proxy.sansio.address import parse_listen  # noqa: E402
@@ -54,14 +55,15 @@ async def serve(channel: socket.socket, listener: socket.socket) -> None:
     order = await orders
     handler = LogLink(link)
     logging.basicConfig(level=order.log_level.upper(), handlers=[handler], force=True)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of requests that are none: anybody could fill the log
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # a client that goes away is no news
     hosts = Hosts(parse_listen(order.address), order.hosts)
     token = TokenFile(order.token_file) if order.token_file is not None else None
     config = uvicorn.Config(
-        Guard(make_app(link), hosts, token), http="h11", ws="none", lifespan="off", loop="asyncio",
+        Guard(make_app(link), hosts, token), http=Protocol, ws="none", lifespan="off", loop="asyncio",
         log_config=None, access_log=False, server_header=False, proxy_headers=False,
-        limit_concurrency=MOST_CONNECTIONS, backlog=128, timeout_keep_alive=30, h11_max_incomplete_event_size=MOST_HEAD,
+        limit_concurrency=MOST_CONNECTIONS, backlog=128, timeout_keep_alive=HEAD_WITHIN,
+        h11_max_incomplete_event_size=MOST_HEAD,
     )  # fmt: skip
     server = Server(config)
     link.send(Ready(0))

@@ -1,0 +1,60 @@
+"""HTTP/1.1 of one connection, by uvicorn, with two things more: what is no HTTP is answered with a problem like all else,
+and a client that does not finish the head of a request (or begins none) is let go.
+
+    WAITING ──a head──> ANSWERING ──the answer is out──> WAITING …
+       └──HEAD_WITHIN──> closed
+"""
+
+import asyncio
+from typing import Any
+
+from h11 import Data, EndOfMessage, Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from tcp_proxy.control.api.problems import MEDIA_TYPE, Problem
+
+HEAD_WITHIN = 10  # seconds
+
+
+class Protocol(H11Protocol):
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unwatch()
+
+    def send_400_response(self, msg: str) -> None:
+        del msg
+        body = bytes(Problem(400, "this is no HTTP/1.1, or its head is too long").response().body)
+        head: list[tuple[bytes, bytes]] = [
+            (b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body)), (b"connection", b"close"),
+        ]  # fmt: skip
+        events: tuple[Any, ...] = (
+            Response(status_code=400, headers=head, reason=b"Bad Request"), Data(data=body), EndOfMessage(),
+        )  # fmt: skip
+        for event in events:
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _watch(self) -> None:
+        if self.transport.is_closing() or not (self.cycle is None or self.cycle.response_complete):
+            self._unwatch()
+        elif self._waiting is None:
+            self._waiting = self.loop.call_later(HEAD_WITHIN, self.transport.close)
+
+    def _unwatch(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
