@@ -40,6 +40,7 @@ KINDS: dict[str, Start] = {"tcp": tcp.start, "ping": ping.start, "http": http.st
 JITTER = 0.1  # of the interval, to either side: targets and proxies do not fall into step
 ASK_EVERY = 1.0  # seconds between two probes of a target that sessions asked for
 BURST = 100  # checks that may begin together; the first round of more is spread over the interval
+SPREAD = 30.0  # seconds that this takes at most: who checks once an hour does not wait for an hour to know
 
 OwnChecks = Mapping[str, tuple[Check, ...]]  # of targets that are not checked as the app says
 Tell = Callable[[list[CheckHistory]], Any]
@@ -219,7 +220,8 @@ class HealthRunner:
         for turn, pair in enumerate(pairs):
             if pair.timer is not None:
                 pair.timer.cancel()
-            pair.timer = self._loop.call_later(pair.check.interval * turn / len(pairs), self._begin, pair)
+            spread = min(SPREAD, pair.check.interval)
+            pair.timer = self._loop.call_later(spread * turn / len(pairs), self._begin, pair)
 
     def _interval(self, pair: Pair) -> float:
         return pair.check.interval * (1 + JITTER * (2 * self._draw() - 1))
