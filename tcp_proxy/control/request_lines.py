@@ -8,18 +8,21 @@ quotes and backslashes by a backslash, bytes that are not ASCII as \\xhh.
 """
 
 import json
+import re
 import time
+from functools import lru_cache
 
 from tcp_proxy.log import utc
 from tcp_proxy.records import RequestRecord
 
+PLAIN = re.compile(rb"[ !#-\[\]-~]*")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def request_text(record: RequestRecord) -> str:
     answer = f"{record.answer_seconds:.6f}" if record.answer_seconds >= 0 else "-"
     return (
-        f'{_ip(record.client)} - - [{_date(record.ended_at)}] "{_escaped(record.line.encode("latin-1"))}"'
+        f'{_ip(record.client)} - - [{_date(int(record.ended_at))}] "{_escaped(record.line.encode("latin-1"))}"'
         f' {record.status or "-"} {record.bytes_down} "{_escaped(record.referer) or "-"}" "{_escaped(record.agent) or "-"}"'
         f" app={_word(record.app)} target={_word(record.target)} host={_escaped(record.host) or '-'} id={record.id}"
         f" answer={answer} seconds={record.seconds:.6f} up={record.bytes_up} reason={record.reason}\n"
@@ -52,13 +55,16 @@ def _ip(client: str) -> str:
     return client.rpartition(":")[0].strip("[]")
 
 
-def _date(at: float) -> str:
+@lru_cache(4)
+def _date(at: int) -> str:
     when = time.gmtime(at)
     clock = f"{when.tm_hour:02}:{when.tm_min:02}:{when.tm_sec:02}"
     return f"{when.tm_mday:02}/{_MONTHS[when.tm_mon - 1]}/{when.tm_year:04}:{clock} +0000"
 
 
 def _escaped(text: bytes) -> str:
+    if not text or PLAIN.fullmatch(text):
+        return text.decode()
     plain = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
     return "".join([chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in plain])
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from kit.waiting import wait_until
+from kit.waiting import pause, wait_until
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\n\r\nhello"
@@ -316,6 +316,27 @@ def test_a_client_that_does_not_read_stops_the_target(http, target):
     got = client.read_to_end()
     assert client.ended == "rst"
     assert 1 << 20 < len(got) <= upstream.sent < 67108864
+
+
+def test_a_slow_reader_is_not_a_silent_one(http, target):
+    """It takes a little at a time, so seldom that no event comes of it; one that takes nothing is cut off."""
+    server = target()
+    program = http(server, timeouts={"response": 0.6})
+    slow, silent = program.connect(buffers=65536), program.connect(buffers=65536)
+    for client in (slow, silent):
+        client.send(GET)
+        upstream = server.accept()
+        head(upstream)
+        upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            upstream.send(bytes(67108864), seconds=0.2)
+    for _ in range(8):
+        slow.receive(30_000)
+        pause(0.25)
+    slow.receive(100_000)
+    silent.read_to_end()
+    assert silent.ended == "rst"
+    slow.receive(1_000_000)
 
 
 def test_hints_without_end(http, target):

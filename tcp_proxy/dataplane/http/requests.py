@@ -23,7 +23,6 @@ from tcp_proxy.counters import (
 )
 from tcp_proxy.dataplane.record import REASON_INDEX, SIDE_INDEX
 from tcp_proxy.records import REQUEST
-from tcp_proxy.sansio.address import client_text
 from tcp_proxy.sansio.http1.requests import Request
 from tcp_proxy.sansio.reasons import Reason, Side
 
@@ -92,7 +91,7 @@ def _record(session: Any, request: Request | None, exchange: Any, reason: Reason
         f"{recorder.incarnation}-{session.number}-{session.requests}",
         session.app.name,
         session.listener.address,
-        client_text(session.address),
+        session.client_text,
         exchange.served_by if exchange is not None else "",
         line.decode("latin-1"),
         b"" if request is None else request.host,

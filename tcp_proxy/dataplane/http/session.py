@@ -31,7 +31,7 @@ from tcp_proxy.dataplane.keyed_dial import KeyedDial
 from tcp_proxy.dataplane.pump import CHUNK
 from tcp_proxy.dataplane.tally import Entrance
 from tcp_proxy.loop import FAILED, QUIET_EDGE, WRITE
-from tcp_proxy.sansio.address import ip_of
+from tcp_proxy.sansio.address import client_text, ip_of
 from tcp_proxy.sansio.http1.fields import Refused
 from tcp_proxy.sansio.http1.forward import own_answer
 from tcp_proxy.sansio.http1.requests import Request, read_request
@@ -64,6 +64,7 @@ class HttpSession(Leaving):
         self.address = address
         self.who = self.site.client(ip_of(address))
         self.key = self.who.ip if app.needs_key else b""
+        self.client_text = client_text(address)
         self.name = f"{home.recorder.incarnation}-{number}-".encode()
         self.outlet = Outlet(home.loop, client)
         self.state = READING
