@@ -65,6 +65,7 @@ class Failover:
         self._scripts = scripts
         self._draw = draw
         self._election = Election()
+        self._election.epoch = app.epoch  # of an earlier time with failover: epochs are never used twice
         self._pausing: set[Worker] = set()
         self._knock: Knock | None = None
         self._confirmation: Knock | None = None
