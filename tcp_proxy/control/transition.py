@@ -7,6 +7,7 @@ A listener that must be closed before a new one can be bound (`first`) is Reload
 
 import logging
 import os
+import resource
 from collections.abc import Iterable
 
 from tcp_proxy import log
@@ -24,6 +25,7 @@ from tcp_proxy.sansio.address import ListenAddress, hosts_overlap
 
 logger = logging.getLogger(__name__)
 
+SPARE = 32  # descriptors that a worker has left when it was lent what is new; it accepts until 64 are left
 LISTEN_DRAIN = 0.05  # seconds that a closing listener still accepts what is on its way (DESIGN 9.5)
 
 
@@ -59,6 +61,7 @@ class Transition:
         """Raises CannotApply, with everything given back."""
         try:
             self._require_ping()
+            self._require_descriptors()
             self._open_log()
             self.bind(address for address in self._added if not self._is_blocked(address))
         except (CannotListen, OSError) as error:
@@ -103,6 +106,18 @@ class Transition:
             if error:
                 raise OSError(error)
 
+    def _require_descriptors(self) -> None:
+        """A worker that cannot take what it is lent would end, and its sessions with it."""
+        needed = len(self._added) + len(_limits(self.new) - _limits(self._estate.config))
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for worker in self._estate.crew if needed else ():
+            free = limit - worker.descriptors()
+            if not worker.is_draining and needed + SPARE > free:
+                raise OSError(
+                    f"{needed} more descriptors are needed in each worker, and worker {worker.index} (pid {worker.pid}) has "
+                    f"{free} left, {SPARE} of them to spare: raise the limit (ulimit -n), or wait for sessions to end"
+                )
+
     def _open_log(self) -> None:
         path, before = self.new.access_log, self._estate.access_log
         if path is None or (before is not None and path == before.path):
@@ -124,6 +139,7 @@ class Transition:
         estate, new = self._estate, self.new
         old = estate.config
         try:
+            self._require_descriptors()
             changed = estate.targets.configure(new.apps, estate.generation + 1, estate.states.answers())
         except (OSError, NoRoom) as error:
             self.roll_back()
@@ -195,6 +211,16 @@ class Transition:
         elif format != old.log.format:
             running.set_format(format)
         return False
+
+
+def _limits(config: Config) -> set[tuple[str, str, int]]:
+    """Each is a semaphore in every worker."""
+    return {
+        (app.name, target.name, target.max_connections)
+        for app in config.apps
+        for target in app.targets
+        if target.max_connections
+    }
 
 
 # -- listeners that close

@@ -172,6 +172,13 @@ class Worker(Child):
         self.generation = 0  # of the configuration that it is known to have
         self.open_listeners: set[int] = set()
 
+    def descriptors(self) -> int:
+        """How many it has open now; 0 when it is gone."""
+        try:
+            return len(os.listdir(f"/proc/{self.pid}/fd"))
+        except OSError:
+            return 0
+
     def __repr__(self) -> str:
         state = "draining" if self.is_draining else "serving" if self.is_ready else "starting"
         return f"<Worker {self.index} pid={self.pid} {state}>"

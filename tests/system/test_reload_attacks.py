@@ -9,8 +9,8 @@ import pytest
 from kit import procfs
 from kit.clogged import clog
 from kit.ports import free_port
-from kit.waiting import wait_until
-from tests.system.test_reload import Config
+from kit.waiting import settled, wait_until
+from tests.system.test_reload import Config, messages
 
 
 def greeted(program, count, patience=0.5):
@@ -142,3 +142,27 @@ def test_names_are_looked_up_while_reloads_take_them_away_and_bring_them_back(pr
     program.wait_greeting(b"one")
     wait_until(lambda: not file.reload()[-1].count("done"), "all of them are over")
     assert program.connect().read_first() == b"one"
+
+
+def test_more_listeners_than_the_workers_have_descriptors_for(proxy, service):
+    """To be lent them would end a worker, and every session in it: the reload is refused, and works when there is room."""
+    echo = service()
+    program = proxy(targets=[echo], descriptors=256, top={"workers": 2})
+    clients = [program.connect() for _ in range(200)]
+    program.wait_log("accepting pauses")
+    wait_until(lambda: settled(lambda: echo.active), "as many sessions as there is room for")
+    file, first = Config(program), program.port
+    workers, served = program.workers(), echo.active
+    file.app["ports"] = [first, *(free_port() for _ in range(80))]
+    lines = messages(file.reload())
+    assert "80 more descriptors are needed in each worker, and worker" in lines[-2]
+    assert lines[-1] == "SIGHUP: nothing was changed"
+    assert (program.workers(), echo.active) == (workers, served)
+    for client in clients:
+        client.close()
+    wait_until(lambda: echo.active == 0, "the end of all sessions")
+    assert messages(file.reload())[-1].startswith("SIGHUP: done")
+    program.connect(file.app["ports"][-1]).send(b"x").expect(b"x")
+    file.app["ports"] = [first]
+    file.reload()
+    program.uncounted = None
