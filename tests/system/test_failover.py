@@ -256,6 +256,26 @@ def test_the_check_decides_and_gets_the_address_alone(failover, service, script,
     program.wait_log(f"target {one.address} cannot be primary: check {check}: exit status 1")
 
 
+def test_the_connection_that_asked_is_closed_before_the_check_runs(failover, target, script):
+    """Or a check of a server with few connections would meet us there."""
+    one = target()
+    program = failover([one.address], check=script("exec sleep 1000"))
+    asked = one.accept()
+    asked.expect_fin()
+    asked.close()
+    assert program.count_log("is primary") == 0
+    program.uncounted = None
+
+
+def test_the_check_is_asked_again_in_each_round(failover, service, script, tmp_path):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    out = tmp_path / "checks"
+    check = script(f'echo "$1" >> {out}; test $(wc -l < {out}) -ge 6')
+    program = calm(failover([one.address, two.address], check=check, max_backoff=0))
+    greeted(program, b"two")
+    assert out.read_text().split() == [one.address, two.address] * 3
+
+
 def test_triggers_run_in_order_before_the_first_client_and_their_failures_stop_nobody(failover, service, script, tmp_path):
     one, two = service(greeting=b"one"), service(greeting=b"two")
     out = tmp_path / "out"
