@@ -181,6 +181,7 @@ class Script:
     def end(self) -> None:
         """It has become pointless: it is ended before its time, and `done` is told."""
         if self._process is None:
+            self._is_over = True  # its place may be on the way already
             self._loop.call_soon(self._tell, ScriptResult(None, "not started"))
         elif not self._has_ended:
             self._terminate()
