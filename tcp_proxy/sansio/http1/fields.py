@@ -50,16 +50,19 @@ class Fields:
         self.count = len(pairs)
         if len(pairs) != block.count(b"\n"):
             raise Refused(400, _why(block))
-        known = KNOWN
+        known, is_plain = KNOWN, True
         values: dict[bytes, list[bytes]] = {}
         for name, value in pairs:
             key = name.lower()
             if key in known:
-                values.setdefault(key, []).append(value.strip(b" \t"))
+                bare = value.strip(b" \t")
+                values.setdefault(key, []).append(bare)
+                if key in ESSENTIAL and value != b" " + bare:
+                    is_plain = False
         self.values = values
         self.options = _options(values[b"connection"]) if b"connection" in values else frozenset()
         dropped = (HOP_BY_HOP | FORWARDED) & values.keys() | self.options - ESSENTIAL
-        self.kept = block if not dropped else self.without(dropped)
+        self.kept = block if is_plain and not dropped else self.without(dropped)
         self.length = _length(values)
 
     def __repr__(self) -> str:
@@ -68,11 +71,16 @@ class Fields:
     def without(self, names: frozenset[bytes]) -> bytes:
         """The lines without these, beside those that never go on."""
         dropped = names | HOP_BY_HOP | FORWARDED | (self.options - ESSENTIAL)
-        return b"".join([b"%b:%b\r\n" % pair for pair in self.pairs if pair[0].lower() not in dropped])
+        return b"".join([_line(*pair) for pair in self.pairs if pair[0].lower() not in dropped])
 
     def value(self, name: bytes) -> bytes:
         """All values of a KNOWN field as one list; empty when it is not there."""
         return b", ".join(self.values.get(name, ()))
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    """As it came; but where a message ends, and whose it is, is said so that nobody can read it in another way."""
+    return b"%b: %b\r\n" % (name, value.strip(b" \t")) if name.lower() in ESSENTIAL else b"%b:%b\r\n" % (name, value)
 
 
 @lru_cache(REMEMBERED)

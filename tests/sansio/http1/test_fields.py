@@ -21,6 +21,14 @@ def test_nobody_has_the_framing_taken_away(name):
     assert name in read_fields(block).kept
 
 
+def test_framing_goes_on_without_odd_white_space():
+    """A reader that does not strip a tab would see another coding, and so another message."""
+    for name, value in ((b"Transfer-Encoding", b"chunked"), (b"Content-Length", b"5"), (b"hOST", b"a")):
+        for raw in (b"\t%b", b"%b\t", b"%b", b"  %b \t", b" %b"):
+            block = b"%b:%b\r\nA:\tb\t\r\n" % (name, raw % value)
+            assert read_fields(block).kept == b"%b: %b\r\nA:\tb\t\r\n" % (name, value)
+
+
 def test_who_asked_is_not_passed_on_as_it_came():
     block = (
         b"X-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Forwarded-Host: b\r\nX-Forwarded-Proto: https\r\nA: b\r\n"
