@@ -152,3 +152,6 @@ def test_sessions_are_told_and_ended(http, target):
     assert "closed_by_admin" in str(told)
     found = api.get("/api/v1/statistics").json["apps"]["app"]
     assert found["requests"]["statuses"]["none"] == 1
+    program.connect().send(b"nonsense\r\n\r\n").read_to_end()
+    found = api.get("/api/v1/statistics").json["apps"]["app"]["requests"]
+    assert (found["statuses"]["4xx"], found["seconds"]["count"]) == (1, 2)

@@ -55,7 +55,9 @@ def ended(exchange: Any, reason: Reason) -> None:
 def refused(session: Any, request: Request | None, status: int, reason: Reason) -> None:
     """A request that never came so far as to choose a target."""
     home = session.home
-    home.row[session.app.slot + HTTP_STATUS + status // 100] += 1
+    row, block = home.row, session.app.slot
+    row[block + HTTP_STATUS + status // 100] += 1
+    row[block + HTTP_LATENCIES] += 1  # it was answered at once
     if home.recorder.add_request is not None:
         _record(session, request, None, reason, status)
 
