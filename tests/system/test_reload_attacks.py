@@ -154,14 +154,14 @@ def test_more_listeners_than_the_workers_have_descriptors_for(proxy, service):
     file, first = Config(program), program.port
     workers, served = program.workers(), echo.active
     file.app["ports"] = [first, *(free_port() for _ in range(80))]
-    lines = messages(file.reload())
-    assert "80 more descriptors are needed in each worker, and worker" in lines[-2]
-    assert lines[-1] == "SIGHUP: nothing was changed"
+    lines = messages(file.reload())  # beside those of a worker that goes on accepting
+    assert any("80 more descriptors are needed in each worker, and worker" in line for line in lines)
+    assert "SIGHUP: nothing was changed" in lines
     assert (program.workers(), echo.active) == (workers, served)
     for client in clients:
         client.close()
     wait_until(lambda: echo.active == 0, "the end of all sessions")
-    assert messages(file.reload())[-1].startswith("SIGHUP: done")
+    assert "SIGHUP: done, 80 changes" in messages(file.reload())
     program.connect(file.app["ports"][-1]).send(b"x").expect(b"x")
     file.app["ports"] = [first]
     file.reload()
