@@ -40,6 +40,7 @@ ENDS = {
     Reason.DEMOTED: "Another primary was looked for and `on_demotion` is `close`, so the proxy ended the session.",
     Reason.TARGET_DOWN: "The target went down and `on_down` is `close`, so the proxy ended the session.",
     Reason.SHUTDOWN: "The proxy ended, and the time for its sessions was over.",
+    Reason.PROTOCOL_ERROR: "What the {first} had sent was no HTTP that can be passed on, so it was answered or cut off.",
     Reason.INTERNAL_ERROR: "The proxy made a mistake; its log has the details.",
     Reason.CLOSED_BY_ADMIN: "Somebody closed it by the management API: the proxy reset both sides.",
 }
