@@ -164,7 +164,7 @@ def test_tcp_proxy_1_bind_failure_kills_the_process_later(tmp_path):
         ({"ports": [70000]}, ["70000", "ports"]),  # 2: it listened on a random port, on all interfaces
         ({"targets": []}, ["targets"]),  # 3: the first client was a division by zero
         ({"ports": []}, ["ports"]),
-        ({"targets": ["127.0.0.1"]}, ["targets"]),
+        ({"targets": ["127.0.0.1:"]}, ["targets"]),
         ({"name": ""}, ["name"]),
     ],
 )
