@@ -11,6 +11,7 @@ Always true: a request goes to a second target only where it can have had no eff
 answer that breaks off is never made to look whole; the answer's head goes out at most once.
 """
 
+from errno import EPIPE
 from socket import MSG_DONTWAIT, SocketType
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from tcp_proxy.dataplane.splice import PipePool
 from tcp_proxy.loop import EDGE, FAILED, RDHUP, READ, WRITE
 from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
 from tcp_proxy.sansio.http1.forward import request_head, response_head
-from tcp_proxy.sansio.http1.requests import IDEMPOTENT, Request
+from tcp_proxy.sansio.http1.requests import Request
 from tcp_proxy.sansio.http1.responses import UNTIL_CLOSE, Response, read_response
 from tcp_proxy.sansio.reasons import Reason, Side, errno_name
 
@@ -56,7 +57,7 @@ class Exchange:
     retried = False
     ending = 0
     up_failed = False
-    is_read_out = False  # the last read of the head has left nothing behind it
+    reset_code = 0  # what sending met: the target's connection did not end, it was reset
     keep = False
     upgrade = b""
 
@@ -93,9 +94,7 @@ class Exchange:
             session.answer(503, _NO_ANSWER[reason], self._is_read, self, reason)
             return
         self._serve(target, target.cut)
-        request = self.request
-        again = not request.length and request.method in IDEMPOTENT
-        upstream = session.front.upstreams.take(target, session.listener.port, again)
+        upstream = session.front.upstreams.take(target, session.listener.port)
         if upstream is not None:
             self._send(upstream)
         else:
@@ -220,7 +219,6 @@ class Exchange:
                 self._lost(0)
                 return
             size = len(data)
-            self.is_read_out = size < CHUNK
             if self.heard:
                 data = self.heard + data
             try:
@@ -246,6 +244,7 @@ class Exchange:
             response, at = found
             if not response.is_interim:
                 break
+            self.retried = True  # it lives: what comes now is not to be asked for again
             if request.minor and not session.write(response_head(response, request, True, b"")):
                 return True
         self.heard = b""
@@ -279,9 +278,11 @@ class Exchange:
             length, out, first = 0, b"", b""
         assert self.upstream is not None
         down = self.down = Body(session.home.loop, self, self.upstream.sock, session.outlet, length, decode)
+        down.code = self.reset_code
         try:
             out += down.take(first)
         except Refused as error:
+            self.response = self.down = None  # nothing of it was passed on
             self._bad_answer(error)
             return
         if not out or session.write(out):
@@ -303,7 +304,13 @@ class Exchange:
     def body_broken(self, body: Body) -> None:
         """Before its end."""
         if body is self.up:
-            self.session.client_lost(body.code)
+            if self.response is None or body.code:
+                self.session.client_lost(body.code)
+                return
+            self.up_failed = True  # it has heard enough to say no more, and may still read
+            body.stop()
+            if self.down is not None and self.down.done:
+                self._over()
         else:
             text = f"the target broke off its answer ({errno_name(body.code) or 'end of file'})"
             self._fail(502, text, Reason.TARGET_RESET, Side.TARGET)
@@ -341,14 +348,18 @@ class Exchange:
         """The target takes no more of the request; perhaps because it has answered already."""
         if self.up is not None:
             self.up.stop()
-        if self.up_failed:
-            self._lost(code)
-            return
-        self.up_failed = True
+        before, self.up_failed = self.up_failed, True
+        if code != EPIPE:  # that is an end that has been heard
+            self.reset_code = code
         if self.response is None:
-            self._hear(0)
-        elif self.down is not None and self.down.done:
-            self._over()
+            if before:
+                self._lost(code)
+            else:
+                self._hear(0)
+        elif self.down is not None:
+            self.down.code = self.reset_code
+            if self.down.done:
+                self._over()
 
     def _lost(self, code: int, nothing_sent: bool = False) -> None:
         """The target's connection ended before there was an answer."""
@@ -387,11 +398,10 @@ class Exchange:
         assert upstream is not None
         assert response is not None
         read = up is None or (up.done and not self.up_failed)
-        clean = not self.ending and (down is None or not (down.rest or down.source_ended))
+        clean = not self.ending and not upstream.outlet.blocked and (down is None or not (down.rest or down.source_ended))
         if read and clean and response.keeps:
             http = session.site.http
-            quiet = down is None and self.is_read_out
-            session.front.upstreams.put(upstream, http.upstream_connections, http.upstream_idle, quiet)
+            session.front.upstreams.put(upstream, http.upstream_connections, http.upstream_idle)
             self.upstream = None
         self.release(reset=not read)
         requests.ended(self, Reason.DONE)

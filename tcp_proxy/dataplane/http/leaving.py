@@ -87,7 +87,7 @@ class Leaving:
                 return
             except OSError:
                 data = b""
-            if not data and self.broken is None:
+            if not data and self.broken is None and not self.outlet.blocked:
                 self._finish(Reason.DONE, Side.PROXY, 0, reset=False)
             if not data:
                 return

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from tcp_proxy.dataplane.http.front import Front
 
 
+STEPS = 32  # reads, or requests that we answer ourselves, in one turn; then the others
+
+
 class HttpSession(Leaving):
     """`number` is unique in this worker; `input`: bytes of the client that were read and not looked at yet."""
 
@@ -116,8 +119,9 @@ class HttpSession(Leaving):
             state = self.state
             if state is READING:
                 self.unread = True
-                self._receive(events)
-                self.advance()
+                if not self.outlet.blocked:  # who does not read our answers is not read either
+                    self._receive(events)
+                    self.advance()
             elif state is EXCHANGING and self.exchange is not None:
                 self.exchange.client_ready(events)
                 if events & FAILED:
@@ -168,9 +172,16 @@ class HttpSession(Leaving):
         if self.advancing:
             return
         self.advancing = True
+        steps = STEPS
         while self.state is READING and not self.outlet.blocked and self._step():
-            pass
+            steps -= 1
+            if not steps:
+                self.home.loop.call_again(self._advance_more)
+                break
         self.advancing = False
+
+    def _advance_more(self, _events: int) -> None:
+        self.advance()
 
     def _step(self) -> bool:
         """Whether there may be more to do."""
@@ -279,6 +290,8 @@ class HttpSession(Leaving):
         self._wait(self.site.timeouts.next_request)
         if self.input or self.unread:
             self.advance()
+        if self.front.draining:
+            self.let_go()
 
     def answer(self, status: int, text: str, is_read: bool, exchange: Exchange, reason: Reason) -> None:
         """Our own, in place of the target's. `is_read`: the request was read to its end."""

@@ -19,6 +19,8 @@ from tcp_proxy.sansio.reasons import Reason
 class Lane:
     """A route's share of an app. `others`: the targets that are not of it."""
 
+    parking = None  # what a Dial asks for; only apps with the balance failover have one
+
     def __init__(self, app: LiveApp, names: Sequence[str]) -> None:
         self._app = app
         self._own = [target for name, target in app.targets.items() if name in names]

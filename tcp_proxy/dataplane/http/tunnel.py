@@ -28,5 +28,6 @@ def open_tunnel(http: "HttpSession", exchange: "Exchange", first_down: bytes) ->
     http.front.upstreams.forget(upstream)
     http.handed_over(exchange)
     home.members.add(session)
+    first_down = bytes(http.outlet.pending) + first_down  # interim answers
     first_up = bytes(upstream.outlet.pending) + first_up
     session.tunnel(upstream.sock, target, exchange.cut, exchange.tried, first_up, first_down)

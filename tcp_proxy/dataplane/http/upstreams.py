@@ -7,8 +7,8 @@ Owned by the loop's thread.
                                 └──────────────────> CLOSED <────────────────────────────────┘
 
 Always true: a connection on which something came that nobody had asked for is never used again. Whatever happens to an
-idle one closes it; and before it is used for what cannot be sent twice, or when it may hold something that no event will
-tell of, it is looked at once more.
+idle one closes it; and before it is used it is looked at once more: what has come and not been told yet would be taken for
+the answer (test_what_comes_before_the_request_is_no_answer_to_it).
 """
 
 from socket import AF_UNIX, MSG_DONTWAIT, MSG_PEEK, SocketType
@@ -29,7 +29,7 @@ NEVER = float("inf")
 class Upstream:
     """One connection to a target, made by a Dial."""
 
-    __slots__ = ("_pool", "endpoints", "expires", "is_quiet", "is_used", "outlet", "owner", "port", "sock", "target")
+    __slots__ = ("_pool", "endpoints", "expires", "is_used", "outlet", "owner", "port", "sock", "target")
 
     def __init__(self, pool: "Upstreams", loop: Loop, sock: SocketType, target: LiveTarget, port: int) -> None:
         """`port`: the listening port that it is for; of a group there is a server for each."""
@@ -41,7 +41,6 @@ class Upstream:
         self.outlet = Outlet(loop, sock, armed=True)
         self.owner: Any = None
         self.expires = NEVER
-        self.is_quiet = False
         self.is_used = False  # has served a request before
 
     def __repr__(self) -> str:
@@ -50,7 +49,10 @@ class Upstream:
     @property
     def host(self) -> bytes:
         """What a request names it by that says no host of its own."""
-        address = self.sock.getpeername()
+        try:
+            address = self.sock.getpeername()
+        except OSError:  # it is gone: sending will tell
+            return b"localhost"
         return b"localhost" if self.sock.family == AF_UNIX else client_text(address).encode()
 
     def ready(self, events: int) -> None:
@@ -82,26 +84,24 @@ class Upstreams:
         self.open += 1
         return Upstream(self, self._loop, sock, target, port)
 
-    def take(self, target: LiveTarget, port: int, again: bool) -> Upstream | None:
-        """One that is idle and in order, to be used now. `again`: the request may be sent once more if it is not."""
+    def take(self, target: LiveTarget, port: int) -> Upstream | None:
+        """One that is idle and in order, to be used now."""
         idle = self._idle.get((target, port if target.servers else 0))
         while idle:
             upstream = idle.pop()
-            if upstream.endpoints == _endpoints(target, port) and ((again and upstream.is_quiet) or _is_in_order(upstream)):
+            if upstream.endpoints == _endpoints(target, port) and _is_in_order(upstream):
                 return upstream
             self.close(upstream)
         return None
 
-    def put(self, upstream: Upstream, most: int, seconds: float, quiet: bool) -> None:
-        """Keep it, for so many seconds, if its target has not so many already. `quiet`: it has been read to the end, so
-        whatever comes now is an event."""
+    def put(self, upstream: Upstream, most: int, seconds: float) -> None:
+        """Keep it, for so many seconds, if its target has not so many already."""
         idle = self._idle.setdefault((upstream.target, upstream.port), [])
         if len(idle) >= most or not upstream.target.is_eligible:
             self.close(upstream)
             return
         upstream.owner = None
         upstream.is_used = True
-        upstream.is_quiet = quiet
         upstream.expires = self._loop.now + seconds
         idle.append(upstream)
         if not self._sweeping:

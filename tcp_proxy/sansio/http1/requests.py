@@ -81,6 +81,8 @@ class Request:
         if method == b"CONNECT":
             if not HOST.fullmatch(path) or b":" not in path.rpartition(b"]")[2]:
                 raise Refused(400, "a CONNECT to what is no authority")
+            if self.length:
+                raise Refused(400, "a CONNECT with a body")
             return
         if path == b"*":
             if method != b"OPTIONS":
