@@ -17,8 +17,9 @@ def test_checks_of_a_targets_own_come_and_go(proxy, service):
     file.reload()
     program.wait_log(f"target {address} is up.*{alive.port}: accepted")
     file.app["targets"][0]["health"] = {"port": free_port(), "interval": 0.2, "timeout": 0.2}
+    before = len(program.lines)
     file.reload()
-    program.wait_log(f"target {address} is down .*was up", since=len(program.lines) - 1)
+    program.wait_log(f"target {address} is down .*was up", since=before)
     file.app["targets"][0]["health"] = []
     file.reload()
     program.wait_log(f"target {address} is up.*not checked")
