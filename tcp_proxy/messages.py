@@ -210,6 +210,7 @@ class Primary:
     app: str
     epoch: int
     target: str
+    since: float  # when this primary, or its absence, began; as in AppView
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class Failover:
             self._loop.call_soon(self._go_on, epoch)
             return
         self._pausing = set(self._estate.crew)
-        self._estate.crew.send(Primary(self.name, epoch, ""))
+        self._estate.crew.send(Primary(self.name, epoch, "", self._loop.now))
         if old is not None and self.app.config.failover.on_demotion == "close" and self._is_ours(old):
             self._estate.crew.send(CloseSessions(self.name, old.config.name, Reason.DEMOTED.value))
         self._loop.call_later(PAUSE_WITHIN, self._end_the_silent, epoch)
@@ -292,7 +292,7 @@ class Failover:
             self._homecomings[self._home] = self._homecomings.get(self._home, 0) + 1
         self._old = str(target.config.address)
         self.open_ports()
-        self._estate.crew.send(Primary(self.name, action.epoch, action.name))
+        self._estate.crew.send(Primary(self.name, action.epoch, action.name, now))
         text = "app %s: target %s is primary (epoch %d, after %.3f s)"
         logger.info(text, self.name, action.name, action.epoch, self.last_seconds)
         self._publish("serving", "")
@@ -347,7 +347,7 @@ class Failover:
 
     def _reassure(self, epoch: int) -> None:
         if self.is_serving and epoch == self._election.epoch:
-            self._estate.crew.send(Primary(self.name, epoch, self.app.primary_name))
+            self._estate.crew.send(Primary(self.name, epoch, self.app.primary_name, self.app.since))
 
     def _why_lost(self, primary: KnownTarget | None) -> str:
         if primary is None or not self._is_ours(primary):

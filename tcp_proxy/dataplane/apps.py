@@ -296,10 +296,10 @@ class LiveApp:
                 pool = tuple(other for other in pool if other is not target)
         return None
 
-    def elect(self, epoch: int, primary: str, now: float) -> None:
-        """Of a failover app: this one is primary; "": nobody is."""
+    def elect(self, epoch: int, primary: str, since: float) -> None:
+        """Of a failover app: this one is primary, since then; "": nobody is."""
         assert self.parking is not None
-        self.parking.set(epoch, primary, now)
+        self.parking.set(epoch, primary, since)
         self._sort()
 
     def _sort(self) -> None:

@@ -51,13 +51,12 @@ class Parking:
         self.wait = view.election_wait
         self.refuses = view.refuses
         if (view.epoch, view.primary) != (self.epoch, self.primary):
-            self.set(view.epoch, view.primary, now)
-            if view.primary:
-                self.since = view.since
+            self.set(view.epoch, view.primary, view.since if view.primary else now)
 
-    def set(self, epoch: int, primary: str, now: float) -> None:
+    def set(self, epoch: int, primary: str, since: float) -> None:
+        """`since` is the supervisor's word: who came after it, but before this worker heard of it, came in time."""
         if (epoch, primary) != (self.epoch, self.primary):
-            self.since = now
+            self.since = since
             self.is_patient = True
         self.epoch, self.primary = epoch, primary
         self.has_reported = False

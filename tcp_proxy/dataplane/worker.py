@@ -220,7 +220,7 @@ class Worker:
     def _primary(self, message: Primary, _descriptors: list[int]) -> None:
         app = self._apps.get(message.app)
         if app is not None and app.parking is not None:
-            app.elect(message.epoch, message.target, self._loop.now)
+            app.elect(message.epoch, message.target, message.since)
             self._primary_changed(app)
             self._wait_for_primary(app)
         if not message.target:

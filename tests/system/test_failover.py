@@ -13,6 +13,7 @@ from kit.ctl import Ctl
 from kit.ports import free_port, free_ports
 from kit.servers import Service, start_service
 from kit.waiting import Stopwatch, pause, wait_until
+from tcp_proxy.dataplane.parking import GRAIN
 from tests.control.health.bench import in_own_network
 
 
@@ -259,7 +260,7 @@ def test_the_check_decides_and_gets_the_address_alone(failover, service, script,
 def test_the_connection_that_asked_is_closed_before_the_check_runs(failover, target, script):
     """Or a check of a server with few connections would meet us there."""
     one = target()
-    program = failover([one.address], check=script("exec sleep 1000"))
+    program = failover([one.address], check=script("exec sleep 1000"), ready=False)
     asked = one.accept()
     asked.expect_fin()
     asked.close()
@@ -433,7 +434,7 @@ def test_a_half_closed_client_that_waited_for_a_worker_is_served(failover, servi
     program = failover([one.address])
     program.wait_log("is primary")
     (worker,) = program.workers()
-    pause(1.0)  # who came in the moment of the election may count as gone: the kernel's clock of a client is coarse
+    pause(2 * GRAIN)  # who came that shortly after the election counts as one from before it
     os.kill(worker, signal.SIGSTOP)
     client = program.connect()
     client.send(b"question").fin()
@@ -441,10 +442,26 @@ def test_a_half_closed_client_that_waited_for_a_worker_is_served(failover, servi
     assert client.read_to_end() == b"onequestion"
 
 
+def test_a_half_closed_client_that_came_after_the_primary_is_served_by_a_worker_that_hears_of_it_later(failover):
+    port = free_port()
+    program = failover([f"127.0.0.1:{port}"], max_backoff=0)
+    program.wait_log("no target can be primary")
+    (worker,) = program.workers()
+    os.kill(worker, signal.SIGSTOP)
+    with Service(b"one", port=port):
+        program.wait_log("is primary")
+        pause(2 * GRAIN)
+        client = program.connect()
+        client.send(b"question").fin()
+        os.kill(worker, signal.SIGCONT)
+        assert client.read_to_end() == b"onequestion"
+
+
 def test_sigterm_ends_it_in_the_middle_of_an_election(failover, script):
     check = script("trap '' TERM; sleep 1000 & wait; sleep 1000")
     with Service(b"one") as service:
-        program = failover([service.address], check=check)
+        program = failover([service.address], check=check, ready=False)
+        program.wait_log("ready:")
         client = program.connect()
         program.wait_log("trying target")
         watch = Stopwatch()
