@@ -86,6 +86,24 @@ def children(pid):
     return found
 
 
+def command_line(pid):
+    """Its words, each with a NUL behind it; b"" for one that is dead or gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def watched_processes(pid):
+    """The processes that it has a pidfd of; -1 for one that is reaped."""
+    found = []
+    for number, link in descriptors(pid).items():
+        if link == "anon_inode:[pidfd]":
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                text = pathlib.Path(f"/proc/{pid}/fdinfo/{number}").read_text()
+                found.append(int(re.search(r"^Pid:\s*(-?\d+)", text, re.MULTILINE)[1]))
+    return found
+
+
 def is_running(pid):
     """Whether it exists and is no zombie."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):

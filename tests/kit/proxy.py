@@ -27,6 +27,7 @@ from kit.waiting import PATIENCE, Deadline, wait_until
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "tcp_proxy")
 WORKER = b"tcp_proxy.dataplane.worker"
+OURS = b"\0-m\0tcp_proxy."  # in the command line of every process of ours but the supervisor
 GROWTH = 64 << 20  # bytes of memory that any one process may gain over a test
 
 
@@ -274,8 +275,7 @@ class Proxy:
             pools = relays + (pid != self.pid and self._has_http())
             spare = {"socket": 0, "pipe": 16 * pools, "anon_inode": 2 * relays, "file": 0}
             for kind, allowed in spare.items():
-                ending = 2 if pid == self.pid and kind in ("pipe", "anon_inode") and self._has_scripts() else 0
-                if not -ending <= now[kind] - before[kind] <= allowed:
+                if not 0 <= now[kind] - before[kind] <= allowed:
                     yield f"process {pid}: {now[kind]} of kind {kind}, {before[kind]} after the start, spare {allowed}"
             if now["socket"] != before["socket"]:  # else they are those of the start, none of which is in CLOSE_WAIT
                 yield f"process {pid} has TCP sockets in states {dict(procfs.tcp_sockets(pid))}"
@@ -292,8 +292,8 @@ class Proxy:
         for pid in self.workers():
             wait_until(lambda pid=pid: procfs.kinds(pid)["socket"] > listeners, "the listeners are lent")
         self._look(family)
-        if self._has_checks():  # the first probes come at once
-            wait_until(lambda: self._is_quiet(family), "no TCP socket but those that listen")
+        if self._has_checks() or self._has_elections():  # the first probes and scripts come at once
+            wait_until(lambda: self._is_quiet(family), "no TCP socket but those that listen, and no script")
         for pid in family:
             self.baseline[pid] |= {"threads": procfs.threads(pid), "resident": procfs.resident(pid)}
 
@@ -313,8 +313,7 @@ class Proxy:
         apps = self.config.get("apps", []) if isinstance(self.config, dict) else []
         return any(app.get("health", {}) != [] for app in apps)
 
-    def _has_scripts(self):
-        """A script of an election may have been ending when the first look was taken: its pipe and its pidfd are gone."""
+    def _has_elections(self):
         apps = self.config.get("apps", []) if isinstance(self.config, dict) else []
         return any(app.get("balance") == "failover" for app in apps)
 
@@ -324,7 +323,9 @@ class Proxy:
         return any(app.get("mode") == "http" for app in apps)
 
     def _settled(self, family):
-        return all(set(procfs.tcp_sockets(pid)) <= {"LISTEN"} for pid in family)
+        """Of a script the supervisor gives its pidfd back last."""
+        is_script = (OURS not in procfs.command_line(child) for child in procfs.watched_processes(self.pid))
+        return not any(is_script) and all(set(procfs.tcp_sockets(pid)) <= {"LISTEN"} for pid in family)
 
     def _write(self, config):
         if not isinstance(config, dict):

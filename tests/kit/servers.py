@@ -16,6 +16,7 @@ import sys
 import threading
 
 CHUNK = 65536
+STOP, STOP_LISTENING = b"x", b"l"  # said to the thread
 
 
 class Service:
@@ -40,6 +41,7 @@ class Service:
         self.addresses = []
         self._open = {}
         self._waiting = {}
+        self._refuses = threading.Event()
         self._stop_read, self._stop_write = socket.socketpair()
         self._epoll = select.epoll()
         self._epoll.register(self._listener, select.EPOLLIN)
@@ -68,22 +70,26 @@ class Service:
     def close(self):
         if self._epoll.closed:
             return
-        self._stop_write.send(b"x")
+        self._stop_write.send(STOP)
         self._thread.join()
         for resource in (*self._open.values(), self._listener, self._stop_read, self._stop_write, self._epoll):
             resource.close()
         self._open.clear()
 
     def stop_listening(self):
-        """New connections are refused; those it has go on."""
-        self._listener.close()
+        """New connections are refused; those it has go on. Its thread does it: it may be accepting just now."""
+        self._stop_write.send(STOP_LISTENING)
+        self._refuses.wait()
 
     def _serve(self):
         while True:
             for fd, events in self._epoll.poll():
                 if fd == self._stop_read.fileno():
-                    return
-                if fd == self._listener.fileno():
+                    if STOP in self._stop_read.recv(64):
+                        return
+                    self._listener.close()
+                    self._refuses.set()
+                elif fd == self._listener.fileno():
                     self._accept()
                 elif fd in self._open:
                     with contextlib.suppress(ConnectionError, TimeoutError):
