@@ -4,7 +4,7 @@ A frame is a 4-byte little-endian length and that many bytes of JSON: {"v": VERS
 types in `KINDS` are the whole language. Descriptors travel beside the frame (SCM_RIGHTS); a message that carries some
 says how many in its `descriptors`. `encode` and `decode` are inverse for every value (test_every_message_round_trips).
 Both ends are always of one package version (a worker of another one exits at once, see dataplane.worker), so VERSION
-guards against mistakes, not against history.
+guards against mistakes, not against history. What is asked about single sessions is in `inquiries`.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcp_proxy.config.model import Http, Sticky, Timeouts
+from tcp_proxy.inquiries import AskSession, AskSessions, CloseSession, SessionClosed, SessionsTold, SessionTold
 
 VERSION = 1
 MAX_DESCRIPTORS = 200  # in one message; the kernel's limit is 253 (SCM_MAX_FD)
@@ -54,53 +55,6 @@ class AppView:
     since: float = 0.0  # when the primary was found, by the clock that all loops of this machine have in common
     http: Http | None = None  # None: mode tcp
     sticky: Sticky | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """A target that a session could not be connected to."""
-
-    target: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class SessionView:
-    """A session that goes on. `number` is unique in its worker; seconds since it began and since its last event."""
-
-    number: int
-    app: str
-    listener: str
-    client: str
-    target: str  # the one it is being connected to, while it is; "" when it has none
-    state: str  # dialing, parked, relaying, lingering
-    tried: tuple[Tried, ...]
-    age: float
-    idle: float
-    connect_seconds: float  # -1.0: not connected
-    bytes_up: int
-    bytes_down: int
-    thread: str
-
-
-@dataclass(frozen=True, slots=True)
-class EndedView:
-    """A session that has ended: records.Record, field by field."""
-
-    id: str
-    app: str
-    listener: str
-    client: str
-    target: str
-    tried: tuple[Tried, ...]
-    connect_seconds: float
-    seconds: float
-    bytes_up: int
-    bytes_down: int
-    ended_by: str
-    reason: str
-    errno: str
-    ended_at: float
 
 
 # -- supervisor to worker
@@ -231,36 +185,6 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
-class AskSessions:
-    """Which sessions go on? At most `limit` with a number above `after`, the lowest first; "" leaves a filter out."""
-
-    question: int
-    app: str
-    target: str
-    client: str  # an IP, or one with its port
-    listener: str
-    after: int
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class AskSession:
-    """What of this one? Or, with `since`, which ended after it did? -1: the newest, 0: the oldest."""
-
-    question: int
-    number: int
-    since: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CloseSession:
-    """Reset both sides."""
-
-    question: int
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
 class Ping:
     number: int
 
@@ -338,32 +262,6 @@ class Pong:
 @dataclass(frozen=True, slots=True)
 class Unlistened:
     ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionsTold:
-    """A part of the answer, in the order of numbers."""
-
-    question: int
-    sessions: tuple[SessionView, ...]
-    is_last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SessionTold:
-    """One of the two, or neither: it is not known (any more)."""
-
-    question: int
-    live: tuple[SessionView, ...]
-    ended: tuple[EndedView, ...]
-    newest: int = 0  # the number of the one that ended last
-    left_out: int = 0  # ended, too: these were too many to tell
-
-
-@dataclass(frozen=True, slots=True)
-class SessionClosed:
-    question: int
-    found: bool
 
 
 @dataclass(frozen=True, slots=True)

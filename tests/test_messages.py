@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcp_proxy import messages
+from tcp_proxy import inquiries, messages
 from tcp_proxy.config.model import Timeouts
 from tcp_proxy.messages import KINDS, AppView, Ping, Snapshot, TargetChanged, TargetView, Unlisten, decode, encode
 
@@ -60,7 +60,7 @@ def test_every_message_round_trips(kind, data):
 
 def test_the_language_is_every_message_there_is():
     """A new message that is not in KINDS could be sent and never be understood."""
-    here = {name for name, value in vars(messages).items() if dataclasses.is_dataclass(value)}
+    here = {name for room in (messages, inquiries) for name, value in vars(room).items() if dataclasses.is_dataclass(value)}
     assert here - {"TargetView", "AppView", "Timeouts", "Http", "Sticky", "Tried", "SessionView", "EndedView"} == set(KINDS)
     assert isinstance(messages.Message, types.UnionType)
 

@@ -15,18 +15,18 @@ from operator import itemgetter
 from typing import Any, Protocol
 
 from tcp_proxy.control import story
-from tcp_proxy.loop import Loop, Timer
-from tcp_proxy.messages import (
+from tcp_proxy.inquiries import (
     AskSession,
     AskSessions,
     CloseSession,
     EndedView,
-    Message,
     SessionClosed,
     SessionsTold,
     SessionTold,
     SessionView,
 )
+from tcp_proxy.loop import Loop, Timer
+from tcp_proxy.messages import Message
 
 _ID = re.compile(r"[0-9a-z]+\.([0-9]{1,18})-([0-9]{1,18})")
 DEADLINE = 2.0  # seconds

@@ -46,6 +46,7 @@ from tcp_proxy.control.stick_tables import StickTables
 from tcp_proxy.control.targets import Targets
 from tcp_proxy.control.transition import LISTEN_DRAIN
 from tcp_proxy.control.workers import Spawned, Worker
+from tcp_proxy.inquiries import SessionClosed, SessionsTold, SessionTold
 from tcp_proxy.loop import READ, Loop
 from tcp_proxy.messages import (
     Configured,
@@ -56,9 +57,6 @@ from tcp_proxy.messages import (
     Message,
     Paused,
     Ready,
-    SessionClosed,
-    SessionsTold,
-    SessionTold,
     Unlisten,
     Unlistened,
 )

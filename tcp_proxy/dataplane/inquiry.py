@@ -16,18 +16,18 @@ from typing import Any, TypeVar
 from tcp_proxy.dataplane.homes import Home, in_slices
 from tcp_proxy.dataplane.record import Recorder
 from tcp_proxy.dataplane.relay_pool import RelayPool
-from tcp_proxy.messages import (
+from tcp_proxy.inquiries import (
     AskSession,
     AskSessions,
     CloseSession,
     EndedView,
-    Message,
     SessionClosed,
     SessionsTold,
     SessionTold,
     SessionView,
     Tried,
 )
+from tcp_proxy.messages import Message
 from tcp_proxy.sansio.address import client_text, ip_of
 from tcp_proxy.sansio.reasons import Reason, Side
 

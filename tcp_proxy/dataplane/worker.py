@@ -39,12 +39,10 @@ from tcp_proxy.dataplane.record import Recorder  # noqa: E402
 from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome  # noqa: E402
 from tcp_proxy.dataplane.server import PAUSE_AT, Server  # noqa: E402
 from tcp_proxy.dataplane.sticks import StickBook  # noqa: E402
+from tcp_proxy.inquiries import AskSession, AskSessions, CloseSession  # noqa: E402
 from tcp_proxy.loop import Loop, Timer  # noqa: E402
 from tcp_proxy.messages import (  # noqa: E402
     AppView,
-    AskSession,
-    AskSessions,
-    CloseSession,
     CloseSessions,
     Configure,
     Configured,

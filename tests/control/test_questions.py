@@ -5,8 +5,7 @@ import json
 import pytest
 
 from tcp_proxy.control.questions import DEADLINE, LIMIT_MOST, Questions, SessionFilter
-from tcp_proxy.loop import Loop
-from tcp_proxy.messages import (
+from tcp_proxy.inquiries import (
     AskSession,
     AskSessions,
     CloseSession,
@@ -17,6 +16,7 @@ from tcp_proxy.messages import (
     SessionView,
     Tried,
 )
+from tcp_proxy.loop import Loop
 from tests.dataplane.house import Clock
 
 

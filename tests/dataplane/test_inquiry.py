@@ -4,7 +4,8 @@ import pytest
 
 from tcp_proxy.dataplane import homes
 from tcp_proxy.dataplane.inquiry import PART, Inquiry
-from tcp_proxy.messages import AskSession, AskSessions, CloseSession, SessionClosed, SessionsTold, SessionTold, encode
+from tcp_proxy.inquiries import AskSession, AskSessions, CloseSession, SessionClosed, SessionsTold, SessionTold
+from tcp_proxy.messages import encode
 from tests.dataplane.house import House, blackhole
 
 
