@@ -49,6 +49,7 @@ def families(statistics: View) -> Iterator[Metric]:
     yield from _sessions("app", ["app"], of_apps, "accepted by the app's listeners")
     yield from _traffic("app", ["app"], of_apps)
     yield from _requests("app", ["app"], of_apps)
+    yield from _sticky([([app], view) for app, view in apps.items() if "stick_fallbacks" in view])
     yield from _sessions("listener", ["app", "listener"], listeners, "accepted by the listener")
     yield from _sessions("target", ["app", "target"], targets, "connected to the target")
     yield from _traffic("target", ["app", "target"], targets)
@@ -121,6 +122,14 @@ def _requests(owner: str, labels: list[str], rows: Rows) -> Iterator[Metric]:
         yield failures
         text = "Seconds from the whole head of a request to that of its answer."
         yield _histogram(f"{name}response_seconds", text, labels, rows, "seconds")
+
+
+def _sticky(rows: Rows) -> Iterator[Metric]:
+    text = "Clients of a sticky app that said nothing in time and are known by their address alone."
+    fallbacks = CounterMetricFamily(f"{PREFIX}app_stick_fallbacks", text, labels=["app"])
+    for values, view in rows:
+        fallbacks.add_metric(values, view["stick_fallbacks"])
+    yield from [fallbacks] if rows else []
 
 
 def _health(rows: Rows) -> Iterator[Metric]:

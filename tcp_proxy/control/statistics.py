@@ -43,6 +43,7 @@ from tcp_proxy.counters import (
     SESSION_MICROSECONDS,
     SESSION_SLOTS,
     SESSIONS,
+    STICK_FALLBACKS,
     TARGET_SLOTS,
     Counters,
 )
@@ -74,6 +75,9 @@ class KnownTarget(Protocol):
 class KnownConfig(Protocol):
     @property
     def http(self) -> object: ...
+
+    @property
+    def sticky(self) -> object: ...
 
 
 class KnownApp(Protocol):
@@ -168,8 +172,10 @@ class Statistics:
         accepted = {key[1]: words[LISTENER_ACCEPTED] for key, words in look.listeners[name].items()}
         total = own[APP_ACCEPTED] + sum(accepted.values())
         is_http = known.config.http is not None
+        sticky = {} if known.config.sticky is None else {"stick_fallbacks": own[STICK_FALLBACKS]}
         return {
             "sessions": {**self._sessions(look, "app", (name,)), "total": total},
+            **sticky,
             **_block(_added([own, *look.targets[name].values()]), is_http),
             "listeners": {
                 address: {"sessions": {**self._sessions(look, "listener", (name, address)), "total": count}}

@@ -71,6 +71,13 @@ def test_numbers_arrive(snapshot):
     assert value(snapshot, "target_state", state="down", **of_a) == 0
 
 
+def test_stick_fallbacks_arrive(snapshot):
+    known = snapshot["apps"]["club"]["stick_fallbacks"]
+    assert known > 0
+    assert value(snapshot, "app_stick_fallbacks_total", app="club") == known
+    assert sum(name == "tcp_proxy_app_stick_fallbacks_total" for name, _ in samples(snapshot)) == 1
+
+
 def test_requests_arrive(snapshot):
     of_c, shop = {"app": "shop", "target": "c"}, snapshot["apps"]["shop"]
     known = shop["targets"]["c"]["requests"]

@@ -22,26 +22,27 @@ class Target:
 
 
 class App:
-    """Its own `config`, too. `shop` is in mode http."""
+    """Its own `config`, too. `shop` is in mode http, `club` is sticky."""
 
-    def __init__(self, *targets, http=None):
-        self.config, self.http = self, http
+    def __init__(self, *targets, http=None, sticky=None):
+        self.config, self.http, self.sticky = self, http, sticky
         self.targets = {name: Target() for name in targets}
 
 
 class Rig:
-    """One app `web` with targets a and b and one listener, and a `shop` with nothing."""
+    """One app `web` with targets a and b and one listener, a `shop` and a `club` with nothing."""
 
     def __init__(self):
         self.slots = Slots()
         self.web = self.slots.take("app", "web")
         self.shop = self.slots.take("app", "shop")
+        self.club = self.slots.take("app", "club")
         self.a, self.b = (self.slots.take("target", "web", name) for name in "ab")
         self.c = self.slots.take("target", "shop", "c")
         self.listener = self.slots.take("listener", "web", AT)
         self.memory, self.fd = Counters.create(3, self.slots.used)
         self.probes = ProbeCounts()
-        self.apps = {"web": App("a", "b"), "shop": App("c", http="yes")}
+        self.apps = {"web": App("a", "b"), "shop": App("c", http="yes"), "club": App(sticky="yes")}
         self.statistics = Statistics(self.memory, self.slots, self, self.probes, 1_700_000_000.0)
 
     def __enter__(self):
@@ -73,7 +74,7 @@ def test_nothing_has_happened_yet(rig):
     found = rig.look()
     assert (found["started"], found["workers_died"]) == (1_700_000_000.0, 0)
     assert found["sessions"] == {"current": 0, "peak": 0, "total": 0}
-    assert list(found["apps"]) == ["web", "shop"]
+    assert list(found["apps"]) == ["web", "shop", "club"]
     assert found["apps"]["shop"]["listeners"] == {}
     web = found["apps"]["web"]
     assert list(web["targets"]) == ["a", "b"]
@@ -105,6 +106,15 @@ def test_every_slot_of_a_block_has_its_place(rig):
         assert found[name]["sum"] == value(total) / 1e6
     assert found["sessions"]["total"] == found["connect_seconds"]["count"]
     assert rig.target("b")["bytes"] == {"up": 0, "down": 0}
+
+
+def test_stick_fallbacks_are_those_of_sticky_apps(rig):
+    for app in (rig.web, rig.club):
+        rig.memory.rows[1][app + counters.STICK_FALLBACKS] = 3
+        rig.memory.rows[2][app + counters.STICK_FALLBACKS] = 4
+    found = rig.look()["apps"]
+    assert found["club"]["stick_fallbacks"] == 7
+    assert "stick_fallbacks" not in found["web"]
 
 
 def test_requests_are_those_of_apps_in_mode_http(rig):
