@@ -23,7 +23,7 @@ class SessionView:
     listener: str
     client: str
     target: str  # the one it is being connected to, while it is; "" when it has none
-    state: str  # dialing, parked, relaying, lingering
+    state: str  # dialing, parked, relaying, lingering; in mode http reading, dialing, exchanging, closing
     tried: tuple[Tried, ...]
     age: float
     idle: float

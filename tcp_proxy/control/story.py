@@ -45,6 +45,12 @@ ENDS = {
     Reason.CLOSED_BY_ADMIN: "Somebody closed it by the management API: the proxy reset both sides.",
 }
 
+HTTP = {  # what a session of mode http does when it is not dialing
+    "reading": "It has no request under way.",
+    "exchanging": "Its request is with target {target}.",
+    "closing": "Its last answer is given; it ends when the client has taken that.",
+}
+
 
 def live(view: View) -> str:
     """Of a session that goes on."""
@@ -55,7 +61,8 @@ def live(view: View) -> str:
     elif view["state"] == "parked":
         lines.append("Its app has no primary: it waits for the next one, at most `failover.election_wait` seconds.")
     else:
-        lines += [_connected(view), _moved(view)]
+        doing = HTTP.get(view["state"])
+        lines += [_connected(view) if doing is None else doing.format(**view), _moved(view)]
         lines.append(f"Its last event was {_duration(view['idle_seconds'])} ago.")
         if view["state"] == "lingering":
             lines.append("One side has failed; it ends as soon as the other has acknowledged what was sent before.")
@@ -68,6 +75,8 @@ def ended(view: View) -> str:
     lines = [_origin(view, f"at {utc(view['ended_at'] - view['seconds'])}"), *_attempts(view)]
     if view["connect_seconds"] is not None:
         lines += [_connected(view), _moved(view)]
+    elif view["target"]:
+        lines += [f"Its last request was given to target {view['target']}.", _moved(view)]
     lines.append(f"It ended at {utc(view['ended_at'])}, after {_duration(view['seconds'])}, by the {view['ended_by']}.")
     lines.append(ENDS[Reason(view["reason"])].format(first=view["ended_by"]))
     if view["errno"]:

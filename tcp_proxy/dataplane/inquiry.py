@@ -184,7 +184,8 @@ def _target_name(session: Any) -> str:
 
 
 def _view(session: Any, home: Home) -> SessionView:
-    now, up, down, dial = home.loop.now, session.up, session.down, session.dial
+    now, dial = home.loop.now, session.dial
+    bytes_up, bytes_down = _moved(session)
     started, connected = session.started, session.connected_at
     return SessionView(
         number=session.number,
@@ -197,10 +198,20 @@ def _view(session: Any, home: Home) -> SessionView:
         age=now - started,
         idle=now - session.last,
         connect_seconds=connected - started if connected >= 0 else -1.0,
-        bytes_up=up.delivered if up is not None else 0,
-        bytes_down=down.delivered if down is not None else 0,
+        bytes_up=bytes_up,
+        bytes_down=bytes_down,
         thread=home.loop.name,
     )
+
+
+def _moved(session: Any) -> tuple[int, int]:
+    """Bytes up and down. In mode http: of bodies, those of the exchange that goes on among them."""
+    up, down, before_up, before_down = session.up, session.down, 0, 0
+    if hasattr(session, "exchange"):  # an HttpSession; a tunnel is a plain one
+        before_up, before_down = session.bytes_up, session.bytes_down
+        if session.exchange is not None:
+            up, down = session.exchange.up, session.exchange.down
+    return before_up + (up.delivered if up is not None else 0), before_down + (down.delivered if down is not None else 0)
 
 
 def _ended(record: tuple[Any, ...]) -> EndedView:

@@ -74,6 +74,20 @@ def test_a_session_that_is_being_connected_or_waits_or_ends():
     assert "One side has failed" in story.live({**LIVE, "state": "lingering"})
 
 
+def test_a_session_of_mode_http():
+    """It is not connected to one target: its requests are."""
+    http = {**LIVE, "state": "exchanging", "connect_seconds": None}
+    assert story.live(http).splitlines()[1:3] == [
+        "Its request is with target b.", "1 byte went to the target, 0 bytes came back.",
+    ]  # fmt: skip
+    assert "It has no request under way." in story.live({**http, "state": "reading", "target": None})
+    assert "Its last answer is given" in story.live({**http, "state": "closing", "target": None})
+    text = story.ended({**ENDED, "connect_seconds": None, "tried": []})
+    assert text.splitlines()[1:3] == [
+        "Its last request was given to target b.", "310 bytes went to the target, 20,480 bytes came back.",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0.0 ms"), (0.0004, "0.4 ms"), (0.012, "12 ms"), (3.52, "3.5 s"), (125, "2 min 5 s"), (12060, "3 h 21 min")],

@@ -136,6 +136,42 @@ def test_a_group_has_a_server_for_each_port(http, target, free_port):
         assert status(client) == 200
 
 
+def test_the_bytes_of_a_session_are_those_of_its_bodies(http, target):
+    """Of exchanges that are over, of the one that goes on, and in the record at the end."""
+    server = target()
+    program = http(server, top={"api": api_config()})
+    api = Api.of(program)
+
+    def moved():
+        (session,) = api.get("/api/v1/sessions").json["sessions"]
+        return session["bytes_up"], session["bytes_down"]
+
+    client = program.connect().send(GET)
+    upstream = server.accept()
+    head(upstream)
+    upstream.send(OK)
+    assert status(client) == 200
+    assert moved() == (0, 5)
+    client.send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1234567")
+    head(upstream)
+    upstream.receive(7)
+    assert moved() == (7, 5)
+    (session,) = api.get("/api/v1/sessions").json["sessions"]
+    assert f"Its request is with target {server.address}." in api.get(f"/api/v1/sessions/{session['id']}/why").json["story"]
+    client.send(b"890")
+    upstream.receive(3)
+    upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhel")
+    client.expect(b"HTTP/1.1 200 OK\r\n")
+    wait_until(lambda: moved() == (10, 8), "a part of the answer is counted")
+    upstream.send(b"lo worl")
+    wait_until(lambda: moved() == (10, 15), "all of the answer is counted")
+    client.close()
+    wait_until(lambda: not api.get("/api/v1/sessions").json["sessions"], "the session has ended")
+    told = api.get(f"/api/v1/sessions/{session['id']}/why").json
+    assert (told["session"]["bytes_up"], told["session"]["bytes_down"]) == (10, 15)
+    assert "10 bytes went to the target, 15 bytes came back." in told["story"]
+
+
 def test_sessions_are_told_and_ended(http, target):
     server = target()
     program = http(server, top={"api": api_config()})

@@ -41,8 +41,10 @@ def ended(exchange: Any, reason: Reason) -> None:
     row[block + HTTP_MICROSECONDS] += int(seconds * 1e6)
     if exchange.bytes_up:
         row[block + BYTES_UP] += exchange.bytes_up
+        session.bytes_up += exchange.bytes_up
     if exchange.bytes_down:
         row[block + BYTES_DOWN] += exchange.bytes_down
+        session.bytes_down += exchange.bytes_down
     session.target_name = exchange.served_by
     if home.recorder.add_request is not None:
         _record(session, exchange.request, exchange, reason)
@@ -79,8 +81,8 @@ def session_ended(session: Any, reason: Reason, side: Side, code: int) -> None:
     row[block + DURATIONS + bisect_left(SESSION_BUCKETS, seconds)] += 1
     row[block + SESSION_MICROSECONDS] += int(seconds * 1e6)
     home.recorder.keep((
-        session.number, app.name, listener.address, session.address, session.target_name, (), started, -1.0, now, 0, 0,
-        index, SIDE_INDEX[side], code,
+        session.number, app.name, listener.address, session.address, session.target_name, (), started, -1.0, now,
+        session.bytes_up, session.bytes_down, index, SIDE_INDEX[side], code,
     ))  # fmt: skip
 
 

@@ -49,6 +49,7 @@ class HttpSession(Leaving):
     """`number` is unique in this worker; `input`: bytes of the client that were read and not looked at yet."""
 
     up = down = None  # a plain session's pumps; here there are none
+    bytes_up = bytes_down = 0  # of the bodies of all exchanges that are over
     connected_at = -1.0
     first = b""
     tried = ()
