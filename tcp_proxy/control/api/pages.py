@@ -5,10 +5,11 @@ lets nothing be.
 """
 
 import asyncio
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from swagger_ui_bundle import swagger_ui_path
 
 from tcp_proxy.control import metrics
@@ -80,7 +81,14 @@ def _swagger(router: APIRouter) -> None:
     async def asset(name: str) -> Response:
         if name not in ASSETS:
             raise Problem(404, "there is no such page")
-        return FileResponse(str(swagger_ui_path / name), media_type=ASSETS[name], headers=DAY)
+        return Response(_asset(name), media_type=ASSETS[name], headers=DAY)
+
+
+@cache
+def _asset(name: str) -> bytes:
+    """Whole and at once: an answer in parts brings errors that are no problems (RFC 9457) along."""
+    data: bytes = (swagger_ui_path / name).read_bytes()
+    return data
 
 
 def _metrics(router: APIRouter, link: Link) -> None:

@@ -1,26 +1,38 @@
-"""HTTP/1.1 of one connection, by uvicorn, with two things more: what is no HTTP is answered with a problem like all else,
-and a client that does not finish the head of a request (or begins none) is let go.
+"""HTTP/1.1 of one connection, by uvicorn, with some things more: what is no HTTP, and a connection too many, are answered
+with a problem like all else; a client that does not finish the head of a request (or begins none), or does not take what
+it has asked for, is let go.
 
     WAITING ──a head──> ANSWERING ──the answer is out──> WAITING …
-       └──HEAD_WITHIN──> closed
+       └──HEAD_WITHIN──> closed   └──takes nothing for TAKE_WITHIN──> cut off
 """
 
 import asyncio
 from typing import Any
 
 from h11 import Data, EndOfMessage, Response
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tcp_proxy.control.api.problems import MEDIA_TYPE, Problem
 
+MOST_CONNECTIONS = 500
 HEAD_WITHIN = 10  # seconds
+TAKE_WITHIN = 30  # seconds that an answer may wait for its client
+
+
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    detail = f"more than {MOST_CONNECTIONS} connections at once; come again when others have gone"
+    await Problem(503, detail, headers={"Connection": "close", "Retry-After": "1"}).response()(scope, receive, send)
 
 
 class Protocol(H11Protocol):
     _waiting: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            self.app = _too_many
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -34,6 +46,15 @@ class Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._unwatch()
+        self._unstick()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck = self.loop.call_later(TAKE_WITHIN, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unstick()
 
     def send_400_response(self, msg: str) -> None:
         del msg
@@ -58,3 +79,8 @@ class Protocol(H11Protocol):
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+
+    def _unstick(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None

@@ -34,7 +34,6 @@ from tcp_proxy.messages import Ready, ServeApi  # noqa: E402
 from tcp_proxy.sansio.address import parse_listen  # noqa: E402
 
 WRONG_VERSION = 78  # the exit status that says so; EX_CONFIG of sysexits
-MOST_CONNECTIONS = 500
 MOST_HEAD = 32 * 1024  # bytes
 
 
@@ -62,7 +61,7 @@ async def serve(channel: socket.socket, listener: socket.socket) -> None:
     config = uvicorn.Config(
         Guard(make_app(link), hosts, token), http=Protocol, ws="none", lifespan="off", loop="asyncio",
         log_config=None, access_log=False, server_header=False, proxy_headers=False,
-        limit_concurrency=MOST_CONNECTIONS, backlog=128, timeout_keep_alive=HEAD_WITHIN,
+        backlog=128, timeout_keep_alive=HEAD_WITHIN,
         h11_max_incomplete_event_size=MOST_HEAD,
     )  # fmt: skip
     server = Server(config)
