@@ -19,8 +19,11 @@ MOST_ERRORS = 1000  # in one answer
 
 
 class Orders:
-    def __init__(self, operator: Operator) -> None:
+    """What was said of a target is answered when it is kept (control.durable)."""
+
+    def __init__(self, operator: Operator, kept: Callable[[Any], Later]) -> None:
         self._operator = operator
+        self._kept = kept
 
     def __repr__(self) -> str:
         return f"<Orders to {self._operator!r}>"
@@ -41,13 +44,14 @@ class Orders:
 
     def _set_target(self, arguments: Arguments) -> Any:
         app, target = arguments["app"], arguments["target"]
-        return views.target(self._operator.set_target(app, target, arguments["admin"], arguments["weight"]))
+        return self._kept(views.target(self._operator.set_target(app, target, arguments["admin"], arguments["weight"])))
 
     def _add_target(self, arguments: Arguments) -> Any:
-        return views.target(self._operator.add_target(arguments["app"], arguments["definition"]))
+        return self._kept(views.target(self._operator.add_target(arguments["app"], arguments["definition"])))
 
-    def _remove_target(self, arguments: Arguments) -> None:
+    def _remove_target(self, arguments: Arguments) -> Later:
         self._operator.remove_target(arguments["app"], arguments["target"])
+        return self._kept(None)
 
     def _probe(self, arguments: Arguments) -> None:
         if not self._operator.probe_now(arguments["app"], arguments["target"]):

@@ -107,6 +107,11 @@ class State:
         del timeout
         return True
 
+    def when_durable(self, done: Callable[[], Any]) -> None:
+        """Have it called, in any thread, when everything said so far is as durable as it gets: at once while the disk takes
+        nothing."""
+        done()
+
     def close(self) -> None:
         """Write what waits. A second call does nothing."""
 
@@ -132,8 +137,9 @@ class StateFile(State):
         self._warn = warn
         self._waiting: set[Key] = set()
         self._noted = self._written = 0  # how many changes there were, and how many of them are on disk
+        self._awaited: list[tuple[int, Callable[[], Any]]] = []  # whom to call when so many are
         self._failures = 0  # since the file was last written
-        self._closing = False
+        self._closing = self._is_over = False
         self._thread = threading.Thread(target=self._serve, name="state", daemon=True)
 
     @classmethod
@@ -152,6 +158,14 @@ class StateFile(State):
         with self._changed:
             noted = self._noted
             return self._changed.wait_for(lambda: self._written >= noted, timeout)
+
+    def when_durable(self, done: Callable[[], Any]) -> None:
+        with self._changed:
+            waits = self._written < self._noted and not self._failures and not self._is_over
+            if waits:
+                self._awaited.append((self._noted, done))
+        if not waits:
+            done()
 
     def close(self) -> None:
         with self._changed:
@@ -197,6 +211,7 @@ class StateFile(State):
                 batch = lines + [_insert(self._known[key]) if key in self._known else _delete(key) for key in keys]
                 number = self._noted
             is_written = not batch or self._write(batch)
+            self._call_awaited(number if is_written else self._noted)
             with self._changed:
                 if is_written:
                     self._written = number
@@ -206,9 +221,20 @@ class StateFile(State):
                 is_over = self._closing and (not (self._waiting or self._lines) or not is_written)
                 if not is_over:
                     self._changed.wait_for(lambda: self._closing, PAUSE if is_written else RETRY_WAIT)
+        with self._changed:
+            self._is_over = True
+        self._call_awaited(self._noted)
         if self._waiting:
             self._warn(f"state file {self.path}: {len(self._waiting)} changes are not in it")
         self._drop()
+
+    def _call_awaited(self, number: int) -> None:
+        """So many changes are on disk, or will not be soon."""
+        with self._changed:
+            due = [done for wanted, done in self._awaited if wanted <= number]
+            self._awaited = [item for item in self._awaited if item[0] > number]
+        for done in due:
+            done()
 
     def _write(self, batch: list[Statement]) -> bool:
         try:

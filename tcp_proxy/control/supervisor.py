@@ -26,6 +26,7 @@ from tcp_proxy.control.api_process import ApiProcess
 from tcp_proxy.control.api_socket import ApiSocket
 from tcp_proxy.control.briefing import Briefing
 from tcp_proxy.control.crew import Crew
+from tcp_proxy.control.durable import Durable
 from tcp_proxy.control.estate import Estate
 from tcp_proxy.control.events import Events
 from tcp_proxy.control.failovers import Failovers
@@ -118,7 +119,7 @@ class Supervisor:
         self._reload = Reload(estate, self._briefing, overrides, load, keep)
         self.operator = Operator(estate, overrides, self._reload)
         self.statistics = Statistics(estate.ledger.memory, slots, targets, estate.states.probes, started)
-        self._api = self._api_process(api_socket, started) if api_socket is not None else None
+        self._api = self._api_process(api_socket, started, store) if api_socket is not None else None
         self._said_ready = False
         self._stop_signal = 0
         self._stopped_at = 0.0
@@ -135,9 +136,9 @@ class Supervisor:
             **dict.fromkeys((SessionsTold, SessionTold, SessionClosed), self.questions.told),
         }
 
-    def _api_process(self, api_socket: ApiSocket, started: float) -> ApiProcess:
+    def _api_process(self, api_socket: ApiSocket, started: float, store: State) -> ApiProcess:
         looking = Looking(self._estate, self.questions, lambda: self._state, started)
-        operations = {**looking.operations(), **Orders(self.operator).operations()}
+        operations = {**looking.operations(), **Orders(self.operator, Durable(self._loop, store).answer).operations()}
         operations |= self.failovers.operations() | StickOrders(self._estate).operations()
         operations["statistics"] = lambda _: {**self.statistics.as_dict(), "elections": self.failovers.statistics()}
         level = self._estate.config.log.level

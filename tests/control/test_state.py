@@ -155,6 +155,42 @@ def test_a_slow_disk_holds_up_nobody(opened, monkeypatch):
     assert made.flush()
 
 
+def test_durable_is_what_another_life_would_know(path, opened, monkeypatch):
+    made, _ = opened()
+    disk, told = threading.Event(), threading.Semaphore(0)
+    write = made._database.write
+    monkeypatch.setattr(made._database, "write", lambda batch: (disk.wait(10), write(batch)))
+    for weight in range(20):
+        made.save(dataclasses.replace(WEB, weight=weight))
+        made.when_durable(told.release)
+        if not weight:
+            assert not told.acquire(timeout=0.05), "the disk has not answered"
+            disk.set()
+        assert told.acquire(timeout=10)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT weight FROM targets").fetchall() == [(weight,)]
+
+
+def test_nobody_waits_for_a_disk_that_takes_nothing(opened, monkeypatch):
+    """Not for the attempt that fails, not for the next one, and not for a file that is closed."""
+    made, warnings = opened()
+    told = threading.Semaphore(0)
+
+    def fails(_batch):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(made._database, "write", fails)
+    for weight in range(3):
+        made.save(dataclasses.replace(WEB, weight=weight))
+        made.when_durable(told.release)
+        assert told.acquire(timeout=2), "before RETRY_WAIT is over"
+    assert "kept in memory" in warnings[0]
+    made.close()
+    made.save(WEB)
+    made.when_durable(told.release)
+    assert told.acquire(timeout=2)
+
+
 def test_a_disk_that_hangs_does_not_keep_us_from_ending(opened, monkeypatch):
     monkeypatch.setattr(state_module, "CLOSE_WAIT", 0.1)
     made, warnings = opened()

@@ -40,6 +40,17 @@ class StoreContract:
                 store.save(SavedTarget(app, target))
             assert len(store.load()) == 5
 
+    def test_who_wants_to_know_is_told_when_it_is_kept_once(self):
+        with self.store() as store:
+            told = threading.Semaphore(0)
+            store.when_durable(told.release)
+            store.save(WEB)
+            store.when_durable(told.release)
+            assert told.acquire(timeout=10)
+            assert told.acquire(timeout=10)
+            assert store.flush()
+            assert not told.acquire(blocking=False)
+
     def test_forgotten_is_gone(self):
         with self.store() as store:
             store.save(WEB)

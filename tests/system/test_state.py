@@ -5,6 +5,7 @@ import json
 import signal
 import sqlite3
 
+from kit.api import Api, api_config, path_of
 from kit.console import Console
 from kit.waiting import wait_until
 from tcp_proxy.config.load import load_file
@@ -130,6 +131,31 @@ def test_killed_over_and_over_while_things_are_said(proxy, service, tmp_path):
         program.wait()
         assert not program.count_log("damaged|set aside")
         (tmp_path / "console").unlink()
+
+
+def test_what_the_api_has_answered_survives_a_kill(proxy, service, tmp_path):
+    """Weights, a target added, one removed: each is on disk when the answer is there."""
+    one, two, three = service(), service(), service()
+    program = proxy(targets=[one, two], top={"state": "state.db", "api": api_config()})
+    api = Api.of(program)
+
+    def rows():
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+            said = connection.execute("SELECT target, admin, weight, origin FROM targets WHERE definition != ''").fetchall()
+        return {target.decode() if isinstance(target, bytes) else target: rest for target, *rest in said}
+
+    for weight in range(2, 12):
+        api.ask("PATCH", path_of("app", one.address), {"weight": weight}, status=200)
+        assert rows()[one.address] == ["", weight, "file"]
+    api.post(path_of("app", None, "targets"), three.address, status=201)
+    assert rows()[three.address] == ["", None, "api"]
+    api.ask("DELETE", path_of("app", two.address), status=204)
+    program.workers()
+    program.signal(signal.SIGKILL)
+    program.wait()
+    program = proxy(targets=[one, two], top={"state": "state.db", "api": api_config()})
+    found = {target["name"]: target["weight"] for target in Api.of(program).get(path_of("app", None, "targets")).json}
+    assert found == {one.address: 11, three.address: 1}
 
 
 def saved_weight(folder):
