@@ -7,7 +7,7 @@ import pytest
 
 from kit.api import Api, api_config, path_of
 from kit.ports import free_port
-from kit.proxy import Proxy
+from kit.proxy import running
 from kit.waiting import wait_until
 
 SCRIPT = {"type": "script", "command": "/bin/true"}
@@ -42,13 +42,8 @@ def api(program):
 def calm(tmp_path_factory):
     """The API of a program that these tests do not change."""
     app = {"name": "app", "ports": [free_port()], "targets": ["127.0.0.1:1"], "health": []}
-    program = Proxy({"workers": 1, "api": api_config(), "apps": [app]}, tmp_path_factory.mktemp("orders"))
-    try:
-        yield Api.of(program.wait_ready())
-        assert program.stop() == 0
-        program.check()
-    finally:
-        program.kill()
+    with running({"workers": 1, "api": api_config(), "apps": [app]}, tmp_path_factory.mktemp("orders")) as program:
+        yield Api.of(program)
 
 
 def test_a_target_is_added_changed_and_removed(program, api, one, two):

@@ -5,7 +5,7 @@ import pytest
 from kit.api import api_config
 from kit.ctl import Ctl
 from kit.ports import free_port
-from kit.proxy import Proxy
+from kit.proxy import running
 
 
 @pytest.fixture
@@ -25,10 +25,6 @@ def still(tmp_path_factory):
     """One for all tests of a file that change nothing; without clients."""
     targets = [{"address": f"127.0.0.1:{free_port()}", "name": name} for name in ("one", "two")]
     apps = [{"name": "app", "ports": [free_port()], "targets": targets, "health": []}]
-    program = Proxy({"workers": 1, "api": api_config(), "apps": apps, "shutdown_grace": 1}, tmp_path_factory.mktemp("still"))
-    try:
-        yield program.wait_ready()
-        assert program.stop() == 0
-        program.check()
-    finally:
-        program.kill()
+    config = {"workers": 1, "api": api_config(), "apps": apps, "shutdown_grace": 1}
+    with running(config, tmp_path_factory.mktemp("still")) as program:
+        yield program

@@ -347,6 +347,19 @@ class Proxy:
             self.output += chunk
 
 
+@contextlib.contextmanager
+def running(config, folder):
+    """The program for many tests, ready; at the end it stops well and has left nothing behind."""
+    program = Proxy(config, folder)
+    try:
+        yield program.wait_ready()
+        program.check()
+        assert program.stop() == 0
+        program.check()
+    finally:
+        program.kill()
+
+
 def _bytes_agree(record, client):
     """After a clean end exactly; a reset may lose what was on its way, and never makes bytes up."""
     if record["reason"] == "done":

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 
 from kit.api import Api, api_config
 from kit.ports import free_port
-from kit.proxy import ROOT, Proxy
+from kit.proxy import ROOT, running
 
 CHECKS = [
     content_type_conformance, negative_data_rejection, not_a_server_error, response_headers_conformance,
@@ -42,13 +42,9 @@ OPERATIONS = [(method, path) for path, item in DOCUMENT["paths"].items() for met
 def program(tmp_path_factory):
     targets = [{"address": f"127.0.0.1:{port}", "name": name} for port, name in ((1, "one"), (2, "two"))]
     apps = [{"name": name, "ports": [free_port()], "targets": targets, "health": []} for name in ("web", "mail")]
-    program = Proxy({"workers": 1, "api": api_config(), "apps": apps, "shutdown_grace": 1}, tmp_path_factory.mktemp("api"))
-    try:
-        yield program.wait_ready()
-        assert program.stop() == 0
-        program.check()
-    finally:
-        program.kill()
+    config = {"workers": 1, "api": api_config(), "apps": apps, "shutdown_grace": 1}
+    with running(config, tmp_path_factory.mktemp("api")) as program:
+        yield program
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from kit.api import TOKEN, Api, api_config
 from kit.ports import free_port
-from kit.proxy import Proxy
+from kit.proxy import running
 from tcp_proxy.control.api.guard import MOST_BODY, Hosts
 from tcp_proxy.sansio.address import parse_listen
 
@@ -17,13 +17,8 @@ def program(tmp_path_factory):
     (folder / "token").write_text(f"{TOKEN}\n")
     app = {"name": "web", "ports": [free_port()], "targets": ["127.0.0.1:1"], "health": []}
     api = api_config(token_file=str(folder / "token"), hosts=["proxy.example"])
-    program = Proxy({"workers": 1, "api": api, "apps": [app], "shutdown_grace": 1}, folder)
-    try:
-        yield program.wait_ready()
-        assert program.stop() == 0
-        program.check()
-    finally:
-        program.kill()
+    with running({"workers": 1, "api": api, "apps": [app], "shutdown_grace": 1}, folder) as program:
+        yield program
 
 
 @pytest.fixture

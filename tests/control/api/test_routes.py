@@ -6,7 +6,7 @@ import pytest
 
 from kit.api import Api, api_config, path_of
 from kit.ports import free_port
-from kit.proxy import Proxy
+from kit.proxy import running
 from kit.waiting import wait_until
 from tcp_proxy import __version__
 
@@ -22,13 +22,8 @@ def program(tmp_path_factory):
         "targets": ["unix:/nowhere/x.sock", {"address": "[::1]:1", "disabled": True, "weight": 7, "max_connections": 3}],
     }  # fmt: skip
     config = {"workers": 1, "api": api_config(), "apps": [web, odd], "shutdown_grace": 1}
-    program = Proxy(config, tmp_path_factory.mktemp("api"))
-    try:
-        yield program.wait_ready()
-        assert program.stop() == 0
-        program.check()
-    finally:
-        program.kill()
+    with running(config, tmp_path_factory.mktemp("api")) as program:
+        yield program
 
 
 @pytest.fixture
