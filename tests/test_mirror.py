@@ -9,7 +9,7 @@ ELSEWHERE = {
     "control/request_lines.py": "tests/system/test_http.py",
     **{
         f"dataplane/http/{name}.py": "tests/system/test_http.py"
-        for name in ("body", "exchange", "front", "leaving", "outlet", "requests", "session", "site", "tunnel", "upstreams")
+        for name in ("exchange", "front", "leaving", "outcome", "requests", "session", "site", "tunnel")
     },
     "control/briefing.py": "tests/system/test_reload.py",
     "control/reload.py": "tests/system/test_reload.py",

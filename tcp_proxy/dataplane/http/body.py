@@ -8,9 +8,11 @@ comes behind the body is not touched: it is the next message's (`rest`).
        v
      ended ── everything written ──> done: exchange.body_done, once
 
-A long body of known length goes by os.splice, without a byte in this program.
+A long body of known length goes by os.splice, without a byte in this program; but not past urgent data, at which a splice
+says "empty" though there is more (test_urgent_data_in_a_spliced_body): such a connection is read from then on.
 """
 
+import select
 from socket import MSG_DONTWAIT, SocketType
 from typing import Any, Protocol
 
@@ -118,6 +120,10 @@ class Body:
         elif not self._queued:
             self.go_on()
 
+    def copy_on(self) -> None:
+        """Urgent data has come, or will come before long: no more splicing."""
+        self._splices = False
+
     def stop(self) -> None:
         """Nothing more is read or written."""
         self.ended = self.done = True
@@ -171,7 +177,7 @@ class Body:
     def _splice(self) -> bool:
         outlet = self.outlet
         if outlet.pipe is None:
-            outlet.pipe = self.owner.pipes.take()
+            outlet.pipe = None if _is_urgent(self.source) else self.owner.pipes.take()
             if outlet.pipe is None:
                 self._splices = False  # no descriptor or memory for one: copy
                 return True
@@ -208,3 +214,10 @@ class Body:
     def _resume(self, _events: int) -> None:
         if not self.done:
             self.go_on()
+
+
+def _is_urgent(sock: SocketType) -> bool:
+    """Whether urgent data waits there already; what comes later is an event."""
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLPRI)
+    return bool(poll.poll(0))

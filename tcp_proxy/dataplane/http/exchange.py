@@ -11,15 +11,15 @@ Always true: a request goes to a second target only where it can have had no eff
 answer that breaks off is never made to look whole; the answer's head goes out at most once.
 """
 
-from errno import EPIPE
+from select import EPOLLPRI
 from socket import MSG_DONTWAIT, SocketType
 from typing import TYPE_CHECKING, Any
 
 from tcp_proxy.dataplane import tally
 from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.dial import Dial
-from tcp_proxy.dataplane.http import requests
 from tcp_proxy.dataplane.http.body import Body
+from tcp_proxy.dataplane.http.outcome import Outcome
 from tcp_proxy.dataplane.http.tunnel import open_tunnel
 from tcp_proxy.dataplane.http.upstreams import Upstream
 from tcp_proxy.dataplane.pump import CHUNK
@@ -30,36 +30,19 @@ from tcp_proxy.sansio.http1.forward import request_head, response_head
 from tcp_proxy.sansio.http1.requests import Request
 from tcp_proxy.sansio.http1.responses import UNTIL_CLOSE, Response, read_response
 from tcp_proxy.sansio.reasons import Reason, Side, errno_name
+from tcp_proxy.socket_options import outstanding
 
 if TYPE_CHECKING:
     from tcp_proxy.dataplane.http.session import HttpSession
 
-ENDING = RDHUP | FAILED
-READABLE = READ | ENDING
+URGENT = EPOLLPRI  # a splice stops there, a read stops short of it, and no event tells of what lies behind
+UNSURE = RDHUP | FAILED | URGENT  # with these a short read does not say that there is no more
+READABLE = READ | UNSURE
 _NO_ANSWER = {Reason.NO_TARGET: "no target is up", Reason.LIMIT: "every target is at its limit"}
 
 
-class Exchange:
-    """`response` is None until its head has come; `status` is what the client was told."""
-
-    answered_at = -1.0
-    status = 0
-    served_by = ""  # the name of the last target
-    bytes_up = bytes_down = 0  # of the bodies, when it is over
-    target: LiveTarget | None = None
-    cut = 0
-    upstream: Upstream | None = None
-    tried: tuple[tuple[str, str], ...] = ()
-    up: Body | None = None
-    down: Body | None = None
-    heard = b""
-    response: Response | None = None
-    retried = False
-    ending = 0
-    up_failed = False
-    reset_code = 0  # what sending met: the target's connection did not end, it was reset
-    keep = False
-    upgrade = b""
+class Exchange(Outcome):
+    """What comes before its end."""
 
     def __init__(self, session: "HttpSession", request: Request, lane: Any) -> None:
         self.session = session
@@ -78,6 +61,17 @@ class Exchange:
     @property
     def owner(self) -> "HttpSession":
         return self.session
+
+    @property
+    def is_long(self) -> bool:
+        """Whether there is more than one write of the request: the target may take its time with it."""
+        return self.up is not None or (self.upstream is not None and self.upstream.outlet.blocked)
+
+    @property
+    def owed(self) -> int:
+        """Bytes of a long request that the target's machine has not acknowledged."""
+        upstream = self.upstream
+        return outstanding(upstream.sock) + upstream.outlet.waiting() if upstream is not None and self.is_long else 0
 
     # -- to a target
 
@@ -165,6 +159,9 @@ class Exchange:
         """The session's socket has something while the exchange goes on."""
         up = self.up
         if up is not None and not up.done and events & READABLE:
+            if events & URGENT:
+                up.copy_on()
+            self.session.last = self.session.home.loop.now
             if not up.outlet.blocked:
                 up.go_on()
         elif events & READABLE:
@@ -179,8 +176,11 @@ class Exchange:
     def upstream_ready(self, events: int) -> None:
         upstream = self.upstream
         assert upstream is not None
-        self.session.last = self.session.home.loop.now
-        self.ending |= events & ENDING
+        self.ending |= events & UNSURE
+        if not self.session.outlet.blocked:  # else nothing of it is read
+            self.session.last = self.session.home.loop.now
+        if events & URGENT and self.down is not None:
+            self.down.copy_on()
         if events & WRITE and upstream.outlet.blocked and not self._flush():
             return
         if events & READABLE and self.upstream is upstream:
@@ -229,7 +229,7 @@ class Exchange:
                 return
             if self.upstream is not upstream or session.exchange is not self or session.outlet.blocked:
                 return
-            if size < CHUNK and events and not events & ENDING:
+            if size < CHUNK and events and not events & UNSURE:
                 return
 
     def _understand(self, data: bytes) -> bool:
@@ -326,105 +326,6 @@ class Exchange:
             self._cannot_send(code)
         else:
             self.session.client_lost(code)
-
-    def cut_off(self, reason: Reason) -> None:
-        """The target is not to serve any more, by our own decision."""
-        self._fail(502, "the target was taken out of service", reason, Side.PROXY)
-
-    def timed_out(self) -> None:
-        """No byte in any direction for `timeouts.response`."""
-        session, up, down = self.session, self.up, self.down
-        if down is not None and down.done:
-            self._over()
-        elif self.response is not None:
-            self._fail(504, "the target went silent in its answer", Reason.IDLE_TIMEOUT, Side.TARGET)
-        elif up is not None and not up.done and not up.outlet.blocked:
-            self._fail(408, "the rest of the request did not come in time", Reason.IDLE_TIMEOUT, Side.CLIENT)
-        else:
-            seconds = f"{session.site.timeouts.response:g}"
-            self._fail(504, f"the target did not answer within {seconds} seconds", Reason.IDLE_TIMEOUT, Side.TARGET)
-
-    def _cannot_send(self, code: int) -> None:
-        """The target takes no more of the request; perhaps because it has answered already."""
-        if self.up is not None:
-            self.up.stop()
-        before, self.up_failed = self.up_failed, True
-        if code != EPIPE:  # that is an end that has been heard
-            self.reset_code = code
-        if self.response is None:
-            if before:
-                self._lost(code)
-            else:
-                self._hear(0)
-        elif self.down is not None:
-            self.down.code = self.reset_code
-            if self.down.done:
-                self._over()
-
-    def _lost(self, code: int, nothing_sent: bool = False) -> None:
-        """The target's connection ended before there was an answer."""
-        upstream, target = self.upstream, self.target
-        assert upstream is not None
-        assert target is not None
-        stale = upstream.is_used and not self.heard and self.request.is_idempotent and self.up is None
-        if (nothing_sent or stale) and not self.retried:
-            self.retried = True
-            self.session.front.upstreams.close(upstream)
-            self.upstream = None
-            self.ending = 0
-            self._dial(target)
-            return
-        how = f"reset its connection ({errno_name(code)})" if code else "closed its connection"
-        self._fail(502, f"the target {how} without an answer", Reason.TARGET_RESET, Side.TARGET)
-
-    def _bad_answer(self, error: Refused) -> None:
-        self._fail(502, f"the target's answer has {error}", Reason.PROTOCOL_ERROR, Side.TARGET)
-
-    def _fail(self, status: int, text: str, reason: Reason, side: Side) -> None:
-        """`side`: whose fault it is. The client is told, or reset where it has heard a part of the answer."""
-        session, is_read = self.session, self._is_read
-        if side is Side.TARGET:
-            requests.target_failed(self)
-        self.release(reset=True)
-        if self.response is None:
-            session.answer(status, text, is_read, self, reason)
-        else:
-            requests.ended(self, reason)
-            session.break_off(reason, side)
-
-    def _over(self) -> None:
-        """The last byte of the answer is written."""
-        session, upstream, response, up, down = self.session, self.upstream, self.response, self.up, self.down
-        assert upstream is not None
-        assert response is not None
-        read = up is None or (up.done and not self.up_failed)
-        clean = not self.ending and not upstream.outlet.blocked and (down is None or not (down.rest or down.source_ended))
-        if read and clean and response.keeps:
-            http = session.site.http
-            session.front.upstreams.put(upstream, http.upstream_connections, http.upstream_idle)
-            self.upstream = None
-        self.release(reset=not read)
-        requests.ended(self, Reason.DONE)
-        session.exchange_over(self.keep)
-
-    def release(self, reset: bool) -> None:
-        """Let everything go that is not the client's, but the target: it is given back when all is counted."""
-        upstream, up, down = self.upstream, self.up, self.down
-        if up is not None:
-            self.bytes_up = up.delivered
-            up.stop()
-        if down is not None:
-            self.bytes_down = down.delivered or self.bytes_down
-            down.stop()
-        if upstream is not None:
-            self.upstream = None
-            upstream.owner = None
-            self.session.front.upstreams.close(upstream, reset)
-
-    @property
-    def _is_read(self) -> bool:
-        """Whether the whole request has been read, so that what comes next is the next one."""
-        return not self.request.length if self.up is None else self.up.done and not self.up_failed
 
     def _switch(self, response: Response, rest: bytes) -> None:
         """The session is a plain relay from now on."""

@@ -68,6 +68,12 @@ class Outlet:
         if pipe is not None:
             pipes.give(pipe)
 
+    def give_up(self, pipes: PipePool) -> None:
+        """Nothing more is written: what waits is thrown away."""
+        self.pending = b""
+        self.blocked = False
+        self.give_back(pipes)
+
     def waiting(self) -> int:
         """Bytes that were given to it and not to the socket."""
         return len(self.pending) + (self.pipe.count if self.pipe is not None else 0)

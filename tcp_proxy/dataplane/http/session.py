@@ -24,9 +24,11 @@ from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.dial import Dial
 from tcp_proxy.dataplane.homes import NEVER
 from tcp_proxy.dataplane.http import requests
-from tcp_proxy.dataplane.http.exchange import ENDING, READABLE, Exchange
-from tcp_proxy.dataplane.http.leaving import CLOSING, DIALING, DONE, EXCHANGING, READING, Leaving
+from tcp_proxy.dataplane.http.exchange import READABLE, UNSURE, Exchange
+from tcp_proxy.dataplane.http.leaving import CLOSING, DIALING, DONE, EXCHANGING, READING
+from tcp_proxy.dataplane.http.outcome import Outcome
 from tcp_proxy.dataplane.http.outlet import Outlet
+from tcp_proxy.dataplane.http.waiting import Waiting
 from tcp_proxy.dataplane.keyed_dial import KeyedDial
 from tcp_proxy.dataplane.pump import CHUNK
 from tcp_proxy.dataplane.tally import Entrance
@@ -36,7 +38,7 @@ from tcp_proxy.sansio.http1.fields import Refused
 from tcp_proxy.sansio.http1.forward import own_answer
 from tcp_proxy.sansio.http1.requests import Request, read_request
 from tcp_proxy.sansio.reasons import Reason, Side, client_end
-from tcp_proxy.socket_options import outstanding, reset_on_close
+from tcp_proxy.socket_options import reset_on_close
 
 if TYPE_CHECKING:
     from tcp_proxy.dataplane.http.front import Front
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 STEPS = 32  # reads, or requests that we answer ourselves, in one turn; then the others
 
 
-class HttpSession(Leaving):
+class HttpSession(Waiting):
     """`number` is unique in this worker; `input`: bytes of the client that were read and not looked at yet."""
 
     up = down = None  # a plain session's pumps; here there are none
@@ -81,7 +83,6 @@ class HttpSession(Leaving):
         self.dial: Dial | None = None
         self.target_name = ""
         self.advancing = False
-        self.owed = -1  # what a client that takes nothing had not acknowledged when it was last looked at
 
     def __repr__(self) -> str:
         return f"<HttpSession {self.number} {self.app.name} {self.state.name} client={self.address} {self.exchange!r}>"
@@ -113,7 +114,6 @@ class HttpSession(Leaving):
     # -- events ----------------------------------------------------------------------------------------------------------
 
     def ready(self, events: int) -> None:
-        self.last = self.home.loop.now
         if events & WRITE and self.outlet.blocked and not self._flush():
             return
         if events & READABLE:
@@ -143,6 +143,7 @@ class HttpSession(Leaving):
 
     def _flush(self) -> bool:
         """Whether the client is still there."""
+        self.last = self.home.loop.now
         try:
             flushed = self.outlet.flush()
         except OSError as error:
@@ -215,7 +216,7 @@ class HttpSession(Leaving):
             gone = bool(self.input)  # in the middle of a request
             self._finish(Reason.CLIENT_GONE if gone else Reason.DONE, Side.CLIENT, 0, reset=False)
             return False
-        self.unread = len(data) == CHUNK or not events or bool(events & ENDING)
+        self.unread = len(data) == CHUNK or not events or bool(events & UNSURE)
         self.input = self.input + data if self.input else data
         return True
 
@@ -267,13 +268,6 @@ class HttpSession(Leaving):
             self.dial = Dial(self.home.loop, self, lane, self.key)
         return self.dial
 
-    def exchanging(self) -> None:
-        self.state = EXCHANGING
-        self.last = now = self.home.loop.now
-        due = now + self.site.timeouts.response
-        if due < self.home.next_look:
-            self.home.look_at(due)
-
     def take_input(self) -> bytes:
         taken, self.input = self.input, b""
         return taken
@@ -294,7 +288,7 @@ class HttpSession(Leaving):
         if self.front.draining:
             self.let_go()
 
-    def answer(self, status: int, text: str, is_read: bool, exchange: Exchange, reason: Reason) -> None:
+    def answer(self, status: int, text: str, is_read: bool, exchange: Outcome, reason: Reason) -> None:
         """Our own, in place of the target's. `is_read`: the request was read to its end."""
         request = exchange.request
         exchange.status = status
@@ -340,38 +334,6 @@ class HttpSession(Leaving):
         self.exchange.dial_failed(dial, reason, code)
 
     # -- ends ------------------------------------------------------------------------------------------------------------
-
-    def due(self) -> float:
-        if self.state is EXCHANGING:
-            return self.last + self.site.timeouts.response
-        return self.deadline
-
-    def expire(self) -> None:
-        state = self.state
-        if state is DIALING:
-            assert self.dial is not None
-            self.deadline = NEVER
-            self.dial.timed_out()
-        elif state is EXCHANGING:
-            if self.outlet.blocked:
-                self._look_at_slow_client()
-            else:
-                assert self.exchange is not None
-                self.exchange.timed_out()
-        elif state is READING and self.input:
-            self._refuse(408, "the request did not come in time", None)
-        elif state is CLOSING and self.broken is not None:
-            self._finish(*self.broken, 0, reset=True)
-        else:
-            self._finish(Reason.IDLE_TIMEOUT if state is READING else Reason.DONE, Side.PROXY, 0, reset=False)
-
-    def _look_at_slow_client(self) -> None:
-        """Who takes a little at a time is not silent, though no event comes of it."""
-        owed = outstanding(self.client)
-        if owed != self.owed:
-            self.owed, self.last = owed, self.home.loop.now
-        else:
-            self._finish(Reason.IDLE_TIMEOUT, Side.PROXY, 0, reset=True)
 
     def let_go(self) -> None:
         """The worker ends: nobody need wait for a client that has asked for nothing."""

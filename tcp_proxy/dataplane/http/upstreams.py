@@ -96,10 +96,13 @@ class Upstreams:
 
     def put(self, upstream: Upstream, most: int, seconds: float) -> None:
         """Keep it, for so many seconds, if its target has not so many already."""
-        idle = self._idle.setdefault((upstream.target, upstream.port), [])
-        if len(idle) >= most or not upstream.target.is_eligible:
+        key = upstream.target, upstream.port
+        idle = self._idle.get(key)
+        if len(idle or ()) >= most or not upstream.target.is_eligible:
             self.close(upstream)
             return
+        if idle is None:
+            idle = self._idle[key] = []
         upstream.owner = None
         upstream.is_used = True
         upstream.expires = self._loop.now + seconds
@@ -120,6 +123,13 @@ class Upstreams:
         if reset and upstream.sock.family != AF_UNIX:
             reset_on_close(upstream.sock)
         self._loop.drop(upstream.sock)
+
+    def clear(self) -> None:
+        """Close all that are idle."""
+        for upstreams in self._idle.values():
+            for upstream in upstreams:
+                self.close(upstream)
+        self._idle.clear()
 
     def forget(self, _upstream: Upstream) -> None:
         """It is somebody else's from now on: a tunnel's."""

@@ -1,0 +1,190 @@
+"""The connections that are kept: how many, how long, and which are never used again."""
+
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from tcp_proxy.dataplane.apps import LiveTarget
+from tcp_proxy.dataplane.http.upstreams import Upstreams
+from tcp_proxy.dataplane.splice import PipePool
+from tcp_proxy.loop import EDGE, Loop
+from tcp_proxy.messages import TargetView
+from tests.dataplane.house import Clock, first_slot, reset
+from tests.dataplane.http.rig import pair
+
+HERE, THERE = (int(socket.AF_INET), ("127.0.0.1", 1)), (int(socket.AF_INET), ("127.0.0.1", 2))
+
+
+class Rig:
+    def __init__(self):
+        self.clock = Clock()
+        self.loop = Loop("test", self.clock)
+        self.stack = ExitStack()
+        self.pool = Upstreams(self.loop, PipePool())
+        self.target = self.make_target()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.pool.clear()
+        self.loop.run_once(0)
+        self.loop.close()
+        self.stack.close()
+        assert self.pool.open == 0
+
+    def make_target(self, number=0, **how):
+        return LiveTarget(TargetView(f"t{number}", first_slot(number), 1, False, False, "up", (HERE,), **how), [])
+
+    def connection(self, target=None, port=80):
+        """An upstream that is in use, and the target's end of it."""
+        sock, peer = pair(self.stack, socket.AF_INET)
+        upstream = self.pool.adopt(sock, target or self.target, port)
+        self.loop.watch(sock.fileno(), EDGE, upstream.ready)
+        upstream.owner = self
+        return upstream, peer
+
+    def upstream_ready(self, _events):
+        pass
+
+    def keep(self, upstream, most=10, seconds=60.0):
+        self.pool.put(upstream, most, seconds)
+        self.turn()
+
+    def turn(self, seconds=0.0):
+        self.clock.now += seconds
+        for _ in range(3):
+            self.loop.run_once(0)
+
+    def take(self, target=None, port=80):
+        return self.pool.take(target or self.target, port)
+
+
+def is_closed(peer):
+    peer.settimeout(5)
+    try:
+        return peer.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_the_one_that_was_used_last_is_used_first():
+    with Rig() as rig:
+        one, two = rig.connection()[0], rig.connection()[0]
+        rig.keep(one)
+        rig.keep(two)
+        assert rig.pool.idle == 2
+        assert rig.take() is two
+        assert rig.take() is one
+        assert rig.take() is None
+        for upstream in (one, two):
+            rig.pool.close(upstream)
+
+
+def test_no_more_are_kept_than_are_wanted():
+    with Rig() as rig:
+        (one, _), (two, peer) = rig.connection(), rig.connection()
+        rig.keep(one, most=1)
+        rig.keep(two, most=1)
+        assert (rig.pool.idle, rig.pool.open) == (1, 1)
+        assert is_closed(peer)
+
+
+def test_idle_ones_go_when_their_time_is_over():
+    with Rig() as rig:
+        (one, old), (two, young) = rig.connection(), rig.connection()
+        rig.keep(one, seconds=5.0)
+        rig.turn(3.0)
+        rig.keep(two, seconds=5.0)
+        rig.turn(2.5)
+        assert is_closed(old)
+        assert rig.take() is two
+        rig.keep(two, seconds=5.0)
+        rig.turn(5.5)
+        assert is_closed(young)
+        assert rig.pool.open == 0
+
+
+@pytest.mark.parametrize("what", ["bytes", "end", "reset"])
+@pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
+def test_one_on_which_something_happened_is_never_used_again(what, told):
+    with Rig() as rig:
+        upstream, peer = rig.connection()
+        rig.keep(upstream)
+        if what == "bytes":
+            peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        elif what == "end":
+            peer.shutdown(socket.SHUT_WR)
+        else:
+            reset(peer)
+        if told:
+            rig.turn()
+            assert rig.pool.idle == 0
+        assert rig.take() is None
+        rig.turn()
+        assert rig.pool.open == 0
+
+
+def test_one_that_is_in_order_is_found_behind_one_that_is_not():
+    with Rig() as rig:
+        (good, _), (bad, peer) = rig.connection(), rig.connection()
+        rig.keep(good)
+        rig.keep(bad)
+        peer.sendall(b"x")
+        assert rig.take() is good
+        rig.pool.close(good)
+
+
+@pytest.mark.parametrize("change", [("down", (HERE,)), ("draining", (HERE,)), ("up", (THERE,))])
+def test_those_of_a_target_that_has_changed_go(change):
+    with Rig() as rig:
+        upstream, peer = rig.connection()
+        rig.keep(upstream)
+        rig.target.change(*change)
+        rig.turn(1.5)
+        assert is_closed(peer)
+        assert rig.pool.open == 0
+
+
+def test_a_target_that_is_down_keeps_none():
+    with Rig() as rig:
+        upstream, peer = rig.connection()
+        rig.target.change("down", (HERE,))
+        rig.keep(upstream)
+        assert is_closed(peer)
+
+
+def test_a_group_has_connections_of_its_own_for_each_port():
+    with Rig() as rig:
+        group = rig.make_target(1, servers=((80, (HERE,)), (81, (THERE,))))
+        one, two = rig.connection(group, 80)[0], rig.connection(group, 81)[0]
+        rig.keep(one)
+        rig.keep(two)
+        assert rig.take(group, 80) is one
+        assert rig.take(group, 80) is None
+        assert rig.take(group, 81) is two
+        for upstream in (one, two):
+            rig.pool.close(upstream)
+
+
+def test_nothing_is_remembered_of_targets_that_have_nothing():
+    with Rig() as rig:
+        rig.keep(rig.connection()[0], most=0)
+        assert rig.pool._idle == {}
+        rig.keep(rig.connection()[0], seconds=5.0)
+        rig.turn(7.0)
+        assert rig.pool._idle == {}
+
+
+def test_a_connection_that_is_gone_has_a_host_all_the_same():
+    """The request is written, and sending tells."""
+    with Rig() as rig:
+        upstream, peer = rig.connection()
+        host = upstream.host
+        assert host == b"127.0.0.1:%d" % upstream.sock.getpeername()[1]
+        reset(peer)
+        with pytest.raises(OSError, match="not connected"):
+            upstream.sock.getpeername()
+        assert upstream.host == b"localhost"
+        rig.pool.close(upstream)
