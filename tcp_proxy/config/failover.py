@@ -14,6 +14,7 @@ from tcp_proxy.config.positions import Path, shown
 from tcp_proxy.config.report import Report
 
 Plain = Mapping[str, Any]
+USUAL = {field.name: field.default for field in dataclasses.fields(App)}
 
 
 def build_failover(plain: Plain, path: Path, targets: Mapping[Path, Target], report: Report) -> Failover:
@@ -27,6 +28,9 @@ def build_failover(plain: Plain, path: Path, targets: Mapping[Path, Target], rep
         return failover
     if plain.get("mode") == "http":
         report.value((*path, "balance"), '"failover" is for mode "tcp"')
+    if plain.get("retries") not in (None, USUAL["retries"]):
+        text = "a client whose connect failed waits until it is clear who is primary"
+        report.value((*path, "retries"), f'retries has no meaning with "balance": "failover": {text}')
     for place, target in targets.items():
         if target.is_group:
             text = 'is a group; with "balance": "failover" a target is one server: "host:port"'

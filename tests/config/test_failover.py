@@ -82,6 +82,11 @@ def test_a_trigger_that_cannot_be_run(app_complaints, scripts, name):
             '$.apps[0].targets[1].weight: weight has no meaning with "balance": "failover": '
             "one target gets all sessions, and their order in the list says who comes first",
         ),
+        (
+            {"balance": "failover", "retries": 0},
+            '$.apps[0].retries: retries has no meaning with "balance": "failover": '
+            "a client whose connect failed waits until it is clear who is primary",
+        ),
         ({"balance": "failover", "mode": "http"}, '$.apps[0].balance: "failover" is for mode "tcp"'),
         (
             {"balance": "failover", "targets": ["a:1", "b"]},
@@ -96,6 +101,10 @@ def test_a_trigger_that_cannot_be_run(app_complaints, scripts, name):
 )
 def test_what_would_have_no_effect(app_complaints, keys, complaint):
     assert app_complaints(keys) == [complaint]
+
+
+def test_usual_values_may_be_said(app):
+    assert app(balance="failover", retries=3, targets=[{"address": "a:1", "weight": 1, "backup": False}]).has_primary
 
 
 def test_a_target_that_is_added_later(app):
