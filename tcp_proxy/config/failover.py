@@ -28,6 +28,19 @@ def build_failover(plain: Plain, path: Path, targets: Mapping[Path, Target], rep
         return failover
     if plain.get("mode") == "http":
         report.value((*path, "balance"), '"failover" is for mode "tcp"')
+    _judge_the_rest(plain, path, targets, report)
+    if failover.failback and plain.get("health") == []:
+        report.value((*here, "failback"), "without health checks nobody notices that a target has come back")
+    if failover.check is not None:
+        _require((*here, "check"), failover.check, False, report)
+    for i, trigger in enumerate(members.get("triggers") or ()):
+        if trigger is not None:
+            _require((*here, "triggers", i), trigger, True, report)
+    return failover
+
+
+def _judge_the_rest(plain: Plain, path: Path, targets: Mapping[Path, Target], report: Report) -> None:
+    """Keys of the app and its targets that mean nothing where one target gets all sessions."""
     if plain.get("retries") not in (None, USUAL["retries"]):
         text = "a client whose connect failed waits until it is clear who is primary"
         report.value((*path, "retries"), f'retries has no meaning with "balance": "failover": {text}')
@@ -39,14 +52,6 @@ def build_failover(plain: Plain, path: Path, targets: Mapping[Path, Target], rep
             if getattr(target, key) != usual:
                 text = "one target gets all sessions, and their order in the list says who comes first"
                 report.value((*place, key), f'{key} has no meaning with "balance": "failover": {text}')
-    if failover.failback and plain.get("health") == []:
-        report.value((*here, "failback"), "without health checks nobody notices that a target has come back")
-    if failover.check is not None:
-        _require((*here, "check"), failover.check, False, report)
-    for i, trigger in enumerate(members.get("triggers") or ()):
-        if trigger is not None:
-            _require((*here, "triggers", i), trigger, True, report)
-    return failover
 
 
 def _values(members: Plain) -> Failover:

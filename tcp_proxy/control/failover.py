@@ -58,14 +58,14 @@ class Failover:
         self, estate: Estate, scripts: Scripts, app: KnownApp, draw: Callable[[], float] = random.random
     ) -> None:
         self.app = app
-        self.elections = self.fruitless_rounds = 0
-        self.last_seconds = self.total_seconds = 0.0
         self._estate = estate
         self._loop = estate.loop
         self._scripts = scripts
         self._draw = draw
         self._election = Election()
         self._election.epoch = app.epoch  # of an earlier time with failover: epochs are never used twice
+        self._before: Failover | None = None  # of such a time, too: a script of its own has not ended yet
+        self._after: Failover | None = None  # who waits for that
         self._pausing: set[Worker] = set()
         self._knock: Knock | None = None
         self._confirmation: Knock | None = None
@@ -91,11 +91,16 @@ class Failover:
     def is_serving(self) -> bool:
         return self._election.phase is Phase.SERVING
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a script runs, or has not ended yet."""
+        return self._script is not None or (self._before is not None and self._before.is_busy)
+
     def view(self) -> Elected:
-        election = self._election
+        election, past = self._election, self.app.elections
         return Elected(
-            self.name, self.app.primary_name, election.phase.value, election.epoch, self.elections, self.fruitless_rounds,
-            self.last_seconds, self.total_seconds, self._loop.now - self._changed,
+            self.name, self.app.primary_name, election.phase.value, election.epoch, past.found, past.fruitless_rounds,
+            past.last_seconds, past.total_seconds, self._loop.now - self._changed,
         )  # fmt: skip
 
     # -- what happens
@@ -173,6 +178,10 @@ class Failover:
         self.begin(f"{target} is to be promoted", target)
         return ""
 
+    def follow(self, before: "Failover") -> None:
+        """It was a failover app before. Its scripts, which are being ended, are waited for."""
+        self._before, before._after = before, self
+
     def stop(self) -> None:
         """It is no failover app any more, or the program ends."""
         self._let_go()
@@ -199,7 +208,7 @@ class Failover:
 
     def _go_on(self, epoch: int) -> None:
         """All workers have paused, and no script runs?"""
-        if epoch != self._election.epoch or self._pausing or self._script is not None:
+        if epoch != self._election.epoch or self._pausing or self.is_busy:
             return
         self.open_ports()
         self._refresh()
@@ -262,7 +271,7 @@ class Failover:
         self._up_since[name] = self._loop.now
 
     def _wait(self, action: Wait) -> None:
-        self.fruitless_rounds += 1
+        self.app.elections.fruitless_rounds += 1
         for name, target in self.app.targets.items():
             if not self._is_candidate(target):
                 self._faults.setdefault(name, target.why)
@@ -284,9 +293,10 @@ class Failover:
     def _serve(self, action: Serve) -> None:
         target = self.app.primary = self.app.targets[action.name]
         now = self.app.since = self._loop.now
-        self.elections += 1
-        self.last_seconds, self._changed = now - self._began, now
-        self.total_seconds += self.last_seconds
+        past, self._changed = self.app.elections, now
+        past.found += 1
+        past.last_seconds = now - self._began
+        past.total_seconds += past.last_seconds
         self._faults = {}
         if self._home and self._home != action.name:
             self._homecomings[self._home] = self._homecomings.get(self._home, 0) + 1
@@ -294,7 +304,7 @@ class Failover:
         self.open_ports()
         self._estate.crew.send(Primary(self.name, action.epoch, action.name, now))
         text = "app %s: target %s is primary (epoch %d, after %.3f s)"
-        logger.info(text, self.name, action.name, action.epoch, self.last_seconds)
+        logger.info(text, self.name, action.name, action.epoch, past.last_seconds)
         self._publish("serving", "")
         self.look()
 
@@ -314,7 +324,13 @@ class Failover:
         if self._election.phase in (Phase.CHECKING, Phase.TRIGGERING):
             done(result)
         else:  # its election is over, and the next one has waited for it
+            self._freed()
+
+    def _freed(self) -> None:
+        if self._election.phase is not Phase.IDLE:
             self._go_on(self._election.epoch)
+        elif self._after is not None:
+            self._after._freed()
 
     def _trigger_files(self) -> list[str]:
         files, warnings = find_triggers(self.app.config.failover.triggers)
@@ -383,6 +399,9 @@ class Failover:
         return self._up_since.get(name, self._loop.now) + wait
 
     def _note_who_is_up(self) -> None:
+        for name in self._up_since.keys() - self.app.targets.keys():
+            self._up_since.pop(name)
+            self._homecomings.pop(name, None)
         for name, target in self.app.targets.items():
             if target.state is State.UP:
                 self._up_since.setdefault(name, self._loop.now)
@@ -424,6 +443,6 @@ class Failover:
     def _publish(self, state: str, why: str) -> None:
         data = {
             "app": self.name, "state": state, "epoch": self._election.epoch, "primary": self.app.primary_name, "why": why,
-            "seconds": round(self.last_seconds, 3) if state == "serving" else 0.0,
+            "seconds": round(self.app.elections.last_seconds, 3) if state == "serving" else 0.0,
         }  # fmt: skip
         self._estate.events.publish("election", data)

@@ -12,7 +12,7 @@ from tcp_proxy.control.administration import Arguments, Operation, Refused
 from tcp_proxy.control.estate import Estate
 from tcp_proxy.control.events import Event
 from tcp_proxy.control.failover import Elected, Failover
-from tcp_proxy.control.scripts import Scripts
+from tcp_proxy.control.scripts import Places, Scripts
 from tcp_proxy.control.workers import Worker
 from tcp_proxy.messages import ConnectFailed, Paused
 
@@ -20,8 +20,9 @@ from tcp_proxy.messages import ConnectFailed, Paused
 class Failovers:
     def __init__(self, estate: Estate) -> None:
         self._estate = estate
-        self._scripts = Scripts(estate.loop)
+        self._scripts = Scripts(estate.loop, Places())
         self._apps: dict[str, Failover] = {}
+        self._left: dict[str, Failover] = {}  # apps that are none any more, and a script of theirs has not ended yet
         self._has_begun = False
         estate.changed = self.look
         self._unobserve: Callable[[], None] = estate.events.observe(self._happened)
@@ -41,12 +42,16 @@ class Failovers:
             return
         wanted = {name: app for name, app in self._estate.targets.apps.items() if app.config.has_primary}
         for name in [name for name, failover in self._apps.items() if wanted.get(name) is not failover.app]:
-            self._apps.pop(name).stop()
+            self._left[name] = self._apps.pop(name)
+            self._left[name].stop()
+        self._left = {name: failover for name, failover in self._left.items() if failover.is_busy}
         for name, app in wanted.items():
             if name in self._apps:
                 self._apps[name].look()
                 continue
             failover = self._apps[name] = Failover(self._estate, self._scripts, app)
+            if name in self._left:
+                failover.follow(self._left.pop(name))
             failover.look()
             failover.begin("there is none yet", is_paused=self._estate.generation == 0)
 

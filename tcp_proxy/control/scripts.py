@@ -1,8 +1,8 @@
 """Runs the executables of users: check scripts, triggers, health checks of type `script`. Nobody else starts them.
 
 Belongs to one loop and its thread, which nothing here holds up. Every script has a process group of its own, an empty
-stdin, and one pipe for stdout and stderr, whose lines go to the log with the script's name. At most PLACES scripts run
-at a time in the whole program; the others queue.
+stdin, and one pipe for stdout and stderr, whose lines go to the log with the script's name. At most AT_ONCE health checks
+run at a time in the whole program, and as many scripts of elections, which never wait for those; the others queue.
 
     QUEUED ──a place──> RUNNING ──time limit, cancel()──> ENDING (SIGTERM to the group, SIGKILL after KILL_AFTER)
                            └──the script ends──> LINGERING <──┘  until its output ends, at most LINGER
@@ -93,13 +93,13 @@ class Places:
                 return
 
 
-EVERYWHERE = Places()
+CHECKS = Places()  # of the health checks of all apps
 
 
 class Scripts:
     """`with`-less owner of the scripts of one loop: `close` ends them all."""
 
-    def __init__(self, loop: Loop, places: Places = EVERYWHERE) -> None:
+    def __init__(self, loop: Loop, places: Places = CHECKS) -> None:
         self._loop = loop
         self._places = places
         self._running: set[Script] = set()
@@ -156,7 +156,7 @@ class Script:
         self._pidfd = self._pipe = -1
         self._timer: Timer | None = None
         self._started = loop.now
-        self._timed_out = self._has_ended = self._is_over = False
+        self._timed_out = self._is_asked_to_end = self._has_ended = self._is_over = False
 
     def __repr__(self) -> str:
         state = "over" if self._is_over else "queued" if self._process is None else f"pid {self._process.pid}"
@@ -234,6 +234,9 @@ class Script:
         self._terminate()
 
     def _terminate(self) -> None:
+        if self._is_asked_to_end:  # whoever asks again does not put off what follows
+            return
+        self._is_asked_to_end = True
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)  # one that is stopped would not hear of it
         self._set_timer(KILL_AFTER, self._kill)

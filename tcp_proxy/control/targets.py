@@ -136,13 +136,26 @@ class KnownTarget:
 
 
 @dataclass(slots=True)
+class Elections:
+    """What is counted of an app's elections that are over: of each time that it was a failover app."""
+
+    found: int = 0  # that found a primary
+    fruitless_rounds: int = 0
+    last_seconds: float = 0.0
+    total_seconds: float = 0.0
+
+
+@dataclass(slots=True)
 class KnownApp:
+    """What follows `targets` is of a failover app, which owns it (control.failover), and outlives that."""
+
     config: model.App
     slot: int
     targets: dict[str, KnownTarget] = field(default_factory=dict)
-    primary: KnownTarget | None = None  # of a failover app, which owns it (control.failover); so does it `epoch`
+    primary: KnownTarget | None = None
     epoch: int = 0
     since: float = 0.0  # the loop's time when the primary was found
+    elections: Elections = field(default_factory=Elections)
 
     @property
     def primary_name(self) -> str:

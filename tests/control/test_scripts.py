@@ -224,6 +224,19 @@ def test_one_that_is_ended_says_so(bench, short):
     assert bench.results[0].text == "killed by SIGTERM"
 
 
+def test_who_ends_it_again_and_again_does_not_put_off_its_end(bench, short):
+    script = bench.start(f"trap '' TERM; echo $$ > {bench.folder}/pid; while :; do sleep 1; done")
+    pid = bench.pid()
+
+    def is_over():
+        script.end()
+        return bench.results
+
+    bench.until(is_over)
+    assert bench.results[0].text == "killed by SIGKILL"
+    assert not procfs.is_running(pid)
+
+
 def test_one_that_is_ended_while_it_waits_is_never_started(bench):
     script = bench.start(f"touch {bench.folder}/started")
     script.end()

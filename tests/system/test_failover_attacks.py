@@ -1,0 +1,115 @@
+"""Events that come at the wrong moment for an election: nobody is primary beside another one, and it goes on."""
+
+import contextlib
+import json
+import signal
+
+from kit.api import Api, api_config
+from kit.ports import free_ports
+from kit.waiting import Stopwatch, pause, wait_until
+
+STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
+SOON = {"interval": 0.1, "timeout": 0.1}
+
+
+def reload(program, **keys):
+    """The app's keys are these now; the line of the log from which on that is so."""
+    app = program.config["apps"][0]
+    app.update(keys)
+    (path,) = program.folder.glob(f"config-{id(program):x}.json")
+    path.write_text(json.dumps(program.config))
+    since = len(program.lines)
+    program.signal(signal.SIGHUP)
+    program.wait_log("SIGHUP: (done|nothing)", since=since)
+    return since
+
+
+def accepts(program, greeting):
+    """Whether somebody who comes now is greeted so."""
+    with contextlib.suppress(ConnectionError), program.connect() as client:
+        return client.read_first() == greeting
+    return False
+
+
+def test_an_app_that_leaves_and_comes_back_waits_for_its_last_script(failover, service, script, tmp_path):
+    """A trigger of the time before is being ended: none runs beside it, and its end closes no port. Counters go on."""
+    one = service(greeting=b"one")
+    body = f"mkdir {tmp_path}/lock || echo beside another >> {tmp_path}/out; echo run >> {tmp_path}/out"
+    stubborn = f"trap '' TERM; [ -e {tmp_path}/hang ] && for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; done"
+    trigger = script(f"{body}; {stubborn}; rmdir {tmp_path}/lock; exit 0")
+    program = failover([one.address], triggers=[trigger], while_electing="refuse", top={"api": api_config()})
+    program.wait_log("is primary")
+    api = Api.of(program)
+    assert api.get("/api/v1/apps/app/election").json["elections"] == 1
+    (tmp_path / "hang").touch()
+    two = service(greeting=b"two")
+    reload(program, targets=[two.address])
+    wait_until(lambda: (tmp_path / "out").read_text().count("run") == 2, "the trigger runs")
+    settings = program.config["apps"][0]["failover"]
+    reload(program, balance="round_robin", failover={})
+    (tmp_path / "hang").unlink()
+    since = reload(program, balance="failover", failover=settings)
+    program.wait_log("is primary", since=since)
+    wait_until(lambda: accepts(program, b"two"), "the port is open")
+    pause(1.2)  # the old script is over by now
+    assert accepts(program, b"two")
+    assert (tmp_path / "out").read_text() == "run\n" * 3
+    assert api.get("/api/v1/apps/app/election").json["elections"] == 2
+    assert 'tcp_proxy_elections_total{app="app"} 2.0' in api.get("/metrics").text
+
+
+def test_a_target_that_was_away_has_not_been_up_meanwhile(failover, service):
+    """Failback counts from when it is there again."""
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    both = [one.address, two.address]
+    program = failover(both, failback=True, failback_after=1.0, health=[SOON])
+    program.wait_log(f"{one.address} is primary")
+    since = reload(program, targets=both[1:])
+    program.wait_log(f"{two.address} is primary", since=since)
+    pause(1.0)
+    watch = Stopwatch()
+    since = reload(program, targets=both)
+    program.wait_log("has come back", since=since)
+    assert watch.seconds > 0.9
+
+
+def test_elections_do_not_wait_for_health_checks(proxy, service, script):
+    """Sixteen of those may run at a time, and more than that hang."""
+    one, hanging = service(greeting=b"one"), script("exec sleep 1000")
+    health = {"type": "script", "command": hanging, "interval": 3600, "timeout": 60}
+    port, other = free_ports(2)
+    targets = [f"127.0.0.1:{number}" for number in range(1, 21)]
+    many = {"name": "many", "ports": [other], "targets": targets, "health": health}
+    app = {
+        "name": "app", "ports": [port], "targets": [one.address], "balance": "failover", "health": [],
+        "failover": {"check": script("exit 0")},
+    }  # fmt: skip
+    program = proxy({"apps": [many]}, ready=False)
+    program.wait_log("ready:")
+    (path,) = program.folder.glob("config-*.json")
+    path.write_text(json.dumps({**program.config, "apps": [many, app]}))
+    program.signal(signal.SIGHUP)
+    program.wait_log("app app: .* is primary")
+    program.connect(port).expect(b"one")
+
+
+def test_everything_at_once_while_a_script_does_not_end(failover, service, script):
+    """Promotions ever again, a reload, its target removed: the script is killed in time, and the next one is asked."""
+    one, two, three = (service(greeting=name) for name in (b"one", b"two", b"three"))
+    check = script(f'test "$1" = {one.address} && {{ {STUBBORN}; }}; exit 0')
+    targets = [one.address, two.address, three.address]
+    program = failover(targets, check=check, top={"api": api_config()}, ready=False)
+    program.wait_log(f"trying target {one.address}")
+    program.wait_log("management API on")
+    api, watch = Api.of(program), Stopwatch()
+    turns = 0
+    while not program.count_log("is primary"):
+        assert watch.seconds < 10, "the election hangs"
+        name = (two, three)[turns % 2].address
+        with contextlib.suppress(AssertionError):  # 409 when it is primary meanwhile
+            api.post(f"/api/v1/apps/app/targets/{name}/promote")
+        turns += 1
+        if turns == 3:
+            reload(program, targets=[two.address, three.address])
+        pause(0.1)
+    wait_until(lambda: accepts(program, b"two") or accepts(program, b"three"), "somebody serves")
