@@ -24,6 +24,7 @@ from tcp_proxy.sansio.address import (
     Address,
     ListenAddress,
     hosts_overlap,
+    leads_to,
     parse_listen,
     parse_listen_host,
     parse_port,
@@ -98,6 +99,7 @@ def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> Ap
         given["health"] = (HTTP_CHECK,)
     addresses = listeners.of_app(plain, path)
     _check_groups(targets, {address.port for address in addresses}, report)
+    _refuse_own(targets, addresses, report)
     given["failover"] = build_failover(plain, path, targets, report)
     return App(
         name=name or "",
@@ -231,10 +233,29 @@ def _check_groups(targets: Mapping[Path, Target], ports: set[int], report: Repor
             report.value((*place, str(port)), f"the app does not listen on {port}")
 
 
+def _refuse_own(targets: Mapping[Path, Target], listeners: Sequence[ListenAddress], report: Report) -> None:
+    """A client would be sent round and round, until nobody has a descriptor left."""
+    by_port: dict[int, list[ListenAddress]] = {}
+    for listener in listeners:
+        by_port.setdefault(listener.port, []).append(listener)
+    by_host = list({listener.host: listener for listener in reversed(listeners)}.values())  # for targets on all ports
+    for path, target in targets.items():
+        met = (
+            listener
+            for server in target.servers
+            for listener in (by_port.get(server.port, ()) if server.port else by_host)
+            if leads_to(server.host, listener.port, listener)
+        )
+        if (own := next(met, None)) is not None:
+            what = f"this leads to the app's own listener {own}: every session would come back to the app itself"
+            report.value(path, f"found {shown(target.where)}; {what}; wanted the address of a server")
+
+
 def build_target(plain: Sequence[Any], app: App, report: Report) -> Target | None:
     """The one target in a list, for an app that there is."""
     targets = _targets(plain, (), report)
     _check_groups(targets, {address.port for address in app.listeners}, report)
+    _refuse_own(targets, app.listeners, report)
     usual = [target for target in targets.values() if target.health is None]
     for check in app.health:
         is_unix = any(server.path for target in usual for server in target.servers)

@@ -20,8 +20,10 @@ from tcp_proxy.control.resolver import Answer, endpoints
 from tcp_proxy.control.slots import Slots
 from tcp_proxy.counters import ACTIVE, SEMAPHORE, UNPAID
 from tcp_proxy.messages import AppView, Endpoint, TargetChanged, TargetView
-from tcp_proxy.sansio.address import Address
+from tcp_proxy.sansio.address import Address, ListenAddress, leads_to
 from tcp_proxy.sansio.verdict import State
+
+ByPort = dict[int, list[ListenAddress]]
 
 WORSE = (State.UP, State.DRAINING, State.DOWN)
 
@@ -46,6 +48,8 @@ class KnownTarget:
     complaint: str = ""  # the target's own word that it is not well
     addresses: tuple[tuple[int, Address], ...] = ()
     located: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)
+    answers: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)  # `located`, with those that lead to `own`
+    own: ByPort = field(default_factory=dict)  # its app's listeners
     findings: dict[str, Finding] = field(default_factory=dict)  # of a group: what is thought of each subject
 
     @property
@@ -66,6 +70,8 @@ class KnownTarget:
             return "disabled"
         if not self.endpoints:
             missing = dict.fromkeys(address.host for port, address in self.addresses if not self.located[port])
+            if any(found and not self.located[port] for port, found in self.answers.items()):
+                return f"{', '.join(missing)} leads to the app's own listener"
             return self.name_error or f"{', '.join(missing)} is not resolved yet"
         if self.complaint:
             return self.complaint
@@ -77,6 +83,11 @@ class KnownTarget:
     def is_named(self) -> bool:
         """Whether its address is a name, to be resolved."""
         return any(not endpoints(server, ()) for server in self.config.servers)
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether each of its names has had one, good or bad."""
+        return bool(self.name_error) or all(self.answers.values())
 
     def view(self) -> TargetView:
         config = self.config
@@ -99,7 +110,7 @@ class KnownTarget:
             return {name: self.endpoints}
         return {subject_of(name, port): located for port, located in self.located.items()}
 
-    def place(self, app: model.App) -> None:
+    def place(self, app: model.App, own: ByPort) -> None:
         """Where its servers are, as the configuration says it; the rest of the names is for `resolve`."""
         config = self.config
         addresses: tuple[tuple[int, Address], ...] = ((0, config.address),)
@@ -108,14 +119,17 @@ class KnownTarget:
             addresses = config.ports or tuple((port, Address(config.address.host, port)) for port in ports)
         if addresses != self.addresses:
             self.addresses, self.name_error = addresses, ""
-            self.located = {port: endpoints(address, ()) for port, address in addresses}
-            self._gather()
+            self.answers = {port: endpoints(address, ()) for port, address in addresses}
+        elif own is self.own:
+            return
+        self.own = own
+        self._gather()
 
     def resolve(self, answer: Answer) -> None:
         self.name_error = answer.error
         for port, address in self.addresses:
             if address.host == answer.host:
-                self.located[port] = endpoints(address, answer.addresses)
+                self.answers[port] = endpoints(address, answer.addresses)
         self._gather()
 
     def found(self, finding: Finding) -> Finding:
@@ -131,8 +145,17 @@ class KnownTarget:
         return finding
 
     def _gather(self) -> None:
+        """A session that came back to its own app would go round and round: what leads there is left out."""
+        self.located = {port: tuple(filter(self._is_foreign, found)) for port, found in self.answers.items()}
         is_whole = all(self.located.values())
         self.endpoints = tuple(itertools.chain.from_iterable(self.located.values())) if is_whole else ()
+
+    def _is_foreign(self, endpoint: Endpoint) -> bool:
+        _, address = endpoint
+        if isinstance(address, str):
+            return True
+        host, port = address[:2]
+        return not any(leads_to(host, port, listener) for listener in self.own.get(port, ()))
 
 
 @dataclass(slots=True)
@@ -151,6 +174,7 @@ class KnownApp:
 
     config: model.App
     slot: int
+    own: ByPort = field(default_factory=dict)  # its listeners
     targets: dict[str, KnownTarget] = field(default_factory=dict)
     primary: KnownTarget | None = None
     epoch: int = 0
@@ -225,7 +249,7 @@ class Targets:
 
     def is_resolved(self) -> bool:
         """Whether every name has had an answer, good or bad."""
-        return all(target.endpoints or target.name_error for known in self.by_host.values() for target in known)
+        return all(target.has_answers for known in self.by_host.values() for target in known)
 
     def found(self, finding: Finding) -> KnownTarget | None:
         target = self.find_subject(finding.app, finding.target)
@@ -316,6 +340,10 @@ class Targets:
     def _configure_app(
         self, known: KnownApp, app: model.App, generation: int, semaphores: dict[tuple[str, str], int], changed: Changed
     ) -> None:
+        if not known.own or known.config.listeners != app.listeners:
+            known.own = {}
+            for listener in app.listeners:
+                known.own.setdefault(listener.port, []).append(listener)
         old, known.config = known.targets, app
         known.targets = {}
         for was, config in match_targets([target.config for target in old.values()], app.targets):
@@ -327,7 +355,7 @@ class Targets:
                 target = KnownTarget(app.name, config, self._slots.take("target", app.name, config.name))
             else:
                 target = self._keep(old[was.name], config, changed)
-            target.place(app)
+            target.place(app, known.own)
             known.targets[config.name] = target
             if (app.name, config.name) in semaphores:
                 _close_tokens(target)

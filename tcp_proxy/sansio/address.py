@@ -210,6 +210,22 @@ def hosts_overlap(one: str, other: str) -> bool:
     return bool({one, other} & {"::", "0.0.0.0"})  # noqa: S104  compared, not bound
 
 
+def leads_to(host: str, port: int, listener: ListenAddress) -> bool:
+    """Whether a connection to this address certainly comes to that listener. Nobody knows of names, nor, where it listens
+    on all addresses, which ones of this machine there are beside the loopback ones."""
+    if port != listener.port:
+        return False
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  where such a connect goes
+    if host == listener.host:
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    everywhere = (ANY, "0.0.0.0" if address.version == 4 else "::")  # noqa: S104  compared, not bound
+    return address.is_loopback and listener.host in everywhere
+
+
 def _refuse_space(text: str) -> None:
     if " " in text or not text.isprintable():
         raise ValueError("white space or a control character in an address")

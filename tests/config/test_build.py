@@ -175,6 +175,58 @@ def test_what_is_wrong_with_a_group(group, complaint, app_complaints):
     assert refuses(found[:1], complaint) is True
 
 
+OWN = [  # bind, target
+    ("127.0.0.1", "127.0.0.1:5001"),
+    ("127.0.0.1", "127.0.0.1"),
+    ("127.0.0.1", "0.0.0.0:5001"),
+    ("127.0.0.1", "[::ffff:127.0.0.1]:5001"),
+    (["127.0.0.2", "127.0.0.1"], "127.0.0.1:5001"),
+    ("192.0.2.1", "192.0.2.1:5001"),
+    ("0.0.0.0", "127.0.0.1:5001"),
+    ("0.0.0.0", "127.9.9.9"),
+    ("0.0.0.0", "0.0.0.0:5001"),
+    ("*", "127.0.0.1"),
+    ("*", "[::1]:5001"),
+    ("::1", "[::]:5001"),
+    ("::", "[::1]"),
+]
+NOT_OWN = [
+    ("127.0.0.1", "127.0.0.1:5002"),
+    ("127.0.0.1", "127.0.0.2"),
+    ("127.0.0.1", "localhost:5001"),  # a name: what it leads to is seen when it is resolved
+    ("0.0.0.0", "[::1]:5001"),
+    ("0.0.0.0", "192.0.2.1:5001"),
+    ("::", "127.0.0.1:5001"),
+    ("127.0.0.1", "unix:/run/x"),
+]
+
+
+@pytest.mark.parametrize(("bind", "target"), OWN)
+def test_a_target_that_is_the_apps_own_listener_is_an_error(bind, target, app_complaints):
+    (complaint,) = app_complaints({"bind": bind, "targets": ["a:1", target]})
+    assert complaint.startswith('$.apps[0].targets[1]: found "')
+    assert "leads to the app's own listener" in complaint
+    (other,) = app_complaints({"bind": bind, "ports": [5003, 5001], "targets": [{"name": "x", "address": target}]})
+    assert "leads to the app's own listener" in other
+
+
+@pytest.mark.parametrize(("bind", "target"), NOT_OWN)
+def test_a_target_that_may_be_another_server_is_none(bind, target, app):
+    assert app(bind=bind, targets=[target]).targets
+
+
+def test_a_server_of_a_group_that_is_an_own_listener_is_an_error(app_complaints):
+    group = {"name": "g", "ports": {"5001": "a:1", "5002": "127.0.0.1:5001"}}
+    (complaint,) = app_complaints({"ports": [5001, 5002], "targets": [group]})
+    assert "leads to the app's own listener 127.0.0.1:5001" in complaint
+
+
+def test_targets_and_listeners_by_the_thousand_are_compared_quickly(app):
+    """Not each with each."""
+    targets = [f"127.1.{n >> 8}.{n & 255}" for n in range(5000)]
+    assert len(app(ports=["10000-19999", "30000-39999"], targets=targets).targets) == 5000
+
+
 def test_a_unix_path_that_the_kernel_would_refuse_is_an_error(app_complaints):
     assert refuses(app_complaints({"targets": ["unix:/" + "a" * 107]}), "at most 107 bytes; this one has 108") is True
 

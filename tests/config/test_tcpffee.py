@@ -21,7 +21,7 @@ ports = [5280, 5281, 5282]
 expiration = 10
 
 [groups.0]
-portmap = "127.0.0.1"
+portmap = "192.0.2.1"
 
 [groups.1]
 drain = true
@@ -62,7 +62,7 @@ def test_everything_that_is_documented():
     assert [str(listener) for listener in app.listeners] == ["0.0.0.0:5280", "0.0.0.0:5281", "0.0.0.0:5282"]
     assert app.sticky == Sticky(expires=10.0, ipv6_prefix=128)
     zero, one, two = app.targets
-    assert (zero.name, zero.address, zero.health) == ("0", Address("127.0.0.1"), ())
+    assert (zero.name, zero.address, zero.health) == ("0", Address("192.0.2.1"), ())
     assert one.ports[1] == (5281, Address("172.31.100.20", 3487))
     assert (one.drain, two.disabled, two.address) == (True, True, Address("::1"))
     http, tcp = one.health

@@ -46,6 +46,11 @@ def calm(tmp_path_factory):
         yield Api.of(program)
 
 
+def test_a_target_that_is_the_apps_own_listener_is_refused(program, api):
+    reply = api.post(ALL, f"127.0.0.1:{program.port}", status=422)
+    assert "leads to the app's own listener" in reply.detail
+
+
 def test_a_target_is_added_changed_and_removed(program, api, one, two):
     reply = api.post(ALL, {"address": two.address, "name": "a/b ?ü", "weight": 3}, status=201)
     place = reply.headers["location"]

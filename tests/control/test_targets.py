@@ -54,6 +54,33 @@ def tokens(target):
     return count
 
 
+# -- its own listeners
+
+
+def test_an_address_of_a_name_that_is_the_apps_own_listener_is_left_out(known):
+    """And comes back when the app no longer listens there."""
+    here, there = ListenAddress("127.0.0.1", 80), ListenAddress("127.0.0.1", 81)
+    named = target("t", "db")
+    targets = known(App("web", (here,), (named,)))
+    found = targets.find("web", "t")
+    both = Answer("db", (ONE, TWO), "")
+    targets.answered(both)
+    assert found.endpoints == ((int(socket.AF_INET6), ("::1", 80, 0, 0)),)
+    targets.configure((App("web", (there,), (named,)),), 1, {"db": both})
+    assert len(found.endpoints) == 2
+    targets.configure((App("web", (ListenAddress("*", 80),), (named,)),), 2, {"db": both})
+    assert (found.state, found.why) == (State.DOWN, "db leads to the app's own listener")
+    assert targets.is_resolved()
+
+
+def test_a_target_added_at_run_time_may_meet_a_listener_that_comes_later(known):
+    targets = known(App("web", (ListenAddress("127.0.0.1", 81),), (target("t"),)))
+    found = targets.find("web", "t")
+    assert found.state is State.UP
+    targets.configure((App("web", (ListenAddress("127.0.0.1", 80),), (target("t"),)),), 1)
+    assert (found.state, found.why) == (State.DOWN, "127.0.0.1 leads to the app's own listener")
+
+
 # -- groups
 
 
@@ -95,13 +122,13 @@ def test_any_server_of_a_group_decides_for_all_of_it(group):
 
 
 def test_a_bare_host_has_a_server_for_each_port_that_is_listened_on(known):
-    bare = Target("h", Address("127.0.0.1"))
+    bare = Target("h", Address("127.0.0.9"))
     targets = known(App("web", LISTENERS, (bare,)))
     found = targets.find("web", "h")
     assert [port for port, _ in found.servers()] == [5001, 5002]
-    assert found.endpoints == ((2, ("127.0.0.1", 5001)), (2, ("127.0.0.1", 5002)))
+    assert found.endpoints == ((2, ("127.0.0.9", 5001)), (2, ("127.0.0.9", 5002)))
     targets.configure((App("web", LISTENERS[:1], (bare,)),), 1)
-    assert found.servers() == ((5001, ((2, ("127.0.0.1", 5001)),)),)
+    assert found.servers() == ((5001, ((2, ("127.0.0.9", 5001)),)),)
 
 
 def test_a_group_that_is_renamed_keeps_what_is_thought_of_it(group):
