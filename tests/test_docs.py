@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tcp_proxy.config.load import load_file, load_text
-from tcp_proxy.control.access_log import json_line, text_line
+from tcp_proxy.control.log_lines import json_line, text_line
 from tcp_proxy.records import Record
 from tcp_proxy.sansio.balance import BALANCERS
 from tcp_proxy.sansio.reasons import Reason, Side

@@ -6,7 +6,6 @@ HOME = pathlib.Path(__file__).parents[1]
 
 ELSEWHERE = {
     "inquiries.py": "tests/test_messages.py",
-    "control/request_lines.py": "tests/system/test_http.py",
     **{
         f"dataplane/http/{name}.py": "tests/system/test_http.py"
         for name in ("exchange", "front", "leaving", "outcome", "requests", "session", "site", "tunnel")

@@ -15,7 +15,6 @@ Always true:
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import select
@@ -25,10 +24,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from tcp_proxy.control.request_lines import request_json, request_text
-from tcp_proxy.log import one_line, utc
+from tcp_proxy.control.log_lines import FORMATS
 from tcp_proxy.loop import READ, Loop
-from tcp_proxy.records import REQUEST, FrameReader, Record, RequestRecord, SessionRecord
+from tcp_proxy.records import FrameReader, SessionRecord
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +43,7 @@ class AccessLog:
     def __init__(self, path: str, format: str) -> None:
         self.path = path
         self.dropped = 0
-        self._format = _FORMATS[format]
+        self._format = FORMATS[format]
         self._loop = Loop("access-log")
         self._loop.on_error = self._bug
         self._thread = threading.Thread(target=self._serve, name="access-log", daemon=True)
@@ -181,10 +179,10 @@ class AccessLog:
 
     def _move(self, fd: int, path: str, format: str) -> None:
         os.close(self._fd)
-        self._fd, self.path, self._format = fd, path, _FORMATS[format]
+        self._fd, self.path, self._format = fd, path, FORMATS[format]
 
     def _set_format(self, format: str) -> None:
-        self._format = _FORMATS[format]
+        self._format = FORMATS[format]
 
     def _reopen(self) -> None:
         try:
@@ -215,62 +213,3 @@ def open_log(path: str) -> int:
     if sys.stdout is None:  # closed by whoever started us: number 1 may be anything by now
         raise OSError(errno.EBADF, "there is no standard output", path)
     return os.dup(sys.stdout.fileno())
-
-
-def text_line(record: Record) -> str:
-    """key=value, in a fixed order; "-" stands for nothing. Names are quoted when they hold a space or a quote."""
-    tried = ",".join(f"{target}:{error}" for target, error in record.tried)
-    return (
-        f"{utc(record.ended_at)} id={record.id} app={_word(record.app)} listener={record.listener}"
-        f" client={record.client} target={_word(record.target)} tried={_word(tried)}"
-        f" connect={_seconds(record.connect_seconds)} seconds={_seconds(record.seconds)}"
-        f" up={record.bytes_up} down={record.bytes_down}"
-        f" ended_by={record.ended_by} reason={record.reason} errno={record.errno or '-'}\n"
-    )
-
-
-def json_line(record: Record) -> str:
-    """One object a line."""
-    line = {
-        "time": utc(record.ended_at),
-        "id": record.id,
-        "app": record.app,
-        "listener": record.listener,
-        "client": record.client,
-        "target": record.target,
-        "tried": [{"target": target, "error": error} for target, error in record.tried],
-        "connect_seconds": round(record.connect_seconds, 6) if record.connect_seconds >= 0 else None,
-        "seconds": round(record.seconds, 6),
-        "bytes_up": record.bytes_up,
-        "bytes_down": record.bytes_down,
-        "ended_by": record.ended_by,
-        "reason": record.reason,
-        "errno": record.errno,
-    }
-    return json.dumps(line) + "\n"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.6f}" if value >= 0 else "-"
-
-
-def _word(text: str) -> str:
-    if not text:
-        return "-"
-    text = one_line(text)
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if " " in text or '"' in text else text
-
-
-def _as_text(record: SessionRecord) -> str:
-    if record[0] == REQUEST:
-        return request_text(RequestRecord(*record))  # type: ignore[arg-type]
-    return text_line(Record(*record))  # type: ignore[arg-type]
-
-
-def _as_json(record: SessionRecord) -> str:
-    if record[0] == REQUEST:
-        return request_json(RequestRecord(*record))  # type: ignore[arg-type]
-    return json_line(Record(*record))  # type: ignore[arg-type]
-
-
-_FORMATS: dict[str, Callable[[SessionRecord], str]] = {"text": _as_text, "json": _as_json}

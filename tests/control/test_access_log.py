@@ -4,18 +4,15 @@ import json
 import logging
 import os
 import random
-import re
 import subprocess
 import sys
 import threading
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kit.waiting import wait_until
 from tcp_proxy.control import access_log
-from tcp_proxy.control.access_log import AccessLog, json_line, text_line
+from tcp_proxy.control.access_log import AccessLog
 from tcp_proxy.records import Record, frame
 
 ENDED = 1_795_246_424.123
@@ -76,55 +73,6 @@ def rig(tmp_path):
 def warnings(caplog):
     caplog.set_level(logging.INFO)
     return lambda: [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-# -- lines
-
-
-def test_a_text_line():
-    assert text_line(RECORD) == (
-        "2026-11-21T07:33:44.123Z id=a1.2-3 app=shop listener=127.0.0.1:5001 client=10.0.0.1:4711 target=t2"
-        " tried=t1:ECONNREFUSED,t3:ETIMEDOUT connect=0.001200 seconds=3.500000 up=10 down=20"
-        " ended_by=client reason=done errno=-\n"
-    )
-
-
-def test_a_json_line():
-    assert json.loads(json_line(RECORD)) == {
-        "time": "2026-11-21T07:33:44.123Z", "id": "a1.2-3", "app": "shop", "listener": "127.0.0.1:5001",
-        "client": "10.0.0.1:4711", "target": "t2",
-        "tried": [{"target": "t1", "error": "ECONNREFUSED"}, {"target": "t3", "error": "ETIMEDOUT"}],
-        "connect_seconds": 0.0012, "seconds": 3.5, "bytes_up": 10, "bytes_down": 20,
-        "ended_by": "client", "reason": "done", "errno": "",
-    }  # fmt: skip
-
-
-def test_what_there_is_not():
-    nothing = RECORD._replace(target="", tried=(), connect_seconds=-1.0, errno="ECONNRESET")
-    assert " target=- tried=- connect=- " in text_line(nothing)
-    assert text_line(nothing).endswith(" errno=ECONNRESET\n")
-    line = json.loads(json_line(nothing))
-    assert (line["target"], line["tried"], line["connect_seconds"], line["errno"]) == ("", [], None, "ECONNRESET")
-
-
-any_name = st.text(max_size=12) | st.sampled_from(["a b", 'x"y', "\n", "\ud800", "\x1b[2J", "é", "a=b", "\u2028"])
-
-
-@given(any_name, any_name)
-def test_no_name_makes_a_line_of_its_own(app, target):
-    record = RECORD._replace(app=app, target=target, tried=((target, "ECONNREFUSED"),))
-    text, line = text_line(record), json_line(record)
-    assert text.count("\n") == line.count("\n") == 1
-    assert text[:-1].isprintable()
-    assert len(re.findall(r" reason=done", text)) >= 1
-    decoded = json.loads(line.encode(errors="backslashreplace"))
-    assert (decoded["app"], decoded["target"]) == (app, target)
-
-
-def test_a_name_cannot_forge_a_field():
-    line = text_line(RECORD._replace(app='x reason=denied "', target="a\\b c"))
-    assert r' app="x reason=denied \"" ' in line
-    assert r' target="a\\b c" ' in line
 
 
 # -- pipes
