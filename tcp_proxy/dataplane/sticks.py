@@ -58,6 +58,7 @@ class Sticks:
         self.copies: dict[str, Copy] = {}
         self._idle: OrderedDict[str, Copy] = OrderedDict()  # by `until`
         self._spare: deque[LiveTarget] = deque(maxlen=SPARE)
+        self._lasts = 0.0
 
     def __repr__(self) -> str:
         return f"<Sticks of {self.app.name}: {len(self.copies)} copies>"
@@ -65,7 +66,10 @@ class Sticks:
     def configure(self, sticky: Sticky) -> None:
         self.keys = KeyMaker(sticky.ipv4_prefix, sticky.ipv6_prefix, *sticky.slice)
         self._size = sticky.size
-        self._lasts = sticky.expires - min(SAFETY, sticky.expires / 2)
+        before, self._lasts = self._lasts, sticky.expires - min(SAFETY, sticky.expires / 2)
+        if self._lasts < before:
+            for copy in self._idle.values():
+                copy.until -= before - self._lasts
 
     def use(self, key: str) -> Copy:
         """One session more of this key."""
@@ -85,7 +89,7 @@ class Sticks:
             return
         if copy.is_reported:
             copy.is_reported = False
-            self.book.report((CLOSED, self.app.name, copy.key))
+            self._report((CLOSED, self.app.name, copy.key))
         if copy.version and not copy.waiters:
             copy.until = self.book.loop.now + self._lasts
             self._idle[copy.key] = copy
@@ -99,7 +103,7 @@ class Sticks:
             return None
         if not copy.is_reported:
             copy.is_reported = True
-            self.book.report((OPENED, self.app.name, copy.key, copy.target))
+            self._report((OPENED, self.app.name, copy.key, copy.target))
         return target
 
     def ask(self, copy: Copy, asker: Asker, excluded: set[LiveTarget] | None) -> bool:
@@ -128,7 +132,7 @@ class Sticks:
                 self._spare.append(proposal)
         if not copy.open:  # all who asked have gone
             if copy.is_reported:
-                self.book.report((CLOSED, self.app.name, copy.key))
+                self._report((CLOSED, self.app.name, copy.key))
             if self.copies.get(copy.key) is copy:
                 del self.copies[copy.key]
         for waiter in waiters:
@@ -151,6 +155,11 @@ class Sticks:
         for copy in list(self.copies.values()):
             if copy.waiters is not None:
                 self.answer(copy, "", 0)
+
+    def _report(self, item: Item) -> None:
+        """Unless the app has another table by now, which knows nothing of these copies."""
+        if self.book.apps.get(self.app.name) is self:
+            self.book.report(item)
 
     def _propose(self, key: str, excluded: set[LiveTarget] | None) -> LiveTarget | None:
         """A target for a new key, taken. One whose turn was not used has it now."""

@@ -95,11 +95,14 @@ class StickTable:
         return entry
 
     def opened(self, key: str, target: str, holder: int, now: float) -> None:
-        """The holder has used its copy. An entry that is gone meanwhile is there again; its copy is as good as new."""
+        """The holder has used its copy. An entry that is gone meanwhile is there again; its copy is as good as new. If it is
+        another one, which the holder may never have had, it hears of that: its next session goes where all others do."""
         entry = self.find(key, now)
+        is_gone = entry is None
         if entry is None:
             entry = self._add(key, target, now)
-            self.news.append(News(1 << holder, key, target, entry.version))
+        if is_gone or entry.target != target:
+            self.news.append(News(1 << holder, key, entry.target, entry.version))
         entry.copies |= 1 << holder
         self._use(entry, holder, now)
 
@@ -142,8 +145,10 @@ class StickTable:
         return entry
 
     def restore(self, key: str, target: str, version: int, since: float) -> None:
-        """An idle entry of an earlier life. Call in the order of `since`, before anything else."""
-        if key not in self._entries and len(self._entries) < self.size:
+        """An idle entry of an earlier life. Call in the order of `since`, before anything else: the last ones stay."""
+        if key not in self._entries:
+            if len(self._entries) >= self.size:
+                self._remove(next(iter(self._idle.values())))
             self._entries[key] = self._idle[key] = Entry(key, target, version, since)
             self.version = max(self.version, version)
 

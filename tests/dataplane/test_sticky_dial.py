@@ -128,6 +128,30 @@ def test_a_copy_is_given_up_before_its_entry_expires(house):
     assert len(house.authority.asked()) == 2
 
 
+def test_a_shorter_time_counts_for_copies_that_are_idle_already(house):
+    client, _, _ = house.served()
+    reset(client)
+    house.turn(3)
+    house.pass_time(50.0)
+    house.authority.table.resize(1000, 60.0)
+    house.book.configure(house.app, Sticky(expires=60))
+    house.pass_time(9.5)
+    house.served()
+    assert len(house.authority.asked()) == 2
+
+
+def test_sessions_of_an_earlier_table_say_nothing_to_the_next(house):
+    """The app was not sticky for a while: the end of a session from before is not that of one of today."""
+    client, _, _ = house.served()
+    house.book.configure(house.app, None)
+    house.app.sticks = house.book.configure(house.app, house.view.sticky)
+    house.served()
+    reset(client)
+    house.turn(3)
+    assert house.reported() == []
+    assert house.authority.table.in_use == 1
+
+
 def test_a_draining_target_keeps_its_clients_and_gets_no_others(house):
     assert house.served()[2] == "t0"
     house.say(0, "draining")

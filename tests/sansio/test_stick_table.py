@@ -124,6 +124,18 @@ def test_a_copy_that_was_used_as_its_entry_went_is_put_back():
     assert sticks.find("k", 99.0).open == 1
 
 
+def test_who_has_used_a_copy_that_is_none_any_more_hears_of_it():
+    """Its own was too old: the entry expired, and somebody else has brought the key to another target."""
+    sticks = table(expires=1.0)
+    sticks.claim("k", "a", 0, ONE, 0.0)
+    sticks.closed("k", ONE, 0.0)
+    sticks.expire(2.0, 9)
+    sticks.claim("k", "b", 0, TWO, 2.0)
+    sticks.opened("k", "a", ONE, 2.0)
+    assert sticks.news == [News(1 << ONE, "k", "b", 2)]
+    assert targets(sticks) == {"k": "b"}
+
+
 def test_an_operator_sets_deletes_and_clears():
     sticks = table()
     sticks.claim("k", "a", 0, ONE, 0.0)
@@ -156,10 +168,17 @@ def test_restored_entries_are_idle_and_versions_go_on():
     sticks = StickTable(2, 10.0)
     sticks.restore("a", "t", 7, -3.0)
     sticks.restore("b", "t", 5, -2.0)
-    sticks.restore("c", "t", 9, -1.0)  # no room
-    assert set(targets(sticks)) == {"a", "b"}
     assert sticks.find("a", 7.0) is None
     assert sticks.claim("z", "t", 0, ONE, 7.0).version == 8
+
+
+def test_of_more_restored_entries_than_there_is_room_for_those_stay_that_were_used_last():
+    sticks = StickTable(2, 10.0)
+    sticks.notes_changes = True
+    for key, since in (("a", -3.0), ("b", -2.0), ("c", -1.0)):
+        sticks.restore(key, "t", 1, since)
+    assert set(targets(sticks)) == {"b", "c"}
+    assert sticks.changed == {"a"}, "the file has it still"
 
 
 KEYS = st.sampled_from([f"k{number}" for number in range(6)])
@@ -224,6 +243,7 @@ class AgainstModel(RuleBasedStateMachine):
     @rule(key=KEYS, wanted=TARGETS, holder=HOLDERS)
     def opened(self, key, wanted, holder):
         self.table.opened(key, wanted, holder, self.now)
+        self.copies[holder, key] = wanted
         if key not in self.model:
             self.make_room()
             self.model[key] = [wanted, set(), self.moment()]
