@@ -14,6 +14,7 @@ from tcp_proxy.config.report import Report
 from tcp_proxy.config.values import Plain, given_of
 from tcp_proxy.sansio.address import Address
 from tcp_proxy.sansio.escapes import decoded
+from tcp_proxy.sansio.pattern import regex
 from tcp_proxy.sansio.presets import NAMED_USERS
 
 CHECK = Check()  # for its defaults
@@ -118,7 +119,7 @@ def _exchange(plain: Plain, path: Path, report: Report) -> None:
         report.value((*path, "user"), f'"user" is for the presets {" and ".join(map(shown, sorted(NAMED_USERS)))}')
     if plain.get("tls") and preset in OWN_TLS:
         report.value((*path, "tls"), f"the preset {shown(preset)} has no TLS: the protocol begins it in a way of its own")
-    for key, parse in (("send", decoded), ("expect", decoded), ("expect_regex", _regex)):
+    for key, parse in (("send", decoded), ("expect", decoded), ("expect_regex", regex)):
         if plain.get(key):
             try:
                 parse(plain[key])
@@ -144,10 +145,3 @@ def _script(plain: Plain, given: dict[str, Any], path: Path, report: Report) -> 
         report.value((*path, "command"), "a zero character in an argument")
     elif not words and not (report and "command" in plain):
         report.value(path, 'a check of type "script" needs a "command": the path of an executable')
-
-
-def _regex(text: str) -> None:
-    try:
-        re.compile(text.encode())
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"not a regular expression: {error}") from None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from tcp_proxy.sansio.escapes import escaped
+from tcp_proxy.sansio.pattern import Finder
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([^\r\n]*))?\r?\n")
 
@@ -61,13 +62,13 @@ class Inbox:
         return self.take(lambda data: data.find(b"\n") + 1, saying)
 
 
-def exchange(send: bytes, expected: re.Pattern[bytes]) -> Dialogue:
+def exchange(send: bytes, expected: Finder) -> Dialogue:
     """Say something, or nothing, and wait for what is expected, anywhere in the answer."""
     inbox = Inbox()
     yield from inbox.more(send)
-    while not (found := expected.search(inbox.data)):
+    while (found := expected(inbox.data)) is None:
         yield from inbox.more()
-    return Reply(f"answered {escaped(found[0] or bytes(inbox.data))}")
+    return Reply(f"answered {escaped(found or bytes(inbox.data))}")
 
 
 def http(request: bytes, statuses: tuple[str, ...]) -> Dialogue:

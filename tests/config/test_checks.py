@@ -81,7 +81,10 @@ def test_a_target_may_have_checks_of_its_own(app):
         ({"type": "script", "command": "/"}, (".command: ", "this is a folder")),
         ({"type": "script", "command": ["/bin/true", "a\0"]}, (".command: ", "a zero character")),
         ({"command": "/bin/true"}, (".command: ", 'of type "script"')),
-        ({"type": "exchange", "expect_regex": "(x"}, (".expect_regex: ", "not a regular expression")),
+        ({"type": "exchange", "expect_regex": "(x"}, (".expect_regex: ", "not a regular expression of RE2: missing ): (x")),
+        ({"type": "exchange", "expect_regex": r"(a)\1"}, (".expect_regex: ", r"of RE2: invalid escape sequence: \1")),
+        ({"type": "exchange", "expect_regex": "(?=a)"}, (".expect_regex: ", "of RE2: invalid perl operator: (?=")),
+        ({"type": "exchange", "expect_regex": "(a{99}){99}"}, (".expect_regex: ", "of RE2: invalid repetition size")),
     ],
 )
 def test_what_is_refused(app_complaints, check, parts):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcp_proxy.sansio.dialogue import Refused, Reply, exchange, http
+from tcp_proxy.sansio.pattern import regex, text
 
 
 def play(dialogue, *answers):
@@ -32,24 +33,24 @@ def pieces(data):
 
 
 def test_something_is_sent_and_the_answer_is_searched():
-    assert play(exchange(b"PING\r\n", re.compile(rb"\+PONG")), b"xx+PONG\r\n") == (b"PING\r\n", Reply('answered "+PONG"'))
+    assert play(exchange(b"PING\r\n", regex(r"\+PONG")), b"xx+PONG\r\n") == (b"PING\r\n", Reply('answered "+PONG"'))
 
 
 def test_the_server_may_speak_first():
-    assert play(exchange(b"", re.compile(rb"^220 ")), b"220 hello\r\n")[1] == Reply('answered "220 "')
+    assert play(exchange(b"", regex("^220 ")), b"220 hello\r\n")[1] == Reply('answered "220 "')
 
 
 @given(st.data())
 def test_what_is_expected_may_come_in_pieces(data):
     answer = b"noise and then 250 OK\r\nmore"
     cut = data.draw(pieces(answer))
-    assert play(exchange(b"hi", re.compile(rb"\d{3} OK")), cut)[1].text == 'answered "250 OK"'
+    assert play(exchange(b"hi", regex(r"\d{3} OK")), cut)[1].text == 'answered "250 OK"'
 
 
-@pytest.mark.parametrize(("answer", "text"), [([], "without an answer"), (b"-ERR\r\n", r'after "-ERR\\r\\n"')])
-def test_the_end_is_a_refusal_that_says_what_was_heard(answer, text):
-    with pytest.raises(Refused, match=re.escape("ended the connection ") + text):
-        play(exchange(b"hi", re.compile(rb"PONG")), answer)
+@pytest.mark.parametrize(("answer", "said"), [([], "without an answer"), (b"-ERR\r\n", r'after "-ERR\\r\\n"')])
+def test_the_end_is_a_refusal_that_says_what_was_heard(answer, said):
+    with pytest.raises(Refused, match=re.escape("ended the connection ") + said):
+        play(exchange(b"hi", text(b"PONG")), answer)
 
 
 # -- http

@@ -8,6 +8,7 @@ import pytest
 
 from kit.clogged import clog
 from kit.ports import free_port
+from kit.servers import Service
 from kit.waiting import Stopwatch, pause, wait_until
 
 FAST = {"interval": 0.2, "timeout": 0.15}
@@ -194,6 +195,36 @@ def test_one_app_with_a_dead_target_disturbs_no_other_app(proxy, service):
     program = proxy({"apps": [app("alive", echo), dead]})
     program.wait_log("app dead: target .* is down")
     program.connect().send(b"x").expect(b"x")
+
+
+@pytest.mark.parametrize(
+    "health",
+    [
+        {"type": "exchange", "expect_regex": "^(a+)+$"},  # in Python's way of matching, it ends after the sun
+        {"type": "script", "command": "HANGS"},
+        {"type": "http", "path": "/"},
+    ],
+    ids=["regex", "scripts", "silence"],
+)
+def test_no_app_holds_up_the_checks_of_another(proxy, service, script, health):
+    """Forty targets of one app do their worst; of another app, a target that goes down and comes back is noticed."""
+    if health.get("command"):
+        health = {**health, "command": script("exec sleep 1000")}
+    bad = service(greeting=b"a" * 200 + b"!", answer=lambda _data: b"")
+    port, other, good = free_port(), free_port(), free_port()
+    targets = [{"address": bad.address, "name": f"bad{n}"} for n in range(40)]
+    often = {"interval": 0.1, "timeout": 0.1}
+    apps = [
+        {"name": "bad", "ports": [other], "targets": targets, "health": {**health, "interval": 2, "timeout": 2}},
+        {"name": "good", "ports": [port], "targets": [f"127.0.0.1:{good}"], "health": often},
+    ]
+    program = proxy({"apps": apps}, ready=False)
+    for _ in range(3):
+        since = len(program.lines)
+        with Service(b"good", port=good):
+            program.wait_log(f"app good: target 127.0.0.1:{good} is up", since=since)
+        since = len(program.lines)
+        program.wait_log(f"app good: target 127.0.0.1:{good} is down", since=since)
 
 
 def test_http_says_that_a_server_that_accepts_is_not_ready(proxy, service):

@@ -1,7 +1,6 @@
 """The check `exchange`: bytes are sent, and what is expected comes back; or a preset leads the conversation."""
 
 import functools
-import re
 
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health.connecting import with_port
@@ -9,14 +8,15 @@ from tcp_proxy.control.health.probe import Done, shown
 from tcp_proxy.control.health.talk import Talk
 from tcp_proxy.loop import Loop
 from tcp_proxy.messages import Endpoint
+from tcp_proxy.sansio import pattern
 from tcp_proxy.sansio.dialogue import Dialogue, exchange
 from tcp_proxy.sansio.escapes import decoded
 from tcp_proxy.sansio.presets import PRESETS
 
 
 @functools.cache
-def expected(check: Check) -> re.Pattern[bytes]:
-    return re.compile(check.expect_regex.encode() if check.expect_regex else re.escape(decoded(check.expect)))
+def expected(check: Check) -> pattern.Finder:
+    return pattern.regex(check.expect_regex) if check.expect_regex else pattern.text(decoded(check.expect))
 
 
 def dialogue(check: Check) -> Dialogue:
