@@ -26,7 +26,6 @@ ELSEWHERE = {
     "dataplane/sticky_session.py": "tests/dataplane/test_sticky_dial.py",
     "control/stick_orders.py": "tests/control/api/test_sticks.py",
     "control/operations.py": "tests/control/api/test_routes.py",
-    "control/views.py": "tests/control/api/test_routes.py",
     "control/api/problems.py": "tests/control/api/test_guard.py",
     "control/api/schemas.py": "tests/control/api/test_routes.py",
     "control/api/server.py": "tests/control/test_api_process.py",

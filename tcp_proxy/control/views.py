@@ -25,7 +25,9 @@ def app(known: KnownApp) -> View:
     config = known.config
     return {
         "name": config.name,
+        "mode": "tcp" if config.http is None else "http",
         "balance": config.balance,
+        "sticky": _sticky(config.sticky) if config.sticky is not None else None,
         "primary": known.primary_name if config.has_primary else None,
         "on_down": config.on_down,
         "retries": config.retries,
@@ -91,15 +93,19 @@ def config(known: model.Config) -> View:
 
 
 def _app_config(known: model.App) -> View:
+    """What it has no meaning for is left out."""
     hosts = list(dict.fromkeys(address.host for address in known.listeners))
     ports = list(dict.fromkeys(address.port for address in known.listeners))
     return {
         "name": known.name,
+        "mode": "tcp" if known.http is None else "http",
         "bind": hosts,
         "ports": ports,
         "targets": [_target_config(one) for one in known.targets],
         "balance": known.balance,
         **({"failover": dataclasses.asdict(known.failover)} if known.has_primary else {}),
+        **({"sticky": _sticky(known.sticky)} if known.sticky is not None else {}),
+        **(dataclasses.asdict(known.http) if known.http is not None else {}),
         "health": [check(one) for one in known.health],
         "on_down": known.on_down,
         "retries": known.retries,
@@ -112,6 +118,13 @@ def _target_config(known: model.Target) -> View:
     ports = {str(port): str(address) for port, address in known.ports}
     where = {"address": None if ports else str(known.address), "ports": ports or None}
     return {**dataclasses.asdict(known), **where, "health": health}
+
+
+def _sticky(known: model.Sticky) -> View:
+    view = dataclasses.asdict(known)
+    if known.key == "source_ip":
+        del view["slice"]
+    return view
 
 
 def check(known: model.Check) -> View:

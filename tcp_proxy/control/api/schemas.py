@@ -76,7 +76,9 @@ class Target(BaseModel):
 
 class App(BaseModel):
     name: str
+    mode: Literal["tcp", "http"]
     balance: str
+    sticky: dict[str, Any] | None = Field(description="As in the configuration; null: clients have no target of their own")
     primary: str | None = Field(description="The target that gets all sessions; \"\": it is looked for; null: no failover")
     on_down: Literal["keep", "close"]
     retries: int
