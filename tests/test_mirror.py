@@ -14,6 +14,7 @@ ELSEWHERE = {
     "control/reload.py": "tests/system/test_reload.py",
     "control/failover.py": "tests/system/test_failover.py",
     "control/failovers.py": "tests/system/test_failover.py",
+    "control/lost_listeners.py": "tests/system/test_reload_attacks.py",
     "control/estate.py": "tests/system/test_reload.py",
     "control/transition.py": "tests/system/test_reload.py",
     "control/crew.py": "tests/control/test_supervisor.py",

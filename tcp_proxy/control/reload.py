@@ -30,8 +30,9 @@ from tcp_proxy.config.load import ConfigErrors
 from tcp_proxy.config.model import Config
 from tcp_proxy.control.briefing import Briefing
 from tcp_proxy.control.estate import Estate
+from tcp_proxy.control.lost_listeners import LostListeners
 from tcp_proxy.control.overrides import Overrides
-from tcp_proxy.control.sockets import CannotListen, Listening, bind_now
+from tcp_proxy.control.sockets import CannotListen
 from tcp_proxy.control.targets import Changed
 from tcp_proxy.control.transition import CannotApply, Transition, are_closed, close_listeners
 
@@ -94,6 +95,7 @@ class Reload:
         self._next: Callable[[], Any] = lambda: None  # what is done then
         self._waits_until = 0.0
         self._is_settling_slots = False
+        self._lost = LostListeners(estate, briefing)
 
     def __repr__(self) -> str:
         return f"<Reload {self.stage.name}, {len(self._requests)} waiting>"
@@ -208,30 +210,10 @@ class Reload:
                 self._estate.loop.call_later(BIND_WAIT, self._bind, tries - 1)
                 return
             transition.roll_back()
-            self._bring_back(transition.first)
+            self._lost.bring_back(item.address for item in transition.first)
             self._fail([str(error)], is_prevented=True)
             return
         self._commit()
-
-    def _bring_back(self, items: list[Listening], tries: int = BIND_TRIES) -> None:
-        """Listeners that were closed in vain."""
-        estate = self._estate
-        apps = {app.name: app for app in estate.config.apps}
-        for item in items if not estate.is_stopping else ():
-            app = apps.get(item.app)
-            if app is None or item.address not in app.listeners:
-                continue  # it has left meanwhile
-            try:
-                new = bind_now(estate.next_number(), app, item.address)
-            except CannotListen as error:
-                if tries <= 1:
-                    logger.error("%s; tried again until it works", error)  # noqa: TRY400
-                estate.loop.call_later(BIND_WAIT if tries > 1 else 1.0, self._bring_back, [item], max(1, tries - 1))
-                continue
-            estate.listening[new.number] = new
-            for worker in estate.crew:
-                if not worker.is_draining:
-                    estate.crew.tell(worker, lambda worker, new=new: self._briefing.lend(worker, [new]))  # type: ignore[misc]
 
     def _commit(self) -> None:
         transition, request = self._transition, self._request
@@ -243,7 +225,7 @@ class Reload:
         try:
             removed = transition.commit()
         except CannotApply as error:
-            self._bring_back(transition.first)
+            self._lost.bring_back(item.address for item in transition.first)
             self._fail([str(error)], is_prevented=True)
             return
         self._overrides.rebase(self._file)

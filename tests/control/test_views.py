@@ -29,7 +29,8 @@ APPS = {
     },
     "http": {
         "mode": "http", "upstream_connections": 7, "forwarded": True, "trusted_proxies": ["192.0.2.0/24"],
-        "upgrades": ["websocket", "x/1"], "limits": {"body": 5}, "timeouts": {"request": 3, "response": 4, "next_request": 5},
+        "upgrades": ["websocket", "x/1"], "limits": {"body": 5},
+        "timeouts": {"request": 3, "response": 4, "next_request": 5},
         "targets": [{"name": "t", "address": "a:1"}], "routes": [{"host": "*.a", "path": "/x", "targets": ["t"]}],
     },
     "sticky": {"sticky": {"expires": 5, "ipv4_prefix": 24}},

@@ -1,8 +1,11 @@
 """Reloads at the worst moments: what an attack on them found, and must not find again."""
 
+import contextlib
 import os
 import pathlib
 import signal
+import socket
+import threading
 
 import pytest
 
@@ -142,6 +145,60 @@ def test_names_are_looked_up_while_reloads_take_them_away_and_bring_them_back(pr
     program.wait_greeting(b"one")
     wait_until(lambda: not file.reload()[-1].count("done"), "all of them are over")
     assert program.connect().read_first() == b"one"
+
+
+@contextlib.contextmanager
+def taken(program, file):
+    """The program wants its port on all addresses and does not get it; nor does it get the old one back, for somebody has
+    been quicker. Entered when it has said that it will try again until it works."""
+    port, found, over = program.port, [], threading.Event()
+
+    def take():
+        while not over.is_set():
+            with contextlib.suppress(OSError):
+                found.append(socket.create_server(("127.0.0.1", port)))
+                return
+
+    thread = threading.Thread(target=take, name="taker")
+    with socket.create_server(("127.0.0.2", port)):
+        thread.start()
+        file.app["bind"] = "*"
+        lines = messages(file.reload())
+        assert lines[-1] == "SIGHUP: nothing was changed"
+        program.wait_log("tried again until it works")
+    over.set()
+    thread.join()
+    del file.app["bind"]
+    yield found[0]
+    found[0].close()
+
+
+def test_a_listener_that_could_not_come_back_is_that_of_the_app_that_has_it_now(proxy, service):
+    echo = service(greeting=b"x")
+    program = proxy(targets=[echo])
+    file, port = Config(program), program.port
+    with taken(program, file) as other:
+        file.app["ports"] = [free_port()]
+        file.config["apps"].append({"name": "other", "ports": [port], "targets": [echo.address], "health": []})
+        assert messages(file.reload())[-1].startswith("SIGHUP: done")
+        other.close()
+        program.wait_log("listens again")
+        program.connect(port).expect(b"x")
+    program.baseline.clear()  # there is one listener more
+
+
+def test_a_listener_that_could_not_come_back_and_is_bound_by_a_reload_is_not_bound_twice(proxy, service):
+    program = proxy(targets=[service(greeting=b"x")])
+    file, port = Config(program), program.port
+    with taken(program, file) as other:
+        file.app["ports"] = [free_port()]
+        file.reload()
+        other.close()
+        file.app["ports"] = [port]
+        assert messages(file.reload())[-1].startswith("SIGHUP: done")
+        program.connect(port).expect(b"x")
+        assert settled(lambda: program.count_log("tried again until it works"), seconds=2.5)
+        program.connect(port).expect(b"x")
 
 
 def test_more_listeners_than_the_workers_have_descriptors_for(proxy, service):
