@@ -6,11 +6,11 @@ import pathlib
 import resource
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
-from benchmarks import http_proxies
+from benchmarks import http_proxies, sticky_proxies
 from benchmarks.programs import Program, find, free_ports
 from benchmarks.proxies import ROOT, Contender, Proxy, descriptor_limit
 
@@ -34,8 +34,13 @@ http {{
     }}
 }}
 """
-Mode = Literal["tcp", "http"]
+Mode = Literal["tcp", "http", "sticky"]
 SERVICES = ("http", "bulk", "ping", "echo", "blocks", "greet")  # the targets, each behind a listener of every proxy
+MODES: dict[Mode, tuple[tuple[str, ...], Mapping[str, Any] | None]] = {  # which of them, and who writes configurations
+    "tcp": (SERVICES, None),
+    "http": (("http",), http_proxies.WRITERS),
+    "sticky": (("greet", "api"), sticky_proxies.WRITERS),
+}
 
 
 def raise_descriptor_limit() -> None:
@@ -90,10 +95,8 @@ class Lab:
     @contextlib.contextmanager
     def starting(self, contender: Contender, mode: Mode = "tcp") -> Iterator[Proxy]:
         """One that may not be ready yet."""
-        if mode == "tcp":
-            proxy = Proxy(contender, self.targets, self.new_folder())
-        else:
-            proxy = Proxy(contender, {"http": self.targets["http"]}, self.new_folder(), http_proxies.WRITERS)
+        services, writers = MODES[mode]
+        proxy = Proxy(contender, {name: self.targets.get(name, 0) for name in services}, self.new_folder(), writers)
         try:
             yield proxy
         finally:

@@ -1,8 +1,12 @@
 """The load programs: how each is called, and its answer as figures. Whatever it says of errors is a failure."""
 
 import contextlib
+import http.client
 import json
+import math
 import re
+import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -42,6 +46,25 @@ def wrk(port: int, seconds: float, clients: int = 50, options: Sequence[str] = (
     return parse_wrk(_run([*argv, f"http://127.0.0.1:{port}{path}"], seconds))
 
 
+@contextlib.contextmanager
+def wrk_beside(port: int, path: str, seconds: float) -> Iterator[None]:
+    """One client that asks without pause, for longer than what is measured beside it takes. It has had an answer before."""
+    asker = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    asker.request("GET", path)
+    asker.getresponse().close()
+    asker.close()
+    argv = [find("wrk"), "-t1", "-c1", f"-d{math.ceil(seconds) + PATIENCE}", "--latency", f"http://127.0.0.1:{port}{path}"]
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield
+            process.send_signal(signal.SIGINT)
+            parse_wrk(process.communicate(timeout=PATIENCE)[0])
+        finally:
+            process.kill()
+
+
 def parse_wrk(text: str) -> Requests:
     for sign in ("Socket errors", "Non-2xx"):
         if sign in text:
@@ -54,7 +77,7 @@ def parse_wrk(text: str) -> Requests:
 
 
 def _percentile(text: str, percent: int) -> float:
-    value, unit = re.fullmatch(r"([\d.]+)([a-z]+)", _find(rf"^\s+{percent}%\s+(\S+)$", text)).groups()  # type: ignore[union-attr]
+    value, unit = re.fullmatch(r"([\d.]+)([a-z]+)", _find(rf"^\s+{percent}%\s+(\S+)\s*$", text)).groups()  # type: ignore[union-attr]
     return float(value) * MICROSECONDS[unit]
 
 
@@ -138,6 +161,15 @@ def pinger(port: int, seconds: float, size: int) -> int:
     if not count:
         raise Failed("pinger: not one message came back")
     return count
+
+
+def strangers(port: int, seconds: float, first: int) -> tuple[float, float]:
+    """The medians for clients of new addresses, and for the same ones when they come again, in microseconds."""
+    argv = [sys.executable, "-m", "benchmarks.helpers.strangers", str(port), f"{seconds:g}", str(first)]
+    told = json.loads(_run(argv, seconds))
+    if not told["new"]:
+        raise Failed("strangers: not one was served")
+    return statistics.median(told["new"]) * 1e6, statistics.median(told["known"]) * 1e6
 
 
 def _run(argv: list[str], seconds: float) -> str:

@@ -1,6 +1,6 @@
 """All measures, in the order in which they run and are shown. A new one is a file and a line here."""
 
-from benchmarks.measures import bulk, fairness, http, idle, memory, requests, roundtrip, scaling, start, syscalls
+from benchmarks.measures import bulk, fairness, http, idle, memory, requests, roundtrip, scaling, start, sticky, syscalls
 from benchmarks.measures.base import Measure
 
 MEASURES: dict[str, Measure] = {
@@ -17,6 +17,7 @@ MEASURES: dict[str, Measure] = {
         idle.IDLE,
         syscalls.SYSCALLS,
         fairness.FAIRNESS,
+        sticky.STICKY,
         scaling.MANY_STREAMS,
         scaling.MANY_FRESH,
         scaling.MANY_KEPT,

@@ -6,9 +6,12 @@ from benchmarks import loads
 from benchmarks.lab import Lab
 from benchmarks.measures.memory import idle_clients, open_sessions
 from benchmarks.measures.start import first_byte
+from benchmarks.measures.sticky import STICKY
 from benchmarks.programs import PACKAGES, Failed, stream_module
 from benchmarks.proxies import HAPROXY_ONE, PROJECT
+from benchmarks.sticky_proxies import ASKED
 from kit import procfs
+from kit.api import Api
 from kit.programs import need
 
 
@@ -62,6 +65,19 @@ def test_echoes(lab, size):
     assert loads.pinger(lab.targets["echo"], 0.1, size) > 1
     with lab.fresh(PROJECT) as proxy:
         assert loads.pinger(proxy.port["blocks"], 0.1, size) > 1
+
+
+@pytest.mark.parametrize("contender", STICKY.contenders, ids=lambda contender: contender.name)
+def test_strangers(lab, contender):
+    """Each comes twice; beside somebody who asks without pause."""
+    with lab.fresh(contender, "sticky") as proxy:
+        with loads.wrk_beside(proxy.port["api"], ASKED[contender.kind], 0.2):
+            new, known = loads.strangers(proxy.port["greet"], 0.2, 0)
+        assert min(new, known) > 0
+        if contender is PROJECT:
+            page = Api(proxy.port["api"]).get("/api/v1/apps/greet/sticks").json
+            assert page["known"] > 20
+            assert page["entries"][0]["key"] == "127.1.0.1"
 
 
 def test_sessions_that_are_not_to_be_had(lab):

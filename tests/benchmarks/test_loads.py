@@ -38,6 +38,11 @@ def test_wrk():
     assert parse_wrk(WRK) == Requests(count=19643, rate=19602.99, p50=803.0, p99=2990.0)
 
 
+def test_wrk_that_took_seconds():
+    """It puts a blank behind such a value."""
+    assert parse_wrk(WRK.replace("99%    2.99ms", "99%    1.03s ")).p99 == 1.03e6
+
+
 @pytest.mark.parametrize(
     "line",
     ["  Socket errors: connect 0, read 3, write 0, timeout 0", "  Non-2xx or 3xx responses: 12"],

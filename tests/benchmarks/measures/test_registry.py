@@ -21,6 +21,7 @@ def test_the_bounds_of_the_design():
         ("fresh", "rate"): 1.0, ("fresh", "cpu"): 1.0, ("kept", "rate"): 1.0, ("kept", "cpu"): 1.0,
         ("bulk", "rate"): 1.0, ("bulk", "cpu"): 1.0, ("roundtrip", "p50"): 1.0, ("roundtrip", "p99"): 1.1,
         ("memory", "session@9000"): 4096, ("start", "start"): 0.35,
+        ("sticky", "more"): 200.0, ("sticky", "morebeside"): 200.0,
         ("httpkept", "rate"): 0.5, ("httpbodies", "rate"): 1.0,
     }  # fmt: skip
     assert wanted.items() <= bounds.items()
