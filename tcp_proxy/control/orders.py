@@ -24,6 +24,7 @@ class Orders:
     def __init__(self, operator: Operator, kept: Callable[[Any], Later]) -> None:
         self._operator = operator
         self._kept = kept
+        self._is_planning = False
 
     def __repr__(self) -> str:
         return f"<Orders to {self._operator!r}>"
@@ -72,8 +73,17 @@ class Orders:
         return later
 
     def _plan(self, arguments: Arguments) -> Later:
+        """One at a time: reading a big one takes memory, and the interpreter's time."""
+        if self._is_planning:
+            raise Refused(503, "another configuration is still being read; ask again")
+        self._is_planning = True
         later = Later()
-        self._operator.plan(partial(_planned, later), arguments["text"].encode("utf-8", "surrogateescape"))
+
+        def planned(found: list[Change] | list[str]) -> None:
+            self._is_planning = False
+            _planned(later, found)
+
+        self._operator.plan(planned, arguments["text"].encode("utf-8", "surrogateescape"))
         return later
 
 

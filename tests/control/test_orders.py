@@ -9,6 +9,8 @@ from kit.api import Api, api_config, path_of
 from kit.ports import free_port
 from kit.proxy import running
 from kit.waiting import wait_until
+from tcp_proxy.control.administration import Refused
+from tcp_proxy.control.orders import Orders
 
 SCRIPT = {"type": "script", "command": "/bin/true"}
 ALL = path_of("app", None, "targets")
@@ -49,6 +51,26 @@ def calm(tmp_path_factory):
 def test_a_target_that_is_the_apps_own_listener_is_refused(program, api):
     reply = api.post(ALL, f"127.0.0.1:{program.port}", status=422)
     assert "leads to the app's own listener" in reply.detail
+
+
+def test_one_plan_is_read_at_a_time():
+    """Also when the one who asked for it has given up: a few big ones would take all memory."""
+
+    class Slow:
+        def __init__(self):
+            self.waiting = []
+
+        def plan(self, done, _text):
+            self.waiting.append(done)
+
+    operator = Slow()
+    plan = Orders(operator, None).operations()["plan"]
+    plan({"text": "{}"})
+    with pytest.raises(Refused, match="still being read"):
+        plan({"text": "{}"})
+    operator.waiting.pop()([])
+    plan({"text": "{}"})
+    assert len(operator.waiting) == 1
 
 
 def test_a_target_is_added_changed_and_removed(program, api, one, two):
