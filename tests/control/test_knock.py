@@ -2,17 +2,9 @@
 
 import socket
 
-import pytest
-
 from kit import ports
 from tcp_proxy.control.knock import Knock
-from tests.control.health.bench import Bench, at, no_descriptors
-
-
-@pytest.fixture
-def bench():
-    with Bench() as made:
-        yield made
+from tests.control.health.bench import at, no_descriptors
 
 
 def knock(bench, *endpoints, seconds=5.0):

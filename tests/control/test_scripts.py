@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from kit import procfs
+from kit.shell import write_script
 from kit.waiting import Deadline, wait_until
 from tcp_proxy.control import scripts as module
 from tcp_proxy.control.scripts import Output, Places, Scripts
@@ -37,8 +38,7 @@ class Bench:
     def write(self, body, name="", mode=0o755):
         self.made += 1
         path = self.folder / (name or f"script-{self.made}.sh")
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(mode)
+        write_script(path, body, mode)
         return path
 
     def start(self, body, *args, timeout=10.0, env=(), **how):

@@ -11,6 +11,7 @@ from kit.api import Api, api_config
 from kit.load import Load
 from kit.ports import free_port
 from kit.servers import Service
+from kit.shell import write_script
 
 ROUNDS = 100
 
@@ -71,12 +72,10 @@ def test_a_primary_that_is_killed_and_comes_back_under_wrk(proxy, servers, tmp_p
 def test_never_two_primaries_while_both_are_well(proxy, servers, tmp_path):
     """Both answer all the time. Between the last client of one and the first of the other lies the trigger's time."""
     pause = 0.06
-    trigger = tmp_path / "trigger"
-    trigger.write_text(f"#!/bin/sh\nsleep {pause}\n")
-    trigger.chmod(0o755)
+    trigger = write_script(tmp_path / "trigger", f"sleep {pause}")
     one, two = (servers.enter_context(Service(name)) for name in (b"one", b"two"))
     program = proxy(
-        targets=[one, two], balance="failover", health=[], failover={"triggers": [str(trigger)]},
+        targets=[one, two], balance="failover", health=[], failover={"triggers": [trigger]},
         top={"workers": 2, "api": api_config()},
     )  # fmt: skip
     program.wait_log("epoch 1,")

@@ -15,6 +15,7 @@ import threading
 import pytest
 
 from kit import programs
+from kit.shell import write_script
 from kit.waiting import Stopwatch, wait_until
 
 AGAIN = 0.02  # seconds until a client whose connection has failed tries once more
@@ -98,12 +99,6 @@ def ask(port, query):
     return programs.run("psql", "-h", "127.0.0.1", "-p", port, "-U", "postgres", "-Atc", query)
 
 
-def write(path, body):
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-    return str(path)
-
-
 @pytest.fixture
 def cluster(servers):
     """In a folder of its own: pytest's are closed to the user postgres whenever another pytest begins."""
@@ -132,10 +127,10 @@ def test_the_primary_is_killed_and_the_client_writes_on(proxy, cluster, tmp_path
     ask(primary.port, "create table rows (number int primary key)")
     psql = programs.need("psql")
     answers = f'{psql} -h 127.0.0.1 -p "${{1##*:}}" -U postgres -Atc "select pg_is_in_recovery()"'
-    check = write(tmp_path / "check", f'state=$({answers}) || exit 1; echo "in recovery: $state"')
+    check = write_script(tmp_path / "check", f'state=$({answers}) || exit 1; echo "in recovery: $state"')
     become = "setpriv --reuid=postgres --regid=postgres --clear-groups " if os.geteuid() == 0 else ""
     promote = f"{become}{programs.need('pg_ctl')} promote -w -D {standby.folder}/data"
-    trigger = write(tmp_path / "trigger", f'[ "$({answers})" = f ] || {promote}')
+    trigger = write_script(tmp_path / "trigger", f'[ "$({answers})" = f ] || {promote}')
     program = proxy(
         targets=[primary, standby], balance="failover", health=[],
         failover={"check": check, "triggers": [trigger], "on_demotion": "close", "max_backoff": 1},

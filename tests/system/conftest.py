@@ -1,6 +1,10 @@
 """What several of these files need: an app with one primary, and scripts for it."""
 
+import itertools
+
 import pytest
+
+from kit.shell import write_script
 
 
 @pytest.fixture
@@ -20,11 +24,5 @@ def failover(proxy):
 def script(tmp_path):
     """script(body): the path of an executable."""
 
-    def write(body, name="", mode=0o755):
-        path = tmp_path / (name or f"script-{len(list(tmp_path.glob('script-*')))}")
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(mode)
-        return str(path)
-
-    return write
+    numbers = itertools.count()
+    return lambda body, name="", mode=0o755: write_script(tmp_path / (name or f"script-{next(numbers)}"), body, mode)

@@ -11,6 +11,7 @@ import pytest
 
 from kit.ports import free_port
 from kit.proxy import PROGRAM, ROOT, Proxy
+from kit.shell import write_script
 
 ENTRY = ROOT / "container" / "entrypoint.sh"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -27,9 +28,7 @@ class Scratch:
         self.program('printf "<%s>" "$@"')
 
     def program(self, body):
-        path = self.bin / "tcp-proxy"
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(0o755)
+        write_script(self.bin / "tcp-proxy", body)
 
     def write(self, name, text="", mode=0o644):
         path = self.root / name

@@ -7,6 +7,7 @@ import pytest
 
 from kit.ports import free_port
 from kit.proxy import Proxy, run_to_end
+from kit.shell import write_script
 from kit.waiting import wait_until
 
 
@@ -29,8 +30,7 @@ def flopsy(tmp_path):
 def test_it_runs(flopsy, service, tmp_path):
     one, two = service(greeting=b"one"), service(greeting=b"two")
     for name, body in (("ping.sh", "exit 0"), ("trigger", f"echo $1 >> {tmp_path}/out")):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tmp_path / name).chmod(0o755)
+        write_script(tmp_path / name, body)
     port = free_port()
     program = flopsy("-p", port, "-H", f"{one.address},{two.address}", "-c", "./ping.sh", "-f", "trigger", "-B", "0")
     program.wait_log(f"target {one.address} is primary")

@@ -56,6 +56,17 @@ class Bench:
         self.settle()
 
 
+    def result_of(self, start, endpoint, check):
+        """Of one probe that needs no time to pass; it tells once, and not at once."""
+        results = []
+        start(self.loop, endpoint, check, results.append)
+        assert not results, "done() was called before start() returned"
+        self.until(lambda: results, "the result")
+        self.turn(60)
+        assert len(results) == 1, "done() was called twice"
+        return results[0]
+
+
 class Scripted:
     """A kind of check without any I/O: `probes` lists those under way, `begun` counts all; the test answers for them."""
 

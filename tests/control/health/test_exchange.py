@@ -8,25 +8,12 @@ import pytest
 from kit import programs
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import exchange
-from tests.control.health.bench import Bench, at
+from tests.control.health.bench import at
 from tests.sansio.test_presets import GREETING, NEW_DENIED, SWITCH
 
 
-@pytest.fixture
-def bench():
-    with Bench() as bench:
-        yield bench
-
-
 def probe(bench, endpoint, **check):
-    """The result of one probe that needs no time to pass."""
-    results = []
-    exchange.start(bench.loop, endpoint, Check(type="exchange", **check), results.append)
-    assert not results, "done() was called before start() returned"
-    bench.until(lambda: results, "the result")
-    bench.turn(60)
-    assert len(results) == 1, "done() was called twice"
-    return results[0]
+    return bench.result_of(exchange.start, endpoint, Check(type="exchange", **check))
 
 
 def test_send_and_expect_with_escapes(bench, service):

@@ -10,27 +10,17 @@ from kit import programs
 from kit.waiting import wait_until
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import http
-from tests.control.health.bench import Bench, at, no_descriptors, sockets
+from tests.control.health.bench import at, no_descriptors, sockets
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-@pytest.fixture
-def bench():
-    with Bench() as bench:
-        yield bench
-
-
 def probe(bench, endpoint, **check):
     """The result of one probe that needs no time to pass."""
-    results, before = [], sockets()
-    http.start(bench.loop, endpoint, Check(type="http", **check), results.append)
-    assert not results, "done() was called before start() returned"
-    bench.until(lambda: results, "the result")
-    bench.turn(60)
-    assert len(results) == 1, "done() was called twice"
+    before = sockets()
+    result = bench.result_of(http.start, endpoint, Check(type="http", **check))
     wait_until(lambda: sockets() <= before + 1, "the end of the probe's connection")  # the server's may be a moment late
-    return results[0]
+    return result
 
 
 def test_the_request(bench, service):

@@ -23,20 +23,8 @@ MUTE = {"ipv4__icmp_echo_ignore_all": "1"}
 ECHO_REPLY, ECHO_REQUEST = 0, 8
 
 
-@pytest.fixture
-def bench():
-    with Bench() as bench:
-        yield bench
-
-
 def probe(bench, endpoint, **check):
-    results = []
-    ping.start(bench.loop, endpoint, Check(type="ping", **check), results.append)
-    assert not results, "done() was called before start() returned"
-    bench.until(lambda: results, "the result")
-    bench.turn(60)
-    assert len(results) == 1, "done() was called twice"
-    return results[0]
+    return bench.result_of(ping.start, endpoint, Check(type="ping", **check))
 
 
 def may_ping():

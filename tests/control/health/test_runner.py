@@ -11,15 +11,9 @@ from tcp_proxy.control.health import runner as module
 from tcp_proxy.control.health.probe import subject_of
 from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.sansio.verdict import State
-from tests.control.health.bench import Bench, Hand, Scripted
+from tests.control.health.bench import Hand, Scripted
 
 A, B, C = ((socket.AF_INET, (f"127.0.0.{n}", 80)) for n in (1, 2, 3))
-
-
-@pytest.fixture
-def bench():
-    with Bench() as bench:
-        yield bench
 
 
 @pytest.fixture

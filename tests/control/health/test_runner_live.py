@@ -19,13 +19,7 @@ from tcp_proxy.control.health.runner import HealthRunner
 from tcp_proxy.control.resolver import endpoints
 from tcp_proxy.sansio.address import Address
 from tcp_proxy.sansio.verdict import State
-from tests.control.health.bench import Bench, Hand, Running, at, no_descriptors, sockets
-
-
-@pytest.fixture
-def bench():
-    with Bench() as bench:
-        yield bench
+from tests.control.health.bench import Hand, Running, at, no_descriptors, sockets
 
 
 def test_targets_may_be_set_before_the_start(service):

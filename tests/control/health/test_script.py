@@ -6,33 +6,21 @@ import socket
 
 import pytest
 
+from kit.shell import write_script
 from kit.waiting import wait_until
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import script
 from tcp_proxy.control.scripts import Places, Scripts
 from tcp_proxy.sansio.verdict import State
-from tests.control.health.bench import Bench, Hand, Running, at, no_descriptors
+from tests.control.health.bench import Hand, Running, at, no_descriptors
 
 HERE = socket.AF_INET, ("192.0.2.1", 80)
 
 
 @pytest.fixture
-def bench():
-    with Bench() as bench:
-        yield bench
-
-
-@pytest.fixture
 def written(tmp_path):
     """written(text): the path of a shell script."""
-
-    def write(text, name="check.sh"):
-        path = tmp_path / name
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-        return str(path)
-
-    return write
+    return lambda text, name="check.sh": write_script(tmp_path / name, text)
 
 
 def probe(bench, *command, endpoint=HERE, **check):

@@ -2,18 +2,10 @@
 
 import sys
 
-import pytest
-
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import talk
 from tcp_proxy.sansio.dialogue import Inbox, Refused, Reply
-from tests.control.health.bench import Bench, at
-
-
-@pytest.fixture
-def bench():
-    with Bench() as bench:
-        yield bench
+from tests.control.health.bench import at
 
 
 def lead(bench, server, dialogue):

@@ -13,21 +13,8 @@ from tcp_proxy.control.health import connecting, tcp
 from tests.control.health.bench import Bench, in_own_network, no_descriptors, sockets
 
 
-@pytest.fixture
-def bench():
-    with Bench() as bench:
-        yield bench
-
-
 def probe(bench, endpoint, **check):
-    """The result of one probe that needs no time to pass."""
-    results = []
-    tcp.start(bench.loop, endpoint, Check(**check), results.append)
-    assert not results, "done() was called before start() returned"
-    bench.until(lambda: results, "the result")
-    bench.turn(60)
-    assert len(results) == 1, "done() was called twice"
-    return results[0]
+    return bench.result_of(tcp.start, endpoint, Check(**check))
 
 
 def listener(stack, host="127.0.0.1", backlog=16):
