@@ -166,27 +166,6 @@ def test_chunks_that_are_none_are_told_while_nothing_was_passed_on(http, target)
     assert status(client) == 502
 
 
-def test_hints_that_wait_go_before_the_upgrade(http, target):
-    server = target()
-    program = http(server, upgrades=["websocket"], limits={"head": 1000000})
-    client = program.connect(buffers=4096)
-    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-    upstream = server.accept()
-    head(upstream)
-    hint = b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 999_000 + b"\r\n\r\n"
-    with pytest.raises(TimeoutError):
-        upstream.send(hint * 100, seconds=1)
-    rest = -upstream.sent % len(hint)
-    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nwelcome"
-    sender = threading.Thread(target=upstream.send, args=((hint[-rest:] if rest else b"") + switch,))
-    sender.start()
-    got = client.receive((upstream.sent + rest) // len(hint) * (len(hint) + len(b"Via: 1.1 tcp_proxy\r\n")))
-    sender.join()
-    assert got.endswith(b"x\r\nVia: 1.1 tcp_proxy\r\n\r\n")
-    assert status(client) == 101
-    client.expect(b"welcome")
-
-
 def test_a_connect_has_no_body(http, target):
     server = target()
     program = http(server, allow_connect=True)

@@ -237,10 +237,12 @@ class Exchange(Outcome):
         session, request, at = self.session, self.request, 0
         bodiless = request.method == b"HEAD"
         while True:
-            found = read_response(data, at, session.site.limits, bodiless)
+            found = read_response(data, at, session.site.limits, bodiless, self.seen)
             if found is None:
                 self.heard = data[at:] if at else data
+                self.seen = len(self.heard)
                 return False
+            self.seen = 0
             response, at = found
             if not response.is_interim:
                 break

@@ -37,6 +37,7 @@ class Outcome:
     up: Body | None = None
     down: Body | None = None
     heard = b""
+    seen = 0  # so much of it was looked at
     response: Response | None = None
     retried = False
     ending = 0

@@ -11,8 +11,8 @@ Runs in a worker, owned by its loop's thread; it never moves to another (a tunne
 Always true:
 - answers go out in the order of requests: the next request is not looked at before the last answer is written;
 - what the client sends ahead stays in its socket, but for what one read has brought along (`input`);
-- the client's socket is closed softly after an own answer to a request that was not read to its end: a close with bytes
-  unread would reset the connection and could take the answer away;
+- the client's socket is closed softly after an answer (leaving.py): a close with bytes unread would reset the connection
+  and could take the answer away;
 - one record is written, on entering DONE; `_finish` is the only place that releases the client.
 """
 
@@ -77,6 +77,7 @@ class HttpSession(Waiting):
         self.started = self.last = home.loop.now
         self.deadline = NEVER
         self.input = b""
+        self.seen = 0  # so much of it was looked at, and is no whole head
         self.unread = True  # the socket may hold more, and no event will say so
         self.requests = 0
         self.exchange: Exchange | None = None
@@ -189,11 +190,13 @@ class HttpSession(Waiting):
         """Whether there may be more to do."""
         if self.input:
             try:
-                found = read_request(self.input, 0, self.site.limits)
+                found = read_request(self.input, 0, self.site.limits, self.seen)
             except Refused as error:
                 self._refuse(error.status, str(error), None)
                 return False
+            self.seen = len(self.input)
             if found is not None:
+                self.seen = 0
                 request, end = found
                 self.input = self.input[end:]
                 self._begin(request)
@@ -276,11 +279,8 @@ class HttpSession(Waiting):
         """The answer is written, but for what waits in the outlet of one that is not kept."""
         self.exchange = None
         self.state = READING
-        if not keep:
-            if self.input or self.unread or self.outlet.blocked:
-                self._close()
-            else:
-                self._finish(Reason.DONE, Side.PROXY, 0, reset=False)
+        if not keep:  # softly: something may have come that no event has told of yet
+            self._close()
             return
         self._wait(self.site.timeouts.next_request)
         if self.input or self.unread:

@@ -98,14 +98,22 @@ class Request:
         self.is_rewritten = True
 
 
-def read_request(data: bytes, start: int, limits: Limits) -> tuple[Request, int] | None:
-    """The request whose head begins at `start`, and where its body begins; None as long as it is not whole."""
+def read_request(data: bytes, start: int, limits: Limits, seen: int = 0) -> tuple[Request, int] | None:
+    """The request whose head begins at `start`, and where its body begins; None as long as it is not whole.
+
+    `seen`: so much of `data` was looked at before, for the same answer. Who sends single bytes must not cost a look at all
+    of them each time.
+    """
     for _ in range(_SKIPPED):
         if data.startswith(b"\r\n", start):
             start += 2
-    end = data.find(END, start)
+    end = data.find(END, max(start, seen - len(END)))
     if end < 0:
-        _look_at_part(data, start, limits)
+        look_at_part(data, start, seen)
+        if len(data) - start > limits.line and data.find(b"\r\n", start, start + limits.line) < 0:
+            raise Refused(414, f"a request line of more than {limits.line} bytes")
+        if len(data) - start >= limits.head + len(END):
+            raise Refused(431, f"a head of more than {limits.head} bytes")
         return None
     if end - start > limits.head:
         raise Refused(431, f"a head of more than {limits.head} bytes")
@@ -126,14 +134,10 @@ def read_request(data: bytes, start: int, limits: Limits) -> tuple[Request, int]
     return Request(method, path, 0 if minor == b"0" else 1, fields, data[start:body]), end + 4
 
 
-def _look_at_part(data: bytes, start: int, limits: Limits) -> None:
+def look_at_part(data: bytes, start: int, seen: int = 0) -> None:
     """Refuse what can become no head any more: nobody should wait for the rest of it."""
-    if LONE.search(data, start):
+    if LONE.search(data, max(start, seen - 1)):
         raise Refused(400, "a bare CR or LF, or a NUL")
-    if len(data) - start > limits.line and data.find(b"\r\n", start, start + limits.line) < 0:
-        raise Refused(414, f"a request line of more than {limits.line} bytes")
-    if len(data) - start > limits.head:
-        raise Refused(431, f"a head of more than {limits.head} bytes")
 
 
 def _why(line: bytes, limits: Limits) -> Refused:

@@ -3,7 +3,7 @@
 import re
 
 from tcp_proxy.sansio.http1.fields import CHUNKED, UNSAID, Fields, Refused, read_fields
-from tcp_proxy.sansio.http1.requests import END, LONE, Limits
+from tcp_proxy.sansio.http1.requests import END, Limits, look_at_part
 
 LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])( [\t -~\x80-\xff]*)?\r\n")
 UNTIL_CLOSE = UNSAID  # the body goes on until the target closes
@@ -37,14 +37,18 @@ class Response:
         return self.minor == 1 and b"close" not in self.fields.options and self.length != UNTIL_CLOSE
 
 
-def read_response(data: bytes, start: int, limits: Limits, bodiless: bool) -> tuple[Response, int] | None:
+def read_response(data: bytes, start: int, limits: Limits, bodiless: bool, seen: int = 0) -> tuple[Response, int] | None:
     """The answer that begins at `start`, and where its body begins; None as long as it is not whole.
 
-    `bodiless`: it answers a HEAD.
+    `bodiless`: it answers a HEAD; `seen`: so much of `data` was looked at before.
     """
-    end = data.find(END, start)
-    if end < 0 or end - start > limits.head:
-        _look_at_part(data, start, limits)
+    end = data.find(END, max(start, seen - len(END)))
+    if (end if end >= 0 else len(data) - len(END) + 1) - start > limits.head:
+        raise Refused(502, f"a head of more than {limits.head} bytes")
+    if end < 0:
+        if not data[start : start + 7].startswith(_BEGIN[: len(data) - start]):
+            raise Refused(502, "a first line that is none of HTTP/1")
+        look_at_part(data, start, seen)
         return None
     found = LINE.match(data, start)
     if found is None:
@@ -54,12 +58,3 @@ def read_response(data: bytes, start: int, limits: Limits, bodiless: bool) -> tu
     if fields.count > limits.fields:
         raise Refused(502, f"more than {limits.fields} fields")
     return Response(int(found[2]), 1 if found[1] == b"1" else 0, fields, data[start:body], bodiless), end + 4
-
-
-def _look_at_part(data: bytes, start: int, limits: Limits) -> None:
-    if not data[start : start + 7].startswith(_BEGIN[: len(data) - start]):
-        raise Refused(502, "a first line that is none of HTTP/1")
-    if len(data) - start > limits.head:
-        raise Refused(502, f"a head of more than {limits.head} bytes")
-    if LONE.search(data, start):
-        raise Refused(502, "a bare CR or LF, or a NUL")

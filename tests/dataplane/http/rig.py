@@ -2,6 +2,7 @@
 
 import socket
 
+from kit.clogged import drain
 from tcp_proxy.config.model import Http, Timeouts
 from tcp_proxy.dataplane.http.front import Front
 from tcp_proxy.loop import Loop
@@ -79,12 +80,21 @@ class HttpHouse(House):
             head += self.receive(sock, 1)
         return head
 
+    def read_long_head(self, sock):
+        """The same by large reads: nothing may come behind it."""
+        head = bytearray()
+        sock.setblocking(False)
+        while not head.endswith(b"\r\n\r\n"):
+            head += drain(sock)
+            self.turn()
+        return bytes(head)
+
     def receive(self, sock, size=1 << 20):
         """Exactly `size` bytes, or less at the end."""
         sock.setblocking(False)
         got = b""
-        for _ in range(20_000):
-            self.loop.run_once(0)
+        for misses in range(5000):
+            self.loop.run_once(0 if misses < 2000 else 0.001)
             try:
                 data = sock.recv(size - len(got))
             except BlockingIOError:

@@ -111,3 +111,52 @@ def test_what_may_be_sent_again():
 def test_expectations_are_those_of_1_1():
     head = b"POST / HTTP/1.%b\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"
     assert [read(head % minor).expects for minor in (b"1", b"0")] == [True, False]
+
+
+def fed(text, read, first=1):
+    """What comes of it in single bytes, and whether what was seen is looked at again."""
+    found = []
+    for remembers in (True, False):
+        seen = 0
+        for size in range(first, len(text) + 1):
+            try:
+                done = read(text[:size], seen)
+            except Refused as error:
+                found.append((size, error.status, str(error)))
+                break
+            if done is not None:
+                found.append((size, done[1]))
+                break
+            seen = size if remembers else 0
+        else:
+            found.append(None)
+    return found
+
+
+def test_what_was_seen_need_not_be_seen_again():
+    for text in (*GOOD, *(text for _, text, _ in REQUESTS)):
+        with_memory, without = fed(text[:3000], lambda data, seen: read_request(data, 0, LIMITS, seen))
+        assert with_memory == without, text[:200]
+    text = b"GET / HTTP/1.1\r\nX: \0yy"
+    assert read_request(text + b"y", 0, LIMITS, len(text)) is None  # it was refused when it was seen
+
+
+def test_the_limit_of_a_head_is_the_same_wherever_it_is_cut():
+    for more, wanted in ((0, None), (1, 431)):
+        text = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * (300 - 28 + more)
+        assert len(text) == 300 + more
+        text += b"\r\n\r\n"
+        found = fed(text, lambda data, seen: read_request(data, 0, Limits(head=300), seen))
+        assert found[0] == found[1]
+        assert found[0][1] == (wanted or len(text))
+        assert found[0][0] == (len(text) if wanted is None else 304)
+
+
+def test_the_limit_of_a_line_is_the_same_wherever_it_is_cut():
+    for more, wanted in ((0, None), (1, 414)):
+        text = b"GET /" + b"y" * (100 - 16 + more) + b" HTTP/1.1\r\n"
+        assert len(text) == 100 + more
+        text += b"Host: a\r\n\r\n"
+        found = fed(text, lambda data, seen: read_request(data, 0, Limits(line=100), seen))
+        assert found[0] == found[1]
+        assert found[0][1] == (wanted or len(text))

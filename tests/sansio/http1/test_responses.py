@@ -1,5 +1,6 @@
 """Heads of answers: what is read from them, every malformed one, and the same however they are cut."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,3 +67,16 @@ def test_an_answer_to_head_has_no_body():
 def test_nothing_raises_but_refused(junk):
     is_refused(junk)
     is_refused(b"HTTP/1.1 200 OK\r\n" + junk + b"\r\n\r\n")
+
+
+def test_the_limit_of_a_head_is_the_same_wherever_it_is_cut():
+    for more in (0, 1):
+        text = b"HTTP/1.1 200 OK\r\nX: " + b"y" * (300 - 20 + more) + b"\r\n\r\n"
+        for remembers in (0, 1):
+            for size in range(1, 304):
+                assert read_response(text[:size], 0, Limits(head=300), False, remembers * (size - 1)) is None
+            if more:
+                with pytest.raises(Refused):
+                    read_response(text[:304], 0, Limits(head=300), False, remembers * 303)
+            else:
+                assert read_response(text, 0, Limits(head=300), False, remembers * 303)[1] == 304
