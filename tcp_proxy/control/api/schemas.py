@@ -4,12 +4,15 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-# Guard leaves paths percent-encoded; a name is decoded when it has been cut out.
-AppName = Annotated[str, Path(alias="app", description="The app's name", max_length=400), AfterValidator(unquote)]
-TargetName = Annotated[str, Path(alias="target", description="The target's name", max_length=2000), AfterValidator(unquote)]
-SessionId = Annotated[str, Path(alias="id", description="As in the access log", max_length=100), AfterValidator(unquote)]
+MOST_TARGET = 300  # characters of a target's name, which may be its address
+
+# Guard leaves paths percent-encoded; a name is decoded when it has been cut out, and then measured.
+decode = BeforeValidator(unquote)
+AppName = Annotated[str, Path(alias="app", description="The app's name", max_length=100), decode]
+TargetName = Annotated[str, Path(alias="target", description="The target's name", max_length=MOST_TARGET), decode]
+SessionId = Annotated[str, Path(alias="id", description="As in the access log", max_length=100), decode]
 State = Literal["up", "draining", "down"]
 Admin = Literal["ready", "drain", "disabled"]
 
@@ -194,7 +197,7 @@ class SessionFilters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     app: str = Field("", max_length=100)
-    target: str = Field("", max_length=255)
+    target: str = Field("", max_length=MOST_TARGET)
     client: str = Field("", max_length=100, description="An IP address, or one with its port")
     listener: str = Field("", max_length=100)
     after: str = Field("", max_length=100, description="A session's id: the page after it")

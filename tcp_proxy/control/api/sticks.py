@@ -1,17 +1,16 @@
 """The stick tables under /api/v1/apps/{app}/sticks: which client belongs to which target."""
 
 from typing import Annotated, Any
-from urllib.parse import unquote
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from tcp_proxy.control.api.link import Link
-from tcp_proxy.control.api.schemas import AppName, Body
+from tcp_proxy.control.api.schemas import MOST_TARGET, AppName, Body, decode
 
 StickKey = Annotated[
     str, Path(alias="key", description="An address, or one and a slice in hex: 192.0.2.7 48454c4f", max_length=10_000),
-    AfterValidator(unquote),
+    decode,
 ]  # fmt: skip
 
 
@@ -42,13 +41,13 @@ class StickFilters(BaseModel):
     model_config = ConfigDict(extra="forbid")
     after: str = Field("", max_length=10_000, description="A key: the page after it")
     limit: int = Field(100, ge=1, le=1000)
-    target: str = Field("", max_length=255)
+    target: str = Field("", max_length=MOST_TARGET)
     contains: str = Field("", max_length=1000, description="A part of the key")
     in_use: bool | None = None
 
 
 class StickTarget(Body):
-    target: str = Field(max_length=255)
+    target: str = Field(max_length=MOST_TARGET)
 
 
 class Deleted(BaseModel):
@@ -64,7 +63,7 @@ def add_routes(router: APIRouter, link: Link) -> None:
         return await link.ask("sticks", app=app, **filters.model_dump())
 
     @router.delete(all_of_it, summary="Forget all keys, or those of one target", response_model=Deleted, tags=["sticks"])
-    async def clear(app: AppName, target: Annotated[str, Query(max_length=255)] = "") -> Any:
+    async def clear(app: AppName, target: Annotated[str, Query(max_length=MOST_TARGET)] = "") -> Any:
         """Their sessions go on; the next ones begin anew."""
         return await link.ask("clear_sticks", app=app, target=target)
 

@@ -7,18 +7,19 @@ everywhere here.
 
 import json
 from typing import Annotated, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tcp_proxy.control.api import bodies
 from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.problems import Problem
+from tcp_proxy.control.api.schemas import decode
 from tcp_proxy.sansio.address import Address, parse_target
 
 App = Annotated[str | None, Query(description="The app; may be left out where there is one app", max_length=100)]
-Host = Annotated[str, Path(description="IPv6 without brackets", max_length=400), AfterValidator(unquote)]
+Host = Annotated[str, Path(description="IPv6 without brackets", max_length=253), decode]
 Port = Annotated[int, Path(ge=1, le=65535)]
 
 

@@ -1,6 +1,7 @@
 """The resources under /api/v1/, of a real program: what they say is what is, and errors say what to do."""
 
 import time
+from urllib.parse import quote
 
 import pytest
 
@@ -140,6 +141,18 @@ def test_every_error_is_a_problem_with_a_useful_text(api, method, path, status, 
     assert words in reply.detail
     if status == 405:
         assert reply.headers["allow"] == "GET"
+
+
+def test_names_as_long_as_they_may_be(proxy):
+    """Their length is what it is in the file, not what it is in a path."""
+    app, target, address = "\U0001f40d" * 100, "\U0001f40c" * 255, f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}:65535"
+    targets = [{"name": target, "address": "127.0.0.1:1"}, address]
+    apps = [{"name": app, "ports": [free_port()], "targets": targets, "health": []}]
+    api = Api.of(proxy({"api": api_config(), "apps": apps}))
+    for name in (target, address):
+        assert api.get(path_of(app, name)).json["name"] == name
+        assert api.get(f"/api/v1/sessions?target={quote(name)}&app={quote(app)}").json["sessions"] == []
+    assert api.get(path_of(app + "x"), status=422).detail == "path.app: String should have at most 100 characters"
 
 
 def test_head_is_get_without_its_body(api):
