@@ -12,6 +12,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 import urllib.request
 
 import pytest
@@ -61,8 +62,9 @@ def run(name, *args, seconds=30.0, status=0, **options):
 class Program:
     """A server process; `address` is where it answers."""
 
-    def __init__(self, argv, port, folder, end=signal.SIGTERM, is_ready=None, **who):
-        self.port, self.folder, self._end = port, pathlib.Path(folder), end
+    def __init__(self, argv, port, folder, end=signal.SIGTERM, is_ready=None, gone=None, **who):
+        """`gone` is called when it has ended."""
+        self.port, self.folder, self._end, self._gone = port, pathlib.Path(folder), end, gone
         self._is_ready = is_ready or self._accepts
         self.log = self.folder / "output.log"
         with self.log.open("wb") as log:
@@ -99,6 +101,8 @@ class Program:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()
+        if self._gone is not None:
+            self._gone()
 
 
 def nginx(folder):
@@ -135,16 +139,20 @@ def haproxy(folder, text):
 def postgres(folder, standby_of=None, **more):
     """A fresh database cluster; user and database postgres, no password. Root may not run it: user postgres does.
 
-    `standby_of`: another one, which it follows by streaming replication; `more`: settings.
+    `standby_of`: another one, which it follows by streaming replication; `more`: settings. As root it lives in a folder of
+    its own: pytest's are closed to the user postgres whenever another pytest begins.
     """
     initdb, server = need("initdb"), need("postgres")
-    folder, port = _folder(folder, "standby" if standby_of else "postgres"), free_port()
-    who = {}
+    who, gone = {}, None
     if os.geteuid() == 0:
         entry = pwd.getpwnam("postgres")
         who = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
+        home = tempfile.TemporaryDirectory()
+        folder, gone = home.name, home.cleanup
         os.chown(folder, entry.pw_uid, entry.pw_gid)
-        _open_the_way_to(folder)
+    folder, port = _folder(folder, "standby" if standby_of else "postgres"), free_port()
+    if who:
+        os.chown(folder, who["user"], who["group"])
     if standby_of is None:
         flags = ["-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"]
         run(initdb, "-D", folder / "data", *flags, cwd=folder, seconds=60, **who)
@@ -158,17 +166,11 @@ def postgres(folder, standby_of=None, **more):
     def is_ready():
         return subprocess.run(asks, check=False).returncode == 0
 
-    return Program([server, "-D", folder / "data", *flags], port, folder, end=signal.SIGINT, is_ready=is_ready, **who)
+    how = {"end": signal.SIGINT, "is_ready": is_ready, "gone": gone, **who}
+    return Program([server, "-D", folder / "data", *flags], port, folder, **how)
 
 
 def _folder(folder, name):
     made = pathlib.Path(folder) / name
     made.mkdir()
     return made
-
-
-def _open_the_way_to(folder):
-    """Another user walks through the test's folders, which only their owner may read."""
-    for parent in folder.parents:
-        if parent.owner() == pwd.getpwuid(os.geteuid()).pw_name and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o001)

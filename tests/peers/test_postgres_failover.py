@@ -4,12 +4,10 @@ Replication is synchronous, so what the client was told is written is on both se
 """
 
 import os
-import pathlib
 import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import threading
 
 import pytest
@@ -100,14 +98,11 @@ def ask(port, query):
 
 
 @pytest.fixture
-def cluster(servers):
-    """In a folder of its own: pytest's are closed to the user postgres whenever another pytest begins."""
-    folder = pathlib.Path(servers.enter_context(tempfile.TemporaryDirectory()))
-    folder.chmod(0o755)
-    primary = programs.postgres(folder, synchronous_standby_names="*")
+def cluster(servers, tmp_path):
+    primary = programs.postgres(tmp_path, synchronous_standby_names="*")
     servers.callback(_forget, primary)
     primary.wait_listening()
-    standby = programs.postgres(folder, standby_of=primary)
+    standby = programs.postgres(tmp_path, standby_of=primary)
     servers.callback(standby.close)
     standby.wait_listening()
     wait_until(lambda: ask(primary.port, "select sync_state from pg_stat_replication") == "sync\n", "replication", 20)

@@ -3,6 +3,7 @@
 Both ends are written here, on sockets, and choose by a seed; each answer holds the digest of the body it answers.
 """
 
+import contextlib
 import hashlib
 import random
 import socket
@@ -93,6 +94,7 @@ class Target:
         self.seed = seed
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.socks = []
         self.threads = [threading.Thread(target=self._accept, name="target")]
         self.threads[0].start()
 
@@ -101,7 +103,11 @@ class Target:
 
     def __exit__(self, *_):
         self.listener.shutdown(socket.SHUT_RDWR)
-        for thread in self.threads:
+        self.threads[0].join()
+        for sock in self.socks:  # the proxy keeps some for its next request
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads[1:]:
             thread.join()
         self.listener.close()
 
@@ -111,6 +117,7 @@ class Target:
                 sock, _ = self.listener.accept()
             except OSError:
                 return
+            self.socks.append(sock)
             dice = random.Random(self.seed + len(self.threads))
             self.threads.append(threading.Thread(target=self._serve, args=(sock, dice), name="target's"))
             self.threads[-1].start()
