@@ -1,8 +1,8 @@
 """schema.json at work: keys folded to its spelling, values held against it, violations put into sentences.
 
-The supervisor's process only. `jsonschema` finds what is wrong (it is imported on first use: it takes longer to import
-than everything else here together); what it finds is said in our own words, from the schema's `x-wanted`, its limits
-and its units.
+The supervisor's process only. `jsonschema` finds what is wrong (it is imported when something is, for that takes longer
+than everything else here together: config.at_once); what it finds is said in our own words, from the schema's
+`x-wanted`, its limits and its units.
 
 Always true: a violation leaves None where the wrong value was, so that what is checked afterwards can tell "wrong" from
 "left out" (null itself means "left out" wherever the schema allows it).
@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from tcp_proxy.config.at_once import is_right
 from tcp_proxy.config.positions import BROKEN, NUMBER, Node, Path, shown
 from tcp_proxy.config.report import Report
 
@@ -97,6 +98,8 @@ class Folder:
 
 def validate(plain: Any, schema: Schema, report: Report) -> None:
     """Report every violation, and put None in the place of each wrong value (an object that lacks a key is kept)."""
+    if is_right(plain, schema):
+        return
     from jsonschema.validators import Draft202012Validator
 
     wrong: list[Path] = []
