@@ -9,6 +9,7 @@ data plane's by the name of its module.
 
 import argparse
 import functools
+import gc
 import json
 import logging
 import os
@@ -36,6 +37,7 @@ class CannotStart(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status."""
+    gc.disable()  # until it serves: what is imported stays, and looking at it again and again is a tenth of the start
     args = _parse(argv)
     if args.imported is not None:
         return _import(args)
@@ -170,7 +172,10 @@ def _serve(config: "Config", load: "Callable[[], Config]", spawned: "Spawned") -
         access_log = AccessLog(config.access_log, config.log.format) if config.access_log else None
         if access_log is not None:
             access_log.start()
-        return Supervisor(config, load, listening, access_log, spawned, store, api_socket).run()
+        supervisor = Supervisor(config, load, listening, access_log, spawned, store, api_socket)
+        gc.freeze()
+        gc.enable()
+        return supervisor.run()
     except (PidFileError, CannotUse, CannotListen) as error:
         raise CannotStart(str(error)) from None
     finally:

@@ -9,6 +9,7 @@ and ignored here before the first import, so they end no session (DESIGN 9.7).
 When the supervisor is gone the worker itself closes its listeners (within 100 ms), drains for `shutdown_grace`, exits.
 """
 
+import gc
 import signal
 
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -16,9 +17,9 @@ if __name__ == "__main__":
     for _number in _IGNORED:
         signal.signal(_number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
+    gc.disable()  # until it serves: what is imported stays, and looking at it again and again is a tenth of the start
 
 import faulthandler  # noqa: E402
-import gc  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
 import socket  # noqa: E402
@@ -137,6 +138,7 @@ class Worker:
         self._server.count_descriptors()
         gc.collect()
         gc.freeze()  # what is here now stays; the collector need not look at it again
+        gc.enable()
         self._channel.send(Ready(self._server.capacity))
 
     def _limits(self, message: Limits, descriptors: list[int]) -> None:

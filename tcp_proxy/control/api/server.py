@@ -6,6 +6,7 @@ supervisor answers. Signals to the process group are nothing to it: it ends when
     IMPORTING ──ServeApi──> SERVING ──the channel ends──> exit
 """
 
+import gc
 import signal
 import sys
 
@@ -13,6 +14,7 @@ import sys
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(_number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
+gc.disable()  # until it serves: what is imported stays, and looking at it again and again is a tenth of the start
 
 import asyncio  # noqa: E402
 import contextlib  # noqa: E402
@@ -65,6 +67,9 @@ async def serve(channel: socket.socket, listener: socket.socket) -> None:
         h11_max_incomplete_event_size=MOST_HEAD,
     )  # fmt: skip
     server = Server(config)
+    gc.collect()
+    gc.freeze()
+    gc.enable()
     link.send(Ready(0))
     await server.serve(sockets=[listener])
 
