@@ -117,7 +117,8 @@ class Recorder:
             self._loop.call_soon(self._flush)
 
     def close(self, wait: float) -> None:
-        """Write what waits, unless the reader takes nothing for `wait` seconds, and close the pipe. Nobody adds any more."""
+        """Write what waits, unless the reader takes nothing for `wait` seconds, and close the pipe. Nobody adds any more. A
+        second call does nothing: another log may be ordered in the very turn in which the worker ends."""
         self._closed = True
         if self._fd < 0:
             return
@@ -129,6 +130,7 @@ class Recorder:
         if self._loop.is_watched(self._fd):
             self._loop.unwatch(self._fd)
         os.close(self._fd)
+        self._fd = -1
 
     def _arm(self) -> None:
         self._loop.call_later(FLUSH_EVERY, self._flush_timed)

@@ -115,6 +115,16 @@ def test_what_nobody_reads_is_dropped_counted_and_said_once():
         assert len(rig.recorder._out) < record.MAX_WAITING + FLUSH_AT * 5000
 
 
+def test_a_second_close_does_nothing_to_whoever_has_the_number_now():
+    with Rig() as rig:
+        rig.recorder.close(1.0)
+        others = os.pipe()
+        rig.recorder.close(1.0)
+        for fd in others:
+            os.fstat(fd)
+            os.close(fd)
+
+
 def test_close_writes_what_waits():
     rig = Rig()
     rig.recorder.add(finished(9))
