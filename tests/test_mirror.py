@@ -8,7 +8,7 @@ ELSEWHERE = {
     "inquiries.py": "tests/test_messages.py",
     **{
         f"dataplane/http/{name}.py": "tests/system/test_http.py"
-        for name in ("exchange", "front", "leaving", "requests", "session", "site", "tunnel")
+        for name in ("exchange", "leaving", "requests", "site", "tunnel")
     },
     "control/briefing.py": "tests/system/test_reload.py",
     "control/reload.py": "tests/system/test_reload.py",

@@ -214,6 +214,8 @@ class Server:
             return
         self._full = True
         self._stop_watching()
+        if self._front is not None:
+            self._front.make_room()
         if not self._said_full and self._loop.now - self._said_at >= SAY_EVERY:
             self._said_full = True
             self._said_at = self._loop.now
@@ -225,6 +227,8 @@ class Server:
 
     def _look_again(self) -> None:
         if self.free_descriptors < RESUME_AT:
+            if self._front is not None:
+                self._front.make_room()
             self._loop.call_later(LOOK_AGAIN, self._look_again)
             return
         self._full = False

@@ -257,3 +257,15 @@ def test_an_answer_that_was_under_way_is_the_last_when_the_end_came(http, target
     upstream.send(b"hello")
     client.expect(b"hello").expect_fin()
     assert program.wait() == 0
+
+
+def test_who_asks_nothing_makes_room_when_descriptors_are_short(proxy, service):
+    """Else new clients would wait until the time for a next request is over."""
+    origin = service(answer=lambda data: OK * data.count(b"\r\n\r\n"))
+    program = proxy(mode="http", targets=[origin], descriptors=256, top={"access_log": None})
+    program.uncounted = None
+    for _ in range(200):
+        program.connect().send(GET).expect(OK_PASSED)
+    program.wait_log("accepting pauses")
+    program.clients[0].expect_fin()
+    program.clients[-1].send(GET).expect(OK_PASSED)

@@ -41,7 +41,7 @@ class Body:
     """`length` as in a head: a number, CHUNKED, or UNTIL_CLOSE. With `decode` the chunks are taken off."""
 
     __slots__ = (
-        "_chunks", "_ends_with_source", "_loop", "_queued", "_splices", "code", "done", "ended", "left", "moved",
+        "_chunks", "_ends_with_source", "_loop", "_queued", "_splices", "code", "done", "ended", "left", "most", "moved",
         "outlet", "owner", "rest", "source", "source_ended",
     )  # fmt: skip
 
@@ -63,6 +63,7 @@ class Body:
         self.rest = b""  # read, but not of it, or not judged yet
         self.source_ended = False
         self.code = 0  # errno of the source
+        self.most = 0  # bytes that it may be long if it comes in chunks; 0: any number
 
     def __repr__(self) -> str:
         state = "done" if self.done else "ended" if self.ended else "waiting" if self.outlet.blocked else "flowing"
@@ -79,6 +80,8 @@ class Body:
             if self.rest:
                 data = self.rest + data
             end = chunks.feed(data)
+            if self.most and chunks.bytes + chunks.in_chunk > self.most:
+                raise Refused(413, f"a body of more than {self.most} bytes")
             self.rest = data[end:]
             self.moved += end
             self.ended = chunks.is_done

@@ -136,6 +136,7 @@ class Exchange(Outcome):
         first = b""
         if request.length:
             self.up = Body(session.home.loop, self, session.client, upstream.outlet, request.length)
+            self.up.most = site.body_most
             first = session.take_input()
             try:
                 out += self.up.take(first)

@@ -5,6 +5,7 @@ Owned by the loop's thread; made with the first such app (dataplane.server impor
 
 import time
 from collections.abc import Callable
+from heapq import nsmallest
 from socket import SocketType
 from typing import Any
 
@@ -16,6 +17,7 @@ from tcp_proxy.dataplane.http.upstreams import Upstreams
 from tcp_proxy.dataplane.splice import PipePool
 from tcp_proxy.dataplane.tally import Entrance
 
+LET_GO, ROOM_EVERY = 32, 1.0  # idle clients at a time, and seconds in between, when descriptors are short
 _DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
@@ -26,6 +28,7 @@ class Front:
         self.pipes = PipePool(may_open_pipe)
         self.upstreams = Upstreams(home.loop, self.pipes)
         self.draining = False
+        self._room_at = float("-inf")
         self._date = b""
         self._date_until = float("-inf")
 
@@ -49,6 +52,17 @@ class Front:
         for member in tuple(self.home.members):
             if isinstance(member, HttpSession):
                 member.let_go()
+
+    def make_room(self) -> None:
+        """Descriptors are short: those that nobody uses go, and the clients that have asked for nothing the longest."""
+        now = self.home.loop.now
+        if now < self._room_at + ROOM_EVERY:
+            return
+        self._room_at = now
+        self.upstreams.clear()
+        idle = [member for member in self.home.members if isinstance(member, HttpSession) and member.is_idle]
+        for member in nsmallest(LET_GO, idle, key=lambda session: session.deadline):
+            member.let_go()
 
     @property
     def descriptors(self) -> int:

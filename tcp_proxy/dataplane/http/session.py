@@ -68,8 +68,7 @@ class HttpSession(Waiting):
         self.listener = listener
         self.client = client
         self.address = address
-        self.who = self.site.client(ip_of(address))
-        self.key = self.who.ip if app.needs_key else b""
+        self._look_who()
         self.client_text = client_text(address)
         self.name = f"{home.recorder.incarnation}-{number}-".encode()
         self.outlet = Outlet(home.loop, client)
@@ -85,12 +84,22 @@ class HttpSession(Waiting):
         self.target_name = ""
         self.advancing = False
 
+    def _look_who(self) -> None:
+        """Who the client is to the app as it is now."""
+        self.who = self.site.client(ip_of(self.address))
+        self.key = self.who.ip if self.app.needs_key else b""
+
     def __repr__(self) -> str:
         return f"<HttpSession {self.number} {self.app.name} {self.state.name} client={self.address} {self.exchange!r}>"
 
     @property
     def target(self) -> Any:
         return self.exchange.target if self.exchange is not None else None
+
+    @property
+    def is_idle(self) -> bool:
+        """Between two requests."""
+        return self.state is READING and self.requests > 0 and not self.input
 
     @property
     def may_keep(self) -> bool:
@@ -241,6 +250,7 @@ class HttpSession(Waiting):
         site = self.site
         if site.http is not self.app.http and self.app.http is not None:
             site = self.site = self.front.site(self.app)
+            self._look_who()
         if request.method == b"CONNECT" and not site.http.allow_connect:
             self._refuse(501, "CONNECT is not allowed", request)
         elif request.expects and request.fields.value(b"expect").lower() != b"100-continue":
@@ -336,7 +346,10 @@ class HttpSession(Waiting):
     # -- ends ------------------------------------------------------------------------------------------------------------
 
     def let_go(self) -> None:
-        """The worker ends: nobody need wait for a client that has asked for nothing."""
+        """It is not waited for any longer, if it has asked for nothing."""
+        if self.state is READING:  # what it has asked by now is answered, though no event has told of it
+            self.unread = True
+            self.advance()
         if self.state is READING and not self.input:
             self._close()
 

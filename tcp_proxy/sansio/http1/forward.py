@@ -6,7 +6,7 @@ added at the end are Via, X-Forwarded-* and X-Request-ID for the target, Via and
 
 from dataclasses import dataclass
 
-from tcp_proxy.sansio.http1.fields import CHUNKED
+from tcp_proxy.sansio.http1.fields import CHUNKED, UNSAID
 from tcp_proxy.sansio.http1.requests import Request
 from tcp_proxy.sansio.http1.responses import Response
 
@@ -79,16 +79,17 @@ def response_head(response: Response, request: Request, keep: bool, date: bytes)
     """For the client. `keep`: the connection stays open; `date`: for an answer without one."""
     fields = response.fields
     kept = fields.kept
-    if response.status < 200 or response.status == 204:
-        if fields.length != -2:
+    status = response.status
+    if status < 200 or status == 204 or (request.method == b"CONNECT" and status < 300):
+        if fields.length != UNSAID:
             kept = fields.without(_FRAMING)
-    elif response.length == CHUNKED and not request.minor:
+    elif fields.length == CHUNKED and not request.minor:  # the answer to a HEAD too
         kept = fields.without(_CODING_AND_TRAILER)
     line = response.line if response.minor else b"HTTP/1.1" + response.line[8:]
     end = _VIA[response.minor]
-    if response.status == 101:
+    if status == 101:
         end += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.value(b"upgrade")
-    elif response.status >= 200:
+    elif status >= 200:
         if not keep:
             end += b"Connection: close\r\n"
         elif not request.minor:

@@ -170,3 +170,20 @@ def test_our_own_answers_are_answers():
         assert text[end:].endswith(b": because\n")
         assert (b"Retry-After" in text) == (status == 503)
     assert own_answer(502, "x", True, DATE, bodiless=True).endswith(b"\r\n\r\n")
+
+
+def test_an_answer_to_connect_has_no_length():
+    """It has no body (RFC 9110, 9.3.6): what follows is the tunnel's."""
+    asked = request(b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n")
+    for field in (b"Content-Length: 5", b"Transfer-Encoding: chunked"):
+        found, _ = read_response(b"HTTP/1.1 200 OK\r\n" + field + b"\r\nA: b\r\n\r\n", 0, LIMITS, False)
+        head = response_head(found, asked, True, b"now")
+        assert head == b"HTTP/1.1 200 OK\r\nA: b\r\nVia: 1.1 tcp_proxy\r\nDate: now\r\n\r\n"
+        refused, _ = read_response(b"HTTP/1.1 407 No\r\n" + field + b"\r\n\r\n", 0, LIMITS, False)
+        assert field in response_head(refused, asked, True, b"now")
+
+
+def test_the_answer_to_a_head_of_who_cannot_read_chunks():
+    asked = request(b"HEAD / HTTP/1.0\r\n\r\n")
+    found, _ = read_response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n", 0, LIMITS, True)
+    assert b"chunked" not in response_head(found, asked, False, b"now")

@@ -1,0 +1,67 @@
+"""One client of mode http, request by request."""
+
+import pytest
+
+from tcp_proxy.config.model import Http, Limits
+from tests.dataplane.http.rig import GET, OK, OK_PASSED, HttpHouse
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_who_is_trusted_may_change_for_clients_that_are_there():
+    """Their next request is judged by what the app is by then."""
+    claim = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
+    with HttpHouse(Http(trusted_proxies=("127.0.0.0/8",))) as house:
+        client, session = house.client()
+        client.sendall(claim)
+        house.turn(3)
+        server = house.accept()
+        assert b"X-Forwarded-For: 192.0.2.1, 127.0.0.1\r\n" in house.read_head(server)
+        house.send(server, OK)
+        house.receive(client, len(OK_PASSED))
+        house.app.http, house.app.site = Http(), None
+        house.app.needs_key = True
+        house.send(client, claim)
+        assert b"X-Forwarded-For: 127.0.0.1\r\n" in house.read_head(server)
+        assert session.key == b"127.0.0.1"
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 1000])
+def test_chunks_are_limited_too(pieces):
+    """Whatever the chunks are like; what is told to be too much is not passed on."""
+    with HttpHouse(Http(limits=Limits(body=3000))) as house:
+        client, _ = house.client()
+        chunk = b"%x\r\n%b\r\n" % (3000 // pieces, bytes(3000 // pieces))
+        server = house.ask(client, CHUNKED)
+        house.send(client, chunk * pieces + b"0\r\n\r\n")
+        house.receive(server, len(chunk * pieces) + 5)
+        house.send(server, OK)
+        assert house.receive(client, len(OK_PASSED)) == OK_PASSED
+        house.send(client, CHUNKED + chunk * pieces)
+        house.read_head(server)
+        assert house.receive(server, len(chunk) * pieces) == chunk * pieces
+        house.send(client, b"1\r\nx\r\n0\r\n\r\n")
+        assert house.receive(client).startswith(b"HTTP/1.1 413 ")
+        with pytest.raises(ConnectionResetError):
+            house.receive(server)
+
+
+def test_a_chunk_that_is_too_large_is_refused_when_it_is_announced():
+    with HttpHouse(Http(limits=Limits(body=3000))) as house:
+        client, _ = house.client()
+        house.ask(client, CHUNKED)
+        house.send(client, b"bb9\r\n")
+        assert house.receive(client).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_kept_client_is_one_session_however_many_requests():
+    with HttpHouse() as house:
+        client, session = house.client()
+        server = house.ask(client, GET)
+        for _ in range(5):
+            house.send(server, OK)
+            assert house.receive(client, len(OK_PASSED)) == OK_PASSED
+            house.send(client, GET)
+            house.read_head(server)
+        assert session.requests == 6
+        assert len(house.requests) == 5
