@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import stat
+from collections.abc import Callable
 
 from tcp_proxy.config.model import Api
 from tcp_proxy.control.sockets import IN_USE_TRIES, IN_USE_WAIT, CannotListen
@@ -32,7 +33,7 @@ class ApiSocket:
             except ValueError as error:
                 raise CannotListen(f"the management API cannot be served: {error}") from None
         self._identity = (0, 0)
-        self.sock = self._unix(api.listen.path) if api.listen.path else _tcp_patiently(api.listen)
+        self.sock = _patiently(api.listen, self._unix if api.listen.path else _tcp)
         self.sock.setblocking(False)
 
     def __repr__(self) -> str:
@@ -50,17 +51,17 @@ class ApiSocket:
             if path and _identity(path) == self._identity:
                 os.unlink(path)
 
-    def _unix(self, path: str) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def _unix(self, listen: Address) -> socket.socket:
+        sock, path = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), listen.path
         try:
             _make_way(path)
             sock.bind(path)
             os.chmod(path, 0o600)  # before listen: until then nobody can connect
             self._identity = _identity(path)
             sock.listen(BACKLOG)
-        except OSError as error:
+        except OSError:
             sock.close()
-            raise _cannot(self.api.listen, error) from None
+            raise
         return sock
 
 
@@ -83,10 +84,11 @@ def _make_way(path: str) -> None:
     os.unlink(path)
 
 
-def _tcp_patiently(listen: Address) -> socket.socket:
+def _patiently(listen: Address, bind: Callable[[Address], socket.socket]) -> socket.socket:
+    """The API's process of a supervisor that was killed a moment ago may still be there."""
     for tries_left in reversed(range(IN_USE_TRIES)):
         try:
-            return _tcp(listen)
+            return bind(listen)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or not tries_left:
                 raise _cannot(listen, error) from None

@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import threading
 
 import pytest
 
@@ -54,6 +55,19 @@ def test_one_that_nobody_serves_is_taken_over_and_a_newer_one_is_left(tmp_path):
     assert os.path.exists(path), "it is the second one's"
     with pytest.raises(CannotListen, match="Address already in use"):
         ApiSocket(Api(Address(path=path)))
+    second.close()
+
+
+def test_one_whose_server_is_just_ending_is_waited_for(tmp_path):
+    """As that of a supervisor that was killed."""
+    path = str(tmp_path / "api.sock")
+    first = ApiSocket(Api(Address(path=path)))
+    ends = threading.Timer(0.2, first.sock.close)
+    ends.start()
+    second = ApiSocket(Api(Address(path=path)))
+    ends.join()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
     second.close()
 
 
