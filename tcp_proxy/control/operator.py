@@ -51,6 +51,8 @@ class Operator:
             raise CannotApply(f"found {admin!r}; wanted one of {', '.join(ADMINS)}")
         if weight is not None and not 0 <= weight <= MAX_WEIGHT:
             raise CannotApply(f"found the weight {weight}; wanted a whole number from 0 to {MAX_WEIGHT}")
+        if weight is not None and self._app(app).has_primary:
+            raise CannotApply(f'weight has no meaning in app {app}: its "balance" is "failover"')
         self._change(lambda: self._overrides.set(app, target, admin, weight))
         known = self._find(app, target)
         self._say(app, target, f"is {admin_of(known.config)}, weight {known.config.weight}", "set")

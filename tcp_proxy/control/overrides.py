@@ -2,8 +2,9 @@
 
 Pure values. What is said at run time wins, over reloads too, until the file's own value of that very key changes: then
 the file has the newer word. A target that the file removes takes what was said of it along; one that was removed at run
-time stays away until its entry in the file changes; one that was added at run time stays until the file gets one of its name
-or address, or its app leaves. Who is who in another file is what config.diff says: by name, failing that by address.
+time stays away until its entry in the file changes; one that was added at run time stays until the file gets one of its
+name or address, or its app leaves; one that was added under the name of a removed one, until the file's entry changes.
+Who is who in another file is what config.diff says: by name, failing that by address.
 """
 
 import dataclasses
@@ -23,7 +24,8 @@ def admin_of(target: Target) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """`base` is the target as the file had it when something was said first; None for one that was added."""
+    """`base` is the target as the file had it when something was said first. Of an added one: None, or the removed one of
+    the file whose name it has taken."""
 
     base: Target | None
     admin: str = ""  # one of ADMINS, or "": the file's
@@ -71,7 +73,9 @@ class Overrides:
         self.said[app, target] = one
 
     def add(self, app: str, target: Target, definition: str) -> None:
-        self.said[app, target.name] = Override(None, added=target, definition=definition)
+        """Its name may be that of one of the file that was removed."""
+        base = _find(self.file, app, target.name)
+        self.said[app, target.name] = Override(base, added=target, definition=definition)
 
     def remove(self, app: str, target: str) -> None:
         """One that was added is forgotten; one of the file is remembered as removed."""
@@ -89,7 +93,9 @@ class Overrides:
             after = {was.name: now for was, now in match_targets(before, app.targets) if was and now}
             for (name, target), one in self.said.items():
                 if name == app.name:
-                    now = _new_one(one.added, before, app) if one.added else after.get(target)
+                    now = after.get(target) if one.base else None
+                    if now is None and one.added:
+                        now = _new_one(one.added, before, app)
                     left = _rebased(one, now)
                     if left is not None and not left.is_empty:
                         said[name, now.name if now else target] = left
@@ -109,7 +115,7 @@ class Overrides:
             one = self.said.get((app.name, target.name))
             if one is None:
                 targets.append(target)
-            elif not one.removed:
+            elif not (one.removed or one.added):
                 targets.append(one.over(target))
         targets += [one.over(one.added) for (name, _), one in self.said.items() if name == app.name and one.added]
         return dataclasses.replace(app, targets=tuple(targets))
@@ -118,7 +124,9 @@ class Overrides:
 def _rebased(one: Override, now: Target | None) -> Override | None:
     """What is left of it; `now` is its target in the file."""
     if one.added is not None:
-        return one if now is None else None
+        if now is None:
+            return dataclasses.replace(one, base=None)
+        return one if now == one.base else None
     if now is None or one.base is None:
         return None
     if one.removed:

@@ -51,6 +51,8 @@ def _saved(saved: SavedTarget, one: Override) -> SavedTarget:
     target = one.added or one.base
     assert target is not None
     definition = {"target": dataclasses.asdict(target), "as": one.definition}
+    if one.added and one.base:
+        definition["instead_of"] = dataclasses.asdict(one.base)
     return dataclasses.replace(
         saved,
         admin=REMOVED if one.removed else one.admin,
@@ -79,7 +81,8 @@ def _override(saved: SavedTarget) -> Override:
     definition = json.loads(saved.definition)
     target = _target(definition["target"])
     if saved.origin == "api":
-        return Override(None, saved.admin, saved.weight, target, definition["as"])
+        base = _target(definition["instead_of"]) if "instead_of" in definition else None
+        return Override(base, saved.admin, saved.weight, target, definition["as"])
     if saved.admin == REMOVED:
         return Override(target, removed=True)
     return Override(target, saved.admin, saved.weight)

@@ -53,6 +53,25 @@ def test_a_target_that_is_the_apps_own_listener_is_refused(program, api):
     assert "leads to the app's own listener" in reply.detail
 
 
+def test_one_is_added_under_the_name_of_one_that_was_removed(program, api, one, two):
+    place = path_of("app", one.address)
+    api.ask("DELETE", place, status=204)
+    api.post(ALL, {"name": one.address, "address": two.address}, status=201)
+    assert [(target["name"], target["address"]) for target in api.get(ALL).json] == [(one.address, two.address)]
+    wait_until(lambda: greetings(program) == {b"two"}, "the new one alone")
+    assert api.post("/api/v1/reload").json == {"changes": []}
+    assert greetings(program) == {b"two"}
+    api.ask("DELETE", place, status=204)
+    assert api.get(ALL).json == []
+
+
+def test_a_weight_means_nothing_where_one_target_gets_all_sessions(proxy, one):
+    api = Api.of(proxy(targets=[one], balance="failover", top={"api": api_config()}))
+    reply = api.ask("PATCH", path_of("app", one.address), {"weight": 3}, status=409)
+    assert reply.detail == 'weight has no meaning in app app: its "balance" is "failover"'
+    assert api.ask("PATCH", path_of("app", one.address), {"admin": "drain"}, status=200).json["admin"] == "drain"
+
+
 def test_one_plan_is_read_at_a_time():
     """Also when the one who asked for it has given up: a few big ones would take all memory."""
 

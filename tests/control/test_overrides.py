@@ -3,9 +3,13 @@
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tcp_proxy.config.model import App, Config, Target
+from tcp_proxy.control import saved_overrides
 from tcp_proxy.control.overrides import ADMINS, Overrides, admin_of
+from tcp_proxy.control.state import State
 from tcp_proxy.sansio.address import Address
 
 A, B, C = (Target(name, Address("192.0.2.1", port)) for port, name in enumerate("abc", 1))
@@ -120,6 +124,57 @@ def test_an_added_target_at_an_address_that_the_file_had_already_stays(said):
     said.add("web", second, "")
     said.rebase(config(A, C))
     assert targets(said) == {"a": A, "c": C, "second": second}
+
+
+def test_one_added_in_place_of_a_removed_one(said):
+    """Of the same name: one target, which stays until the file's entry changes."""
+    other = dataclasses.replace(A, address=Address("192.0.2.9", 9))
+    said.remove("web", "a")
+    said.add("web", other, "{}")
+    assert said.apply().apps[0].targets == (B, other)
+    said.set("web", "a", None, 7)
+    said.rebase(config(A, B, C))
+    assert said.apply().apps[0].targets == (B, C, dataclasses.replace(other, weight=7))
+    ahead = said.rebased(config(B))
+    assert ahead.apply().apps[0].targets == (B, dataclasses.replace(other, weight=7)), "it no longer depends on the file"
+    said.rebase(config(dataclasses.replace(A, weight=3), B))
+    assert targets(said) == {"a": dataclasses.replace(A, weight=3), "b": B}
+    said.remove("web", "a")
+    said.add("web", other, "{}")
+    said.remove("web", "a")
+    assert targets(said) == {"b": B}, "both are gone"
+
+
+entries = st.builds(lambda name, port, weight: Target(name, Address("192.0.2.1", port), weight),
+                    st.sampled_from("abc"), st.integers(1, 4), st.integers(1, 2))  # fmt: skip
+files = st.lists(entries, min_size=1, max_size=3, unique_by=lambda target: target.name)
+steps = st.lists(
+    st.tuples(st.just("set"), st.sampled_from("abc"), st.sampled_from([None, *ADMINS]), st.sampled_from([None, 1, 5]))
+    | st.tuples(st.just("add"), entries) | st.tuples(st.just("remove"), st.sampled_from("abc"))
+    | st.tuples(st.just("rebase"), files) | st.just(("restart",)),
+    max_size=12,
+)  # fmt: skip
+
+
+@given(files, steps)
+def test_whatever_is_said_no_name_is_there_twice_and_a_restart_changes_nothing(file, steps):
+    said = Overrides(config(*file))
+    for what, *how in steps:
+        there = targets(said)
+        if what == "rebase":
+            said.rebase(config(*how[0]))
+        elif what == "restart":
+            store = State()
+            saved_overrides.save(store, said)
+            again = saved_overrides.load(store, said.file)
+            assert targets(again) == there
+            said = again
+        elif what == "add" and how[0].name not in there:
+            said.add("web", how[0], "{}")
+        elif what in ("set", "remove") and how[0] in there:
+            getattr(said, what)("web", *how)
+        found = [target.name for target in said.apply().apps[0].targets]
+        assert len(found) == len(set(found))
 
 
 def test_looking_ahead_changes_nothing(said):
