@@ -45,7 +45,10 @@ class Events:
             observer(event)
 
     def since(self, number: int) -> list[Event]:
-        """Those after event `number` that are still kept."""
+        """Those after event `number` that are still kept. One that has not been is of an earlier life of the program: all
+        that has happened since then is new."""
+        if number > self._count:
+            number = 0
         return [event for event in self.kept if event.number > number]
 
     def observe(self, observer: Observer) -> Callable[[], None]:

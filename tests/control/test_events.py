@@ -19,6 +19,13 @@ def test_the_last_ones_are_kept_and_numbers_go_on():
     assert events.kept[0].number == 6
     assert [event.number for event in events.since(KEPT + 3)] == [KEPT + 4, KEPT + 5]
     assert events.since(0) == list(events.kept)
+    assert events.since(KEPT + 5) == []
+
+
+def test_a_number_of_an_earlier_life_has_missed_everything():
+    events = Events()
+    events.publish("worker", {})
+    assert events.since(500) == list(events.kept)
 
 
 def test_observers_hear_everything_until_they_leave_even_while_being_told():

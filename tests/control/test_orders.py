@@ -72,6 +72,13 @@ def test_a_weight_means_nothing_where_one_target_gets_all_sessions(proxy, one):
     assert api.ask("PATCH", path_of("app", one.address), {"admin": "drain"}, status=200).json["admin"] == "drain"
 
 
+def test_a_body_that_does_not_say_that_it_is_json(program, api, one):
+    """As curl sends it, unless it is told."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    reply = api.ask("PATCH", path_of("app", one.address), b'{"weight": 3}', headers=form, status=422)
+    assert "Content-Type: wanted application/json" in reply.detail
+
+
 def test_one_plan_is_read_at_a_time():
     """Also when the one who asked for it has given up: a few big ones would take all memory."""
 

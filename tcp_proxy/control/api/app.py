@@ -59,10 +59,12 @@ def _methods(request: Request) -> set[str]:
     return found
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [{"where": ".".join(map(str, one["loc"])), "what": one["msg"]} for one in error.errors()]
     is_malformed = any(one["type"] == "json_invalid" for one in error.errors())
+    if "json" not in request.headers.get("content-type", "") and any(one["loc"] == ("body",) for one in error.errors()):
+        errors.append({"where": "Content-Type", "what": "wanted application/json"})
     detail = "; ".join(f"{one['where']}: {one['what']}" for one in errors[:3])
     return Problem(400 if is_malformed else 422, detail, errors).response()
 

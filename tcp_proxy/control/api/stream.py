@@ -17,15 +17,14 @@ from tcp_proxy.control.api.problems import Problem
 
 ALIVE_EVERY = 15.0  # seconds between two signs of life, so that both ends notice when the other one is gone
 ASK_EVERY = 0.25  # seconds between two questions for sessions that have ended
-NOW = 2**62  # as `after`: nothing that has happened
 
 
-def last_seen(request: Request, after: int | None) -> int:
-    """What the client says it has seen; a client that says nothing sees what happens from now on."""
+def last_seen(request: Request, after: int | None) -> int | None:
+    """What the client says it has seen; None: it says nothing, and sees what happens from now on."""
     given = request.headers.get("last-event-id", "")
     if after is not None:
         return after
-    return int(given) if given.isdecimal() and len(given) < 17 else NOW
+    return int(given) if given.isdecimal() and len(given) < 17 else None
 
 
 class Ended:
@@ -74,11 +73,11 @@ class Ended:
                 self._followers.discard(follower)
 
 
-async def respond(link: Link, after: int, ended: Ended | None = None) -> StreamingResponse:
+async def respond(link: Link, after: int | None, ended: Ended | None = None) -> StreamingResponse:
     """With sessions as they end, if `ended` is given."""
     follower = link.follow()  # before asking for the past: nothing is lost in between
     try:
-        past = await link.ask("events", after=after)
+        past = await link.ask("events", after=after) if after is not None else []
         if ended is not None:
             await ended.follow(follower)
     except BaseException:
