@@ -40,6 +40,8 @@ def browser(trap, tmp_path):
     options.binary_location = programs.need("chromium")
     for flag in (*FLAGS, f"--proxy-server=127.0.0.1:{trap.getsockname()[1]}", f"--user-data-dir={tmp_path / 'chromium'}"):
         options.add_argument(flag)
+    # Its own first page asks other machines, and waits half a minute for the trap to answer.
+    options.add_experimental_option("prefs", {"session.restore_on_startup": 4, "session.startup_urls": ["about:blank"]})
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     browser = webdriver.Chrome(options, webdriver.ChromeService(programs.need("chromedriver")))
     try:
