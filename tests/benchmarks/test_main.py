@@ -57,11 +57,15 @@ def test_to_the_end(bench, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(bench, tmp_path, number):
     with bench("--only", "fresh", "--seconds", "60") as process:
-        wait_until(lambda: any(b"--latency" in line for line in procfs.children(process.pid).values()), "wrk runs")
-        started = list(procfs.children(process.pid))
-        assert len(started) > 5
-        process.send_signal(number)
-        _, errors = process.communicate()
+        try:
+            while process.stderr.readline() != "bench: new connections\n":  # it starts its targets first
+                assert process.poll() is None
+            wait_until(lambda: any(b"--latency" in line for line in procfs.children(process.pid).values()), "wrk runs")
+            started = list(procfs.children(process.pid))
+            assert len(started) > 5
+        finally:
+            process.send_signal(number)
+            _, errors = process.communicate()
     assert (process.returncode, errors.splitlines()[-1]) == (130, "bench: interrupted; everything it started is stopped")
     assert not any(map(procfs.is_running, started))
     assert not list((tmp_path / "tmp").iterdir())

@@ -108,7 +108,7 @@ def test_a_survivor_that_never_acknowledges_is_reset_after_half_closed():
             except BlockingIOError:
                 house.turn(1)
         reset(server)
-        house.turn(3)
+        house.until(lambda: session.half_closed)
         assert session.state is not State.DONE
         for _ in range(6):
             house.pass_time(0.5)

@@ -388,6 +388,7 @@ def test_clients_that_wait_when_it_is_to_unlisten_are_served(driver):
 # -- without a supervisor
 
 
+@pytest.mark.alone
 def test_a_worker_whose_supervisor_is_gone_closes_its_listeners_and_finishes_its_sessions(driver):
     client, server = driver.session()
     driver.leave()

@@ -59,7 +59,7 @@ def test_a_worker_that_dies_again_and_again_is_replaced_ever_more_slowly(proxy, 
             os.kill(worker, signal.SIGKILL)
             seen += 1
         pause(0.02)
-    assert 2 <= seen < 15, f"{seen} workers in 1.5 s"
+    assert 2 <= seen < 15, f"{seen} workers in 6 s"
     program.connect().send(b"again").expect(b"again")
     program.baseline.clear()
     program.uncounted = None
@@ -91,6 +91,7 @@ def test_the_supervisor_killed_and_started_again_ten_times(proxy, target):
     wait_until(lambda: not any(procfs.is_running(pid) for pid in workers), "the end of the old workers", 10)
 
 
+@pytest.mark.alone
 def test_workers_without_a_supervisor_stop_listening_and_drain(proxy, target):
     server_side = target()
     program = proxy(targets=[server_side], top={"workers": 2, "shutdown_grace": 3})

@@ -296,6 +296,7 @@ def test_reading_the_metrics_wakes_no_worker(proxy, service):
     assert woken < 200, f"{woken} times woken by {len(clients)} silent sessions, the supervisor's pings and 400 questions"
 
 
+@pytest.mark.alone
 def test_a_session_does_not_wait_for_who_reads_the_statistics(proxy, service):
     """In figures without a clock: between two polls come many round trips, and hardly ever two polls in one round trip."""
     program = proxy(targets=[service()], top={"api": api_config()})
