@@ -26,11 +26,20 @@ def request(check: Check, host: str) -> bytes:
     return f"{check.method} {check.path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
+def server_name(host: str) -> str:
+    """What TLS asks for, of a header Host; "" if that cannot be a name."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return ""
+    return name
+
+
 def start(loop: Loop, endpoint: Endpoint, check: Check, done: Done) -> Talk:
     there = with_port(endpoint, check.port)
     host = "localhost" if there[0] == socket.AF_UNIX else shown(there)
     given = next((value for name, value in check.headers if name.lower() == "host"), "")
-    server_name = given.rpartition(":")[0] or given
     name = f"{'https' if check.tls else 'http'} {shown(there)}{check.path}"
     dialogue = http(request(check, host), check.status)
-    return Talk(loop, endpoint, check, done, name, dialogue, server_name if check.tls else None)
+    return Talk(loop, endpoint, check, done, name, dialogue, server_name(given) if check.tls else None)

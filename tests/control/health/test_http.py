@@ -234,6 +234,26 @@ def test_tls(bench, tls_server):
     assert server.names == [None, "shop.example"]
 
 
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("shop.example", "shop.example"), ("shop.example:8443", "shop.example"), ("192.0.2.1:443", "192.0.2.1"),
+        ("[2001:db8::1]", "2001:db8::1"), ("[2001:db8::1]:443", "2001:db8::1"), ("", ""), ("a..b", ""), (".a", ""),
+        ("x" * 64, ""),
+    ],
+)  # fmt: skip
+def test_the_name_that_tls_asks_for(host, name):
+    assert http.server_name(host) == name
+
+
+@pytest.mark.parametrize("host", ["a..b", "[::1]:443"])
+def test_over_tls_a_host_that_is_no_name_is_asked_without_one(bench, tls_server, host):
+    server = tls_server()
+    endpoint = socket.AF_INET, server.listener.getsockname()
+    assert probe(bench, endpoint, tls=True, headers=(("Host", host),)).success is True
+    assert server.names == [None]
+
+
 def test_plain_http_to_a_tls_port_and_the_reverse(bench, tls_server, service):
     endpoint = socket.AF_INET, tls_server().listener.getsockname()
     assert probe(bench, endpoint).success is False
