@@ -11,9 +11,9 @@ from kit.shell import write_script
 def failover(proxy):
     """failover(targets, top=…, **failover keys): the program with one failover app, whose health checks are off."""
 
-    def start(targets, *, top=(), health=(), ready=True, **keys):
+    def start(targets, *, top=(), health=(), ready=True, connect=1, **keys):
         return proxy(
-            targets=targets, balance="failover", failover=keys, health=list(health), timeouts={"connect": 1}, top=top,
+            targets=targets, balance="failover", failover=keys, health=list(health), timeouts={"connect": connect}, top=top,
             ready=ready,
         )  # fmt: skip
 

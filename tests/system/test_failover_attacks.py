@@ -2,11 +2,15 @@
 
 import contextlib
 import json
+import os
 import signal
 
+import pytest
+
 from kit.api import Api, api_config
+from kit.clogged import clog
 from kit.ports import free_ports
-from kit.waiting import Stopwatch, pause, wait_until
+from kit.waiting import Deadline, Stopwatch, pause, wait_until
 
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
 SOON = {"interval": 0.1, "timeout": 0.1}
@@ -113,3 +117,44 @@ def test_everything_at_once_while_a_script_does_not_end(failover, service, scrip
             reload(program, targets=[two.address, three.address])
         pause(0.1)
     wait_until(lambda: accepts(program, b"two") or accepts(program, b"three"), "somebody serves")
+
+
+def test_a_loss_that_is_not_confirmed_is_none(failover, target):
+    """A worker could not connect in time, the supervisor can: the client that waits is sent to the same primary."""
+    busy = target(backlog=0)
+    program = failover([busy.address], connect=2, ready=False)
+    program.wait_log("is primary")
+    program.wait_log("ready:")
+    busy.accept().close()  # who asked whether it is there
+    with clog(busy):
+        client = program.connect()
+        client.send(b"hello")
+        program.wait_log("connecting to target .* failed")
+    deadline = Deadline()
+    while not deadline.is_over:  # those that filled its queue, the supervisor, and then the client
+        server = busy.accept()
+        if server.read_first() == b"hello":
+            break
+    server.send(b"welcome")
+    client.expect(b"welcome")
+    assert program.count_log("a primary is looked for") == 1
+    assert program.count_log("is primary") == 1
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_a_trigger_whose_name_is_no_text(failover, service, script, tmp_path, format):
+    """flopsy aborts."""
+    one = service(greeting=b"one")
+    script("exit 0", "triggers.d/fine")
+    odd = os.fsencode(tmp_path / "triggers.d") + b"/\xff"
+    os.rename(tmp_path / "triggers.d" / "fine", odd)
+    with open(odd, "wb") as file:
+        file.write(b"#!/bin/sh\necho ran\nexit 3\n")
+    with open(os.fsencode(tmp_path / "triggers.d") + b"/\xfe", "wb"):
+        pass  # not executable
+    program = failover(
+        [one.address], triggers=[str(tmp_path / "triggers.d")], top={"log": {"format": format}, "access_log": None}
+    )
+    program.connect().expect(b"one")
+    for words in ("udcff: ran", "udcff: exit status 3", "udcfe is left out: it is not executable"):
+        program.wait_log(words)
