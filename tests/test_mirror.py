@@ -13,7 +13,6 @@ ELSEWHERE = {
     "control/briefing.py": "tests/system/test_reload.py",
     "control/reload.py": "tests/system/test_reload.py",
     "control/failover.py": "tests/system/test_failover.py",
-    "control/failovers.py": "tests/system/test_failover.py",
     "control/lost_listeners.py": "tests/system/test_reload_attacks.py",
     "control/estate.py": "tests/system/test_reload.py",
     "control/transition.py": "tests/system/test_reload.py",

@@ -23,6 +23,7 @@ class Failovers:
         self._scripts = Scripts(estate.loop, Places())
         self._apps: dict[str, Failover] = {}
         self._left: dict[str, Failover] = {}  # apps that are none any more, and a script of theirs has not ended yet
+        self._due: set[str] = set()  # apps that will be looked at
         self._has_begun = False
         estate.changed = self.look
         self._unobserve: Callable[[], None] = estate.events.observe(self._happened)
@@ -109,10 +110,13 @@ class Failovers:
 
     def _happened(self, event: Event) -> None:
         if event.kind == "target" and event.data["app"] in self._apps:
-            self._estate.loop.call_soon(self._look_at, event.data["app"])
+            if event.data["app"] not in self._due:  # of a thousand targets that go down together, one look is enough
+                self._due.add(event.data["app"])
+                self._estate.loop.call_soon(self._look_at, event.data["app"])
         elif event.kind == "reload":
             self._estate.loop.call_soon(self.look)
 
     def _look_at(self, app: str) -> None:
+        self._due.discard(app)
         if app in self._apps:
             self._apps[app].look()
