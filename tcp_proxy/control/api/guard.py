@@ -7,6 +7,7 @@ between names. An exception that no route caught is answered and logged here, on
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable
 from ipaddress import ip_address
@@ -78,14 +79,19 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        reply = _Reply(send)
+        with contextlib.suppress(_HeadIsOut):
+            await self._answer(scope, receive, _Reply(send, scope["method"] == "HEAD"))
+
+    async def _answer(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
         try:
             self._admit(scope)
             body = await _whole_body(receive)
             if body is not None:
-                method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the server leaves the body out
+                method = "GET" if reply.is_head else scope["method"]
                 inner = {**scope, "method": method, "path": scope["raw_path"].decode("latin-1")}
                 await self._app(inner, _Replay(body, receive), reply)
+        except _HeadIsOut:
+            raise
         except Problem as problem:
             await problem.response()(scope, receive, reply)
         except Exception:
@@ -161,11 +167,16 @@ class _Replay:
         return {"type": "http.request", "body": body, "more_body": False}
 
 
-class _Reply:
-    """Adds HEADERS to every answer, and knows whether there is one already."""
+class _HeadIsOut(Exception):
+    """The answer to HEAD is whole, however long that to GET would be."""
 
-    def __init__(self, send: Send) -> None:
+
+class _Reply:
+    """Adds HEADERS to every answer, ends that to HEAD with its head, and knows whether there is one already."""
+
+    def __init__(self, send: Send, is_head: bool) -> None:
         self._send = send
+        self.is_head = is_head
         self.has_begun = False
 
     async def __call__(self, message: Any) -> None:
@@ -174,3 +185,6 @@ class _Reply:
             have = {name.lower() for name, _ in message.get("headers", ())}
             message = {**message, "headers": [*message.get("headers", ()), *(h for h in HEADERS if h[0] not in have)]}
         await self._send(message)
+        if self.is_head and message["type"] == "http.response.start":
+            await self._send({"type": "http.response.body", "body": b""})
+            raise _HeadIsOut

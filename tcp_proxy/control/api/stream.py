@@ -6,11 +6,12 @@ by the one task of Ended.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from tcp_proxy.control.api.link import Event, Follower, Link
 from tcp_proxy.control.api.problems import Problem
@@ -73,44 +74,59 @@ class Ended:
                 self._followers.discard(follower)
 
 
+class Following(StreamingResponse):
+    """`over()` is called when nobody reads any more: also when nobody ever began to, where no frame is asked for."""
+
+    def __init__(self, frames: AsyncIterator[str], over: Callable[[], None]) -> None:
+        super().__init__(frames, media_type="text/event-stream")
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._over()
+
+
 async def respond(link: Link, after: int | None, ended: Ended | None = None) -> StreamingResponse:
     """With sessions as they end, if `ended` is given."""
     follower = link.follow()  # before asking for the past: nothing is lost in between
+
+    def over() -> None:
+        link.unfollow(follower)
+        if ended is not None:
+            ended.unfollow(follower)
+
     try:
         past = await link.ask("events", after=after) if after is not None else []
         if ended is not None:
             await ended.follow(follower)
     except BaseException:
-        link.unfollow(follower)
+        over()
         raise
-    return StreamingResponse(_frames(link, follower, past, ended), media_type="text/event-stream")
+    return Following(_frames(follower, past), over)
 
 
-async def _frames(link: Link, follower: Follower, past: list[dict[str, Any]], ended: Ended | None) -> AsyncIterator[str]:
+async def _frames(follower: Follower, past: list[dict[str, Any]]) -> AsyncIterator[str]:
     seen = 0
-    try:
-        yield "retry: 1000\n\n"
-        for event in past:
-            seen = event["number"]
-            yield _frame(seen, event["kind"], json.dumps(event))
-        while True:
-            try:
-                async with asyncio.timeout(ALIVE_EVERY):
-                    found = await follower.get()
-            except TimeoutError:
-                yield ": nothing new\n\n"
-                continue
-            if found is None:
-                return
-            if not found.number:
-                yield _frame(0, found.kind, json.dumps({"at": found.at, "kind": found.kind, "data": json.loads(found.data)}))
-            elif found.number > seen:
-                event = {"number": found.number, "at": found.at, "kind": found.kind, "data": json.loads(found.data)}
-                yield _frame(found.number, found.kind, json.dumps(event))
-    finally:
-        link.unfollow(follower)
-        if ended is not None:
-            ended.unfollow(follower)
+    yield "retry: 1000\n\n"
+    for event in past:
+        seen = event["number"]
+        yield _frame(seen, event["kind"], json.dumps(event))
+    while True:
+        try:
+            async with asyncio.timeout(ALIVE_EVERY):
+                found = await follower.get()
+        except TimeoutError:
+            yield ": nothing new\n\n"
+            continue
+        if found is None:
+            return
+        if not found.number:
+            yield _frame(0, found.kind, json.dumps({"at": found.at, "kind": found.kind, "data": json.loads(found.data)}))
+        elif found.number > seen:
+            event = {"number": found.number, "at": found.at, "kind": found.kind, "data": json.loads(found.data)}
+            yield _frame(found.number, found.kind, json.dumps(event))
 
 
 def _frame(number: int, kind: str, data: str) -> str:

@@ -143,6 +143,14 @@ def test_every_error_is_a_problem_with_a_useful_text(api, method, path, status, 
         assert reply.headers["allow"] == "GET"
 
 
+def test_head_of_what_is_refused_is_an_answer_and_no_line_of_the_log(api, program):
+    for path, status in (("/api/v1/nothing", 404), ("/api/v1/events?after=-1", 422), ("/api/v1/apps/nobody", 404)):
+        reply = api.ask("HEAD", path, status=status)
+        assert (reply.headers["content-type"], reply.body) == ("application/problem+json", b"")
+    assert api.ask("HEAD", "/", headers={"Host": "evil"}, status=421).body == b""
+    assert not program.count_log("Traceback|internal error|Exception")
+
+
 def test_names_as_long_as_they_may_be(proxy):
     """Their length is what it is in the file, not what it is in a path."""
     app, target, address = "\U0001f40d" * 100, "\U0001f40c" * 255, f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}:65535"

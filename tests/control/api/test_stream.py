@@ -1,5 +1,6 @@
 """The event stream: what was missed first, then each event as it happens, once."""
 
+import asyncio
 import contextlib
 import http.client
 import itertools
@@ -8,6 +9,8 @@ import json
 import pytest
 
 from kit.api import Api, api_config
+from tcp_proxy.control.api.link import Link
+from tcp_proxy.control.api.stream import Ended, respond
 
 
 class Stream:
@@ -65,6 +68,48 @@ def test_what_was_missed_comes_first(program, servers):
     for path, headers in (("?after=0", ()), ("", {"Last-Event-ID": "0"})):
         with contextlib.closing(Stream(port, f"/api/v1/events/stream{path}", headers)) as stream:
             assert list(itertools.islice(stream, len(events))) == events
+
+
+class Deaf(Link):
+    """Nothing has happened, and nothing happens."""
+
+    def __init__(self):
+        super().__init__(print, print)
+
+    async def ask(self, operation, /, **_arguments):
+        return [] if operation == "events" else {"seen": {}, "sessions": [], "left_out": 0}
+
+
+@pytest.mark.parametrize("spec", ["2.3", "2.4"])
+def test_who_leaves_before_the_first_byte_is_followed_no_more(spec):
+    async def run():
+        link = Deaf()
+        ended = Ended(link)
+        response = await respond(link, 0, ended)
+        assert link._followers == ended._followers != set()
+
+        async def gone():
+            return {"type": "http.disconnect"}
+
+        async def fails(_message):
+            raise OSError("gone")
+
+        with contextlib.suppress(Exception):
+            await response({"type": "http", "asgi": {"spec_version": spec}}, gone, fails)
+        assert link._followers == ended._followers == set()
+
+    asyncio.run(run())
+
+
+def test_the_head_of_the_stream_is_an_answer(program):
+    """The connection can be used again, and nobody follows."""
+    connection = http.client.HTTPConnection("127.0.0.1", Api.of(program).where, timeout=20)
+    for path, method in (("/api/v1/events/stream?sessions=true", "HEAD"), ("/healthz", "GET"), ("/healthz", "HEAD")):
+        connection.request(method, path)
+        reply = connection.getresponse()
+        assert reply.status == 200
+        assert reply.read() == (b"ok\n" if method == "GET" else b"")
+    connection.close()
 
 
 def test_sessions_that_end_are_told_on_request(program):
