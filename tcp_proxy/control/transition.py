@@ -5,13 +5,14 @@ Main thread only. `prepare` takes everything that can be refused (ports, files, 
 A listener that must be closed before a new one can be bound (`first`) is Reload's to close and, if need be, to bring back.
 """
 
+import dataclasses
 import logging
 import os
 import resource
 from collections.abc import Iterable
 
 from tcp_proxy import log
-from tcp_proxy.config.diff import Change, diff, listeners_of, overlapped
+from tcp_proxy.config.diff import AT_START, Change, diff, listeners_of, overlapped
 from tcp_proxy.config.model import App, Config
 from tcp_proxy.control.access_log import AccessLog, open_log
 from tcp_proxy.control.briefing import Briefing
@@ -145,7 +146,7 @@ class Transition:
             self.roll_back()
             raise CannotApply(str(error)) from None
         estate.generation += 1
-        estate.config = new
+        estate.config = dataclasses.replace(new, **{key: getattr(old, key) for key in AT_START})
         estate.sticks.configure(new.apps)
         for names in changed.renamed:
             estate.sticks.rename(*names)

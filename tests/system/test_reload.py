@@ -10,6 +10,7 @@ import socket
 import pytest
 
 from kit import procfs
+from kit.api import Api, api_config
 from kit.load import Load
 from kit.ports import free_port
 from kit.waiting import wait_until
@@ -88,6 +89,20 @@ def test_changes_are_said_one_by_one(proxy, service):
 
 
 # -- targets
+
+
+def test_what_is_read_at_the_start_only_is_said_until_then_and_never_shown_as_running(proxy, service):
+    program = proxy(targets=[service()], top={"api": api_config()})
+    file, api = Config(program), Api.of(program)
+    before = api.get("/api/v1/config").json
+    file.config["api"], file.config["state"] = {**program.config["api"], "hosts": ["x"]}, "state.db"
+    for _ in range(2):
+        lines = messages(file.reload())
+        assert [line.endswith("(at the next start)") for line in lines] == [False, True, True, False], lines
+        assert lines[-1] == "SIGHUP: done, 2 changes"
+        assert api.get("/api/v1/config").json == before
+    del file.config["api"]["hosts"], file.config["state"]
+    assert messages(file.reload())[-1] == "SIGHUP: nothing is different"
 
 
 def test_targets_come_and_go_and_sessions_of_those_that_left_go_on(proxy, service):
