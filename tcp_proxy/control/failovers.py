@@ -5,16 +5,19 @@ it so after every change of the configuration; news of targets come as events, n
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from tcp_proxy.control.administration import Arguments, Operation, Refused
 from tcp_proxy.control.estate import Estate
 from tcp_proxy.control.events import Event
-from tcp_proxy.control.failover import Elected, Failover
+from tcp_proxy.control.failover import LISTEN_AGAIN, Elected, Failover
 from tcp_proxy.control.scripts import Places, Scripts
 from tcp_proxy.control.workers import Worker
 from tcp_proxy.messages import ConnectFailed, Paused
+
+logger = logging.getLogger(__name__)
 
 
 class Failovers:
@@ -55,6 +58,18 @@ class Failovers:
                 failover.follow(self._left.pop(name))
             failover.look()
             failover.begin("there is none yet", is_paused=self._estate.generation == 0)
+        self._open_ports_of_others()
+
+    def _open_ports_of_others(self) -> None:
+        """A listener may have come from an app whose ports were closed to one whose ports never are."""
+        for item in self._estate.listening.values():
+            if item.is_listening or item.app in self._apps:
+                continue
+            try:
+                item.listen()
+            except OSError as error:
+                logger.error("app %s: %s cannot be opened: %s; tried again", item.app, item.address, error.strerror)  # noqa: TRY400
+                self._estate.loop.call_later(LISTEN_AGAIN, self.look)
 
     def paused(self, worker: Worker, message: Paused) -> None:
         if message.app in self._apps:

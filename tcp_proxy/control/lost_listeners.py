@@ -64,4 +64,5 @@ class LostListeners:
         for worker in estate.crew:
             if not worker.is_draining:
                 estate.crew.tell(worker, lambda worker: self._briefing.lend(worker, [new]))
+        estate.changed()  # an app whose ports wait for a primary opens it if there is one
         return True

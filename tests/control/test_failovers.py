@@ -24,7 +24,7 @@ class Looked:
 @pytest.fixture
 def failovers(bench):
     events = Events()
-    estate = SimpleNamespace(loop=bench.loop, events=events, targets=SimpleNamespace(apps={}), changed=None)
+    estate = SimpleNamespace(loop=bench.loop, events=events, targets=SimpleNamespace(apps={}), changed=None, listening={})
     made = Failovers(estate)
     made._apps["one"], made._apps["two"] = Looked(), Looked()
     yield made

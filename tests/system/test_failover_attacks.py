@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 
 import pytest
 
@@ -16,15 +17,14 @@ STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
 SOON = {"interval": 0.1, "timeout": 0.1}
 
 
-def reload(program, **keys):
-    """The app's keys are these now; the line of the log from which on that is so."""
-    app = program.config["apps"][0]
-    app.update(keys)
+def reload(program, outcome="SIGHUP: (done|nothing)", **keys):
+    """It is to run as `program.config` says, with these keys of the first app; the line of the log before that."""
+    program.config["apps"][0].update(keys)
     (path,) = program.folder.glob(f"config-{id(program):x}.json")
     path.write_text(json.dumps(program.config))
     since = len(program.lines)
     program.signal(signal.SIGHUP)
-    program.wait_log("SIGHUP: (done|nothing)", since=since)
+    program.wait_log(outcome, since=since)
     return since
 
 
@@ -117,6 +117,40 @@ def test_everything_at_once_while_a_script_does_not_end(failover, service, scrip
             reload(program, targets=[two.address, three.address])
         pause(0.1)
     wait_until(lambda: accepts(program, b"two") or accepts(program, b"three"), "somebody serves")
+
+
+def test_a_closed_port_that_becomes_another_apps_is_open(proxy, service):
+    """It was closed for want of a primary, which its new app does not need."""
+    port, other, new = free_ports(3)
+    electing = {
+        "name": "electing", "ports": [port], "targets": ["127.0.0.1:1"], "balance": "failover", "health": [],
+        "failover": {"while_electing": "refuse"},
+    }  # fmt: skip
+    plain = {"name": "plain", "ports": [other], "targets": [service(greeting=b"plain").address], "health": []}
+    program = proxy({"apps": [electing, plain]}, ready=False)
+    program.wait_log("ready:")
+    program.wait_log("no target can be primary")
+    electing["ports"], plain["ports"] = [new], [other, port]
+    reload(program)
+    for number in (port, other):
+        program.connect(number).expect(b"plain")
+
+
+def test_ports_that_a_refused_reload_had_to_close_are_open_again(proxy, service, free_port):
+    """The way to another address was blocked: the old sockets come back, and there is a primary."""
+    port, blocker = free_port(), socket.socket()
+    app = {
+        "name": "app", "ports": [port], "bind": "127.0.0.1", "targets": [service(greeting=b"one").address],
+        "balance": "failover", "health": [], "failover": {"while_electing": "refuse"},
+    }  # fmt: skip
+    program = proxy({"apps": [app]})
+    program.wait_log("is primary")
+    program.connect().expect(b"one")
+    with blocker:
+        blocker.bind(("127.0.0.2", port))
+        blocker.listen()
+        reload(program, "nothing was changed", bind="*")
+        wait_until(lambda: accepts(program, b"one"), "the port is open again")
 
 
 def test_a_loss_that_is_not_confirmed_is_none(failover, target):

@@ -201,6 +201,16 @@ def test_a_listener_that_could_not_come_back_and_is_bound_by_a_reload_is_not_bou
         program.connect(port).expect(b"x")
 
 
+def test_a_listener_that_could_not_come_back_opens_where_ports_are_closed_without_a_primary(proxy, service):
+    refuse = {"while_electing": "refuse"}
+    program = proxy(targets=[service(greeting=b"x")], balance="failover", failover=refuse)
+    file, port = Config(program), program.port
+    with taken(program, file) as other:
+        other.close()
+        program.wait_log("listens again")
+        program.connect(port).expect(b"x")
+
+
 def test_more_listeners_than_the_workers_have_descriptors_for(proxy, service):
     """To be lent them would end a worker, and every session in it: the reload is refused, and works when there is room."""
     echo = service()
