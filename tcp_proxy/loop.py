@@ -158,11 +158,22 @@ class Loop:
 
     def run_once(self, timeout: float | None = None) -> None:
         """One round: wait at most until the next timer (or `timeout`), then events, calls and timers that are due."""
-        wait = 0.0 if self._again or self._calls or self._closing else self._wait_time()
+        timers = self._timers
+        while timers and timers[0].call is None:
+            heapq.heappop(timers)
+        if self._again or self._calls or self._closing:
+            wait = 0.0
+        elif timers:
+            # epoll rounds up to a millisecond, so a timer is never polled for in a busy loop just before it is due.
+            wait = timers[0].when - self._clock()
+            if wait < 0.0:
+                wait = 0.0
+        else:
+            wait = -1.0
         if timeout is not None and (wait < 0 or wait > timeout):
             wait = timeout
         events = self._epoll.poll(wait, MAX_EVENTS)
-        self.now = self._clock()
+        self.now = now = self._clock()
         handlers = self._handlers
         for fd, mask in events:
             handler = handlers.get(fd)
@@ -171,17 +182,19 @@ class Loop:
                     handler(mask)
                 except Exception as error:  # noqa: BLE001  one session's bug must not end the others
                     self.on_error(handler, error)
+        if self._again or self._calls or self._closing or (timers and timers[0].when <= now):
+            self._end_round()
+
+    def _end_round(self) -> None:
+        """What waited for the end of the batch. In this order: each may leave something to the ones after it."""
         if self._again:
             self._run_again()
-        if self._calls:
-            for _ in range(len(self._calls)):
-                self._call(*self._calls.popleft())
-        if self._timers and self._timers[0].when <= self.now:
-            self._run_timers()
-        if self._closing:
-            closing, self._closing = self._closing, []
-            for resource in closing:
-                resource.close()
+        for _ in range(len(self._calls)):
+            self._call(*self._calls.popleft())
+        self._run_timers()
+        closing, self._closing = self._closing, []
+        for resource in closing:
+            resource.close()
 
     def close(self) -> None:
         """Make the calls that are still queued, then release everything the loop owns. Sockets stay their owners'."""
@@ -198,16 +211,6 @@ class Loop:
         self._handlers.clear()
         self._epoll.close()
         os.close(self._wake_fd)
-
-    def _wait_time(self) -> float:
-        timers = self._timers
-        while timers and timers[0].call is None:
-            heapq.heappop(timers)
-        if not timers:
-            return -1.0
-        # epoll rounds up to a millisecond, so a timer is never polled for in a busy loop just before it is due.
-        wait = timers[0].when - self._clock()
-        return wait if wait > 0.0 else 0.0
 
     def _run_timers(self) -> None:
         timers, now = self._timers, self.now

@@ -93,9 +93,8 @@ class Session(Movable, Parkable):
         return f"<Session {self.number} {self.app.name} {self.state.name} client={self.address} target={target}>"
 
     def start(self) -> None:
-        home, client = self.home, self.client
+        home, row, client = self.home, self.home.row, self.client
         home.members.add(self)
-        row = home.row
         row[SESSIONS] += 1
         row[ACCEPTED] += 1
         row[self.listener.slot + LISTENER_ACCEPTED] += 1
@@ -118,7 +117,8 @@ class Session(Movable, Parkable):
     def _dial(self) -> None:
         app, loop = self.app, self.home.loop
         self.dial = dial = self.keyed_dial(self) if app.is_special else Dial(loop, self, app, b"", self.first)
-        dial.tried = list(self.tried)
+        if self.tried:
+            dial.tried = list(self.tried)
         dial.start()
 
     def _client_early(self, events: int) -> None:
@@ -182,7 +182,8 @@ class Session(Movable, Parkable):
 
     def _relay(self, sock: SocketType) -> tuple[Pump, Pump]:
         home, client, loop = self.home, self.client, self.home.loop
-        self._enter(RELAYING)
+        assert self.state is DIALING, f"{self!r} cannot relay"
+        self.state = RELAYING  # not by `_enter`, as in `_finish`: 0.2 us for each session
         up = self.up = Pump(loop, self, client, sock, True)
         down = self.down = Pump(loop, self, sock, client, sock.family != AF_UNIX)
         up.opposite, down.opposite = down, up
@@ -424,7 +425,8 @@ class Session(Movable, Parkable):
 
     def _finish(self, reason: Reason, side: Side, code: int, reset: bool) -> None:
         """The one way to DONE: release everything, count, write the record."""
-        self._enter(DONE)
+        assert self.state is not DONE, f"{self!r} cannot end"
+        self.state = DONE
         home, upstream, up, down = self.home, self.upstream, self.up, self.down
         if self.dial is not None:
             self.tried = self.dial.tried

@@ -367,6 +367,16 @@ def test_every_unlisted_step_is_refused(was, becomes):
         session.state = keep
 
 
+def test_a_session_ends_once_and_relays_once():
+    with House() as house:
+        _client, _server, session = house.pair()
+        with pytest.raises(AssertionError, match="cannot relay"):
+            session._relay(session.upstream)
+        session.kill(Reason.SHUTDOWN, Side.PROXY)
+        with pytest.raises(AssertionError, match="cannot end"):
+            session._finish(Reason.DONE, Side.CLIENT, 0, reset=False)
+
+
 def test_the_drawing_names_every_state():
     from tcp_proxy.dataplane import session
 
