@@ -16,7 +16,7 @@ from tests.dataplane.http.rig import HttpHouse
 
 TIMES = Timeouts(connect=2.0, response=20.0, request=10.0, next_request=15.0, half_closed=10.0)
 SIZES = (0, 1, 5, 100, 5000, 70_000, 300_000, 1_500_000)
-SEEDS = range(15)
+SEEDS, CLIENTS = range(15), 25
 
 
 def pattern(name, size):
@@ -103,8 +103,8 @@ class End:
         self.sulks = 0  # turns in which it does not read
 
     def push(self):
-        size = self.dice.choice((1, 10, 1000, 65536, 1 << 20)) if len(self.out) < 5000 else self.dice.choice((30_000, 1 << 20))
-        if self.out and not self.ended == "rst":
+        size = self.dice.choice((1, 10, 1000) if len(self.out) < 5000 else (30_000, 1 << 20))
+        if self.out and self.ended != "rst":
             try:
                 urgent = socket.MSG_OOB if self.is_tcp and self.dice.random() < 0.02 else 0
                 self.out = self.out[self.sock.send(self.out[:size], socket.MSG_NOSIGNAL | urgent) :]
@@ -284,7 +284,8 @@ class Server(End):
             wire = head + b"\r\n" + body
             self.last = "fin" if self.calm else dice.choice(("fin", "fin", "leave"))
         else:
-            wire = head + b"Content-Length: %d\r\n" % size + (b"Connection: close\r\n" if kind == "close" else b"") + b"\r\n" + body
+            close = b"Connection: close\r\n" if kind == "close" else b""
+            wire = head + b"Content-Length: %d\r\n%b\r\n" % (size, close) + body
             self.last = "fin" if kind == "close" else ""
         if self.method == b"HEAD":
             wire = wire.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
@@ -298,46 +299,59 @@ class Server(End):
         self.out += hints + wire
 
 
-def storm(seed, calm=False):
-    dice = random.Random(seed)
-    End.calm = calm
-    family = "unix" if seed % 4 == 3 else "tcp"
-    with HttpHouse(Http(upstream_connections=dice.choice((0, 1, 10))), timeouts=TIMES, targets=2, family=family) as house:
-        seen, ends, servers, number = [], [], [], 0
+class Storm:
+    """All of them, in a house."""
+
+    def __init__(self, seed, house):
+        self.dice, self.house = random.Random(seed), house
+        self.seen, self.clients, self.servers = [], [], []
         for listener in house.servers:
             listener.setblocking(False)
+
+    def step(self):
+        house, dice = self.house, self.dice
+        if len(self.clients) < CLIENTS and dice.random() < 0.02:
+            sock, _ = house.client()
+            self.clients.append(Client(sock, dice, len(self.clients)))
+        for listener in house.servers:
+            with suppress(BlockingIOError):
+                self.servers.append(Server(house.stack.enter_context(listener.accept()[0]), dice, self.seen))
+        for end in dice.sample(self.clients, len(self.clients)) + dice.sample(self.servers, len(self.servers)):
+            if not end.gone and dice.random() < 0.7:
+                end.act()
+        house.turn()
+        if dice.random() < 0.002:
+            house.pass_time(dice.choice((0.5, 5.0)))
+
+    def is_over(self):
+        return len(self.clients) == CLIENTS and not self.house.home.members
+
+    def judge(self):
+        """Nothing is left, and nothing that has an effect came twice."""
+        for method, name in set(self.seen):
+            if method in (b"POST", b"PATCH"):
+                assert self.seen.count((method, name)) == 1, f"{method} {name} came twice"
+        for end in (*self.clients, *self.servers):
+            end.sock.close()
+        self.house.turn(5)
+        self.house.until(lambda: not self.house.home.members)
+        self.house.pass_time(100.0)
+        assert self.house.http.upstreams.open == 0
+        return sum(client.answers for client in self.clients)
+
+
+def storm(seed, calm=False):
+    End.calm = calm
+    http = Http(upstream_connections=(0, 1, 10)[seed % 3])
+    with HttpHouse(http, timeouts=TIMES, targets=2, family="unix" if seed % 4 == 3 else "tcp") as house:
+        all_of_them = Storm(seed, house)
         for step in range(20_000):
-            if number < 25 and dice.random() < 0.02:
-                sock, _ = house.client()
-                ends.append(Client(sock, dice, number))
-                number += 1
-            for listener in house.servers:
-                try:
-                    servers.append(Server(house.stack.enter_context(listener.accept()[0]), dice, seen))
-                except BlockingIOError:
-                    pass
-            for end in dice.sample(ends, len(ends)) + dice.sample(servers, len(servers)):
-                if not end.gone and dice.random() < 0.7:
-                    end.act()
-            house.turn()
-            if dice.random() < 0.002:
-                house.pass_time(dice.choice((0.5, 5.0)))
-            if number == 25 and not house.home.members:
+            all_of_them.step()
+            if all_of_them.is_over():
                 break
             if step > 3000 and step % 100 == 0:
                 house.pass_time(1.0)
-        for method, name in set(seen):
-            if method in (b"POST", b"PATCH"):
-                assert seen.count((method, name)) == 1, f"{method} {name} came twice"
-        for end in ends:
-            end.sock.close()
-        for end in servers:
-            end.sock.close()
-        house.turn(5)
-        house.until(lambda: not house.home.members)
-        house.pass_time(100.0)
-        assert house.http.upstreams.open == 0
-        return sum(end.answers for end in ends)
+        return all_of_them.judge()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
