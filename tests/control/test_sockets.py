@@ -213,8 +213,8 @@ def test_an_address_that_becomes_free_in_that_second_is_had(bound):
         holder.close()
 
     thread = threading.Thread(target=let_go, name="holder")
-    thread.start()
     watch = Stopwatch()
+    thread.start()
     try:
         (listening,) = bound(app(("127.0.0.1", port)))
         assert 0.25 <= watch.seconds < PATIENCE + 0.5

@@ -9,9 +9,9 @@ def test_idle_timeout_resets_both_sides(proxy, target):
     server_side = target()
     program = proxy(targets=[server_side], timeouts={"idle": 0.4})
     client, server = program.connect(), server_side.accept()
+    watch = Stopwatch()
     client.send(b"x")
     server.expect(b"x")
-    watch = Stopwatch()
     client.expect_rst()
     server.expect_rst()
     assert 0.35 <= watch.seconds < 8
@@ -40,9 +40,9 @@ def test_half_closed_timeout_resets_both_sides(proxy, target, first):
     program = proxy(targets=[server_side], timeouts={"half_closed": 0.4})
     ends = [program.connect(), server_side.accept()]
     quiet, other = ends if first == "client" else ends[::-1]
+    watch = Stopwatch()
     quiet.fin()
     other.expect_fin()
-    watch = Stopwatch()
     quiet.expect_rst()
     assert 0.3 <= watch.seconds < 8
     other.expect_rst()
