@@ -9,6 +9,7 @@ import resource
 import sys
 import threading
 
+import hypothesis
 import pytest
 
 TESTS = pathlib.Path(__file__).resolve().parent
@@ -23,6 +24,11 @@ from kit.peer import Target  # noqa: E402
 from kit.proxy import PROGRAM, Proxy  # noqa: E402
 from kit.servers import Service  # noqa: E402
 from kit.waiting import wait_until  # noqa: E402
+
+
+# What a busy machine takes long for is no failure.
+hypothesis.settings.register_profile("here", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("here")
 
 
 def pytest_sessionstart():

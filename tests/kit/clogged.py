@@ -10,10 +10,11 @@ CHUNK = 65536
 def fill(sock, byte=b"x"):
     """Send until the kernel takes nothing more for now; how many bytes it took.
 
-    The other side must not read meanwhile. Loopback delivers at once, so a socket that refused two rounds is full.
+    The other side must not read meanwhile. Loopback delivers at once, so a socket that refused every size is full: one of a
+    UNIX socket may refuse much and take little.
     """
     total = 0
-    for size in (CHUNK, 1):
+    for size in (CHUNK, 4096, 64, 1):
         while True:
             try:
                 total += sock.send(byte * size, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

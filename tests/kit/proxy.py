@@ -287,10 +287,11 @@ class Proxy:
     # -- helpers
 
     def _remember(self, listeners):
-        """Clients may come as soon as it is ready; but the workers are complete only when they hold every listener."""
-        family = self.family()
+        """Clients may come as soon as it is ready; but the workers are complete only when they hold every listener, and
+        the wire to the stick tables if there are any."""
+        family, sockets = self.family(), 1 + listeners + self._has_sticks()
         for pid in self.workers():
-            wait_until(lambda pid=pid: procfs.kinds(pid)["socket"] > listeners, "the listeners are lent")
+            wait_until(lambda pid=pid: procfs.kinds(pid)["socket"] >= sockets, "everything is lent")
         self._look(family)
         if self._has_checks() or self._has_elections():  # the first probes and scripts come at once
             wait_until(lambda: self._is_quiet(family), "no TCP socket but those that listen, and no script")
@@ -316,6 +317,10 @@ class Proxy:
     def _has_elections(self):
         apps = self.config.get("apps", []) if isinstance(self.config, dict) else []
         return any(app.get("balance") == "failover" for app in apps)
+
+    def _has_sticks(self):
+        apps = self.config.get("apps", []) if isinstance(self.config, dict) else []
+        return any(app.get("sticky") is not None for app in apps)
 
     def _has_http(self):
         """In mode http the event loop has pipes too."""

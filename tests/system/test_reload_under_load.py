@@ -18,7 +18,7 @@ from kit.api import Api, api_config, path_of
 from kit.console import Console
 from kit.load import Load
 from kit.ports import free_port
-from kit.waiting import wait_until
+from kit.waiting import settled, wait_until
 from kit.wrk import Wrk
 from tests.system.test_reload import Config, messages
 
@@ -236,8 +236,10 @@ def test_a_storm_of_signals(house):
             it.file.write()
             it.program.signal((signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)[n % 3])
         it.web["targets"] = [a, b]
+        it.file.write()
+        wait_until(lambda: settled(lambda: len(it.program.lines), 0.5), "the end of the storm")
         assert "nothing was changed" not in it.reload()[-1]
-        wait_until(lambda: not it.file.reload()[-1].count("done"), "nothing is different any more")
+        assert it.reload()[-1] == "SIGHUP: nothing is different"
 
 
 def test_workers_are_killed_in_the_middle_of_reloads(house):
