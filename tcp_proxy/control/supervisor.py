@@ -19,7 +19,7 @@ from typing import Any
 
 from tcp_proxy import counters
 from tcp_proxy.config.model import Config
-from tcp_proxy.control import saved_overrides
+from tcp_proxy.control import orphans, saved_overrides
 from tcp_proxy.control.access_log import AccessLog
 from tcp_proxy.control.administration import Administration
 from tcp_proxy.control.api_process import ApiProcess
@@ -162,6 +162,7 @@ class Supervisor:
 
     def _start(self) -> None:
         self._estate.states.start()
+        orphans.begin(self._loop)
         self._sample()
         self._crew.manage()
         if self._estate.targets.is_resolved():
