@@ -75,7 +75,7 @@ class Orders:
     def _plan(self, arguments: Arguments) -> Later:
         """One at a time: reading a big one takes memory, and the interpreter's time."""
         if self._is_planning:
-            raise Refused(503, "another configuration is still being read; ask again")
+            raise Refused(429, "another configuration is still being read; ask again")
         self._is_planning = True
         later = Later()
 
