@@ -1,7 +1,9 @@
 """What the API may order: each order's effect on clients, and its refusals."""
 
 import json
+import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -77,6 +79,25 @@ def test_a_body_that_does_not_say_that_it_is_json(program, api, one):
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     reply = api.ask("PATCH", path_of("app", one.address), b'{"weight": 3}', headers=form, status=422)
     assert "Content-Type: wanted application/json" in reply.detail
+
+
+def test_reloads_that_wait_keep_no_other_question_out(program, api):
+    """The first one reads a file that does not come; more of them than the supervisor is asked at once."""
+    file = next(program.folder.glob("config-*.json"))
+    slow, text = program.folder / "slow", file.read_bytes()
+    os.mkfifo(slow)
+    os.link(slow, program.folder / "fifo")
+    os.replace(slow, file)
+    with ThreadPoolExecutor(40) as pool:
+        asked = [pool.submit(api.post, "/api/v1/reload", seconds=60) for _ in range(40)]
+        program.wait_log("reading the configuration again")
+        with socket.create_connection(("127.0.0.1", api.where)), open(program.folder / "fifo", "wb") as fifo:
+            for _ in range(5):
+                assert api.get("/api/v1/status", seconds=5).json["state"] == "serving"
+            file.unlink()
+            file.write_bytes(text)
+            fifo.write(text)
+        assert [one.result().json for one in asked] == [{"changes": []}] * 40
 
 
 def test_one_plan_is_read_at_a_time():

@@ -73,13 +73,15 @@ def _of_the_program(router: APIRouter, link: Link) -> None:
 
 
 def _of_reloads(router: APIRouter, link: Link) -> None:
+    reloads, plans = asyncio.Lock(), asyncio.Lock()  # one at a time: those that wait keep no other question out
+
     @router.post("/reload", summary="Read the configuration file again", response_model=schemas.Reload, tags=["program"])
     async def reload() -> Any:
         """All of it is applied, or nothing. 422 with every error of the file; 409 when the machine refuses a part of it, as
         a port that another program has."""
-        return await link.ask("reload")
+        async with reloads:
+            return await link.ask("reload")
 
-    one_at_a_time = asyncio.Lock()  # reading a big one takes the supervisor's time
     body = bodies.described("Configuration", "As it would stand in the file")
 
     @router.post(
@@ -89,7 +91,7 @@ def _of_reloads(router: APIRouter, link: Link) -> None:
         """It is checked as the file is, and compared with what runs; nothing is applied. 422 with every error, with its line
         and column."""
         text = (await request.body()).decode("utf-8", "surrogateescape")
-        async with one_at_a_time:
+        async with plans:
             return await link.ask("plan", text=text)
 
 
