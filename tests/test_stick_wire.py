@@ -47,6 +47,18 @@ def test_items_arrive_as_they_are_in_both_directions(ends):
     assert (two.heard, one.heard) == (asked, [(1, "t", 9)])
 
 
+def test_a_flood_leaves_the_loop_its_turn(ends):
+    """A table of 200,000 keys that is cleared is news for a worker, which has sessions to move meanwhile."""
+    loop, one, two = ends
+    one.wire.send([(CLOSED, "app", f"{number:0200}") for number in range(4000)])
+    most = 0
+    while len(two.heard) < 4000:
+        before = two.batches
+        loop.run_once(0.01)
+        most = max(most, two.batches - before)
+    assert most <= 4
+
+
 def test_what_the_socket_does_not_take_waits_in_order(ends):
     loop, one, two = ends
     items = [(CLOSED, "app", f"{number:0200}") for number in range(4000)]
