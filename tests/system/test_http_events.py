@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from kit.waiting import pause, wait_until
+from kit.waiting import wait_until
 from tests.system.test_http import GET, OK, OK_PASSED, closing, head, status
 
 MIB = 1 << 20
@@ -128,22 +128,6 @@ def test_a_reset_that_sending_meets_is_no_end_either(http, target):
     client.expect_rst()
 
 
-def test_who_stops_in_its_body_still_hears_the_answer(http, target):
-    """A client that has been refused early says no more, and reads on."""
-    server = target()
-    client = http(server).connect().send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
-    upstream = server.accept()
-    head(upstream)
-    upstream.expect(b"hello").send(b"HTTP/1.1 413 No\r\nContent-Length: 10\r\n\r\nhello")
-    assert status(client) == 413
-    client.expect(b"hello").fin()
-    pause(0.05)
-    upstream.send(b"world")
-    client.expect(b"world").expect_fin()
-    upstream.read_to_end()
-    assert upstream.ended == "rst"
-
-
 def test_a_target_that_has_given_a_hint_is_not_asked_again(http, target):
     server = target()
     client = http(server).connect()
@@ -189,29 +173,6 @@ def test_a_route_s_target_that_cannot_be_connected_to(http, target, free_port):
 NO_ROUTE = b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-def test_answers_of_our_own_that_nobody_reads_stop_the_client(http, target):
-    """And they all come, though the client has ended meanwhile."""
-    server = target()
-    program = http({"name": "t", "address": server.address}, routes=[{"path": "/x", "targets": ["t"]}])
-    client = program.connect(buffers=65536)
-
-    def ask():
-        client.send(NO_ROUTE * 30_000)
-        for _ in range(20):  # one event each
-            pause(0.1)
-            client.send(NO_ROUTE)
-        pause(0.1)
-        client.fin()
-
-    sender = threading.Thread(target=ask)
-    sender.start()
-    pause(4.0)
-    got = client.read_to_end()
-    sender.join()
-    assert got.count(b"HTTP/1.1 404 ") == 30_020
-    assert client.ended == "fin"
-
-
 def test_who_is_answered_by_us_alone_leaves_room_for_others(http, target):
     server = target()
     program = http({"name": "t", "address": server.address}, routes=[{"path": "/x", "targets": ["t"]}])
@@ -251,9 +212,9 @@ def test_an_answer_that_was_under_way_is_the_last_when_the_end_came(http, target
     head(upstream)
     upstream.send(OK[:-5])
     assert b"Connection" not in head(client)
+    idle = program.connect()
     program.signal(signal.SIGTERM)
-    program.wait_log("SIGTERM|ending|stopping")
-    pause(0.2)
+    idle.expect_fin()  # the worker knows
     upstream.send(b"hello")
     client.expect(b"hello").expect_fin()
     assert program.wait() == 0

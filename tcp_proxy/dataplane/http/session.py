@@ -131,7 +131,8 @@ class HttpSession(Waiting):
             if state is READING:
                 self.unread = True
                 if not self.outlet.blocked:  # who does not read our answers is not read either
-                    self._receive(events)
+                    if not self.input or self.seen:  # else whole requests wait for their turn
+                        self._receive(events)
                     self.advance()
             elif state is EXCHANGING and self.exchange is not None:
                 self.exchange.client_ready(events)

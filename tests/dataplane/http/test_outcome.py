@@ -175,3 +175,20 @@ def test_hints_that_wait_go_before_the_upgrade():
         client.close()
         server.close()
         house.until(lambda: not house.home.members)
+
+
+def test_who_stops_in_its_body_still_hears_the_answer():
+    """A client that has been refused early says no more, and reads on."""
+    with HttpHouse() as house:
+        client, _ = house.client()
+        server = house.ask(client, POST % 10 + b"hello")
+        assert house.receive(server, 5) == b"hello"
+        house.send(server, b"HTTP/1.1 413 No\r\nContent-Length: 10\r\n\r\nhello")
+        assert status(house, client)[0] == 413
+        assert house.receive(client, 5) == b"hello"
+        client.shutdown(socket.SHUT_WR)
+        house.turn(3)
+        house.send(server, b"world")
+        assert house.receive(client) == b"world"
+        with pytest.raises(ConnectionResetError):
+            house.receive(server)

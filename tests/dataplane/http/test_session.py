@@ -1,8 +1,13 @@
 """One client of mode http, request by request."""
 
+import socket
+from contextlib import suppress
+
 import pytest
 
-from tcp_proxy.config.model import Http, Limits
+from kit.clogged import drain
+from tcp_proxy.config.model import Http, Limits, Route
+from tcp_proxy.dataplane.pump import CHUNK
 from tests.dataplane.http.rig import GET, OK, OK_PASSED, HttpHouse
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -65,3 +70,43 @@ def test_a_kept_client_is_one_session_however_many_requests():
             house.read_head(server)
         assert session.requests == 6
         assert len(house.requests) == 5
+
+
+def client_has_ended(client):
+    try:
+        return client.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_answers_of_our_own_that_nobody_reads_stop_the_client():
+    """However many events tell of more; and they all come, though the client has ended meanwhile."""
+    route = Route("", "/x", ("t0",))
+    with HttpHouse(Http(routes=(route,))) as house:
+        client, session = house.client()
+        client.setblocking(False)
+        for end in (client, session.client):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
+        text, asked = GET * 3000, 0
+        while not session.outlet.blocked:
+            with suppress(BlockingIOError):
+                asked += client.send(text[asked % len(GET) :])
+            house.turn()
+        house.turn(2)
+        held = len(session.input)
+        for _ in range(20):  # one event each
+            with suppress(BlockingIOError):
+                asked += client.send(text[asked % len(GET) :][: 3 * len(GET)])
+            house.turn(2)
+        assert len(session.input) == held <= CHUNK + len(GET)
+        got = bytearray()
+        while asked % len(GET):  # the last one is whole
+            got += drain(client)
+            house.turn()
+            with suppress(BlockingIOError):
+                asked += client.send(text[asked % len(GET) : len(GET)])
+        client.shutdown(socket.SHUT_WR)
+        while not client_has_ended(client):
+            got += drain(client)
+            house.turn()
+        assert got.count(b"HTTP/1.1 404 ") == asked // len(GET)
