@@ -55,14 +55,19 @@ def match_targets(old: Iterable[Target], new: Iterable[Target]) -> list[Pair]:
     """Who is who: pairs (before, after) in the order of `new`, then those that leave as (before, None)."""
     by_name = {target.name: target for target in old}
     wanted = list(new)
-    free = [target for target in by_name.values() if target.name not in {other.name for other in wanted}]
+    names = {target.name for target in wanted}
+    free = {target.name: target for target in by_name.values() if target.name not in names}
+    by_place: dict[tuple[Any, ...], list[Target]] = {}
+    for target in reversed(free.values()):
+        by_place.setdefault(place(target), []).append(target)
     pairs: list[Pair] = []
     for target in wanted:
-        same = by_name.get(target.name) or next((other for other in free if place(other) == place(target)), None)
-        if same in free:
-            free.remove(same)
+        same = by_name.get(target.name)
+        if same is None and by_place.get(place(target)):
+            same = by_place[place(target)].pop()
+            del free[same.name]
         pairs.append((same, target))
-    return pairs + [(target, None) for target in free]
+    return pairs + [(target, None) for target in free.values()]
 
 
 def place(target: Target) -> tuple[Any, ...]:

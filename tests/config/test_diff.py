@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tcp_proxy.config.diff import Change, diff, listeners_of, match_targets, overlapped
 from tcp_proxy.config.model import App, Check, Config, Log, Target, Timeouts
-from tcp_proxy.sansio.address import ListenAddress, parse_target
+from tcp_proxy.sansio.address import Address, ListenAddress, parse_target
 
 A, B, C = (parse_target(f"192.0.2.{n}:80") for n in (1, 2, 3))
 
@@ -182,3 +183,12 @@ def test_everybody_is_matched_once(old, new):
     pairs = match_targets(old, new)
     assert [target for _, target in pairs if target] == new
     assert sorted(map(repr, (was for was, _ in pairs if was))) == sorted(map(repr, old))
+
+
+@pytest.mark.timeout(20)
+def test_targets_by_the_ten_thousand_are_matched_quickly():
+    """Not each with each: this is done several times whenever something is said of one target."""
+    old = [Target(f"a{n}", Address(f"host{n}", 80)) for n in range(20_000)]
+    new = [Target(f"b{n}", Address(f"host{n}", 80)) for n in range(20_000)]
+    assert match_targets(old, old) == list(zip(old, old, strict=True))
+    assert match_targets(old, new) == list(zip(old, new, strict=True))
