@@ -59,9 +59,10 @@ class Overrides:
     def apply(self, file: Config | None = None) -> Config:
         """What is to run."""
         file = file or self.file
-        if not self.said:
+        said = self._by_app()
+        if not said:
             return file
-        return dataclasses.replace(file, apps=tuple(self._app(app) for app in file.apps))
+        return dataclasses.replace(file, apps=tuple(_over(app, said.get(app.name, {})) for app in file.apps))
 
     def set(self, app: str, target: str, admin: str | None, weight: int | None) -> None:
         """None leaves it as it is."""
@@ -87,18 +88,19 @@ class Overrides:
 
     def rebased(self, file: Config) -> "Overrides":
         """What is left of it beside another file."""
-        said = {}
-        for app in file.apps if self.said else ():
-            before = _targets(self.file, app.name)
-            after = {was.name: now for was, now in match_targets(before, app.targets) if was and now}
-            for (name, target), one in self.said.items():
-                if name == app.name:
+        said: dict[Key, Override] = {}
+        by_app = self._by_app()
+        for app in file.apps if by_app else ():
+            if app.name in by_app:
+                before = _targets(self.file, app.name)
+                after = {was.name: now for was, now in match_targets(before, app.targets) if was and now}
+                for target, one in by_app[app.name].items():
                     now = after.get(target) if one.base else None
                     if now is None and one.added:
                         now = _new_one(one.added, before, app)
                     left = _rebased(one, now)
                     if left is not None and not left.is_empty:
-                        said[name, now.name if now else target] = left
+                        said[app.name, now.name if now else target] = left
         return Overrides(file, said)
 
     def rebase(self, file: Config) -> None:
@@ -109,16 +111,25 @@ class Overrides:
     def _of(self, app: str, target: str) -> Override:
         return self.said.get((app, target)) or Override(_find(self.file, app, target))
 
-    def _app(self, app: App) -> App:
-        targets = []
-        for target in app.targets:
-            one = self.said.get((app.name, target.name))
-            if one is None:
-                targets.append(target)
-            elif not (one.removed or one.added):
-                targets.append(one.over(target))
-        targets += [one.over(one.added) for (name, _), one in self.said.items() if name == app.name and one.added]
-        return dataclasses.replace(app, targets=tuple(targets))
+    def _by_app(self) -> dict[str, dict[str, Override]]:
+        found: dict[str, dict[str, Override]] = {}
+        for (app, target), one in self.said.items():
+            found.setdefault(app, {})[target] = one
+        return found
+
+
+def _over(app: App, said: dict[str, Override]) -> App:
+    if not said:
+        return app
+    targets = []
+    for target in app.targets:
+        one = said.get(target.name)
+        if one is None:
+            targets.append(target)
+        elif not (one.removed or one.added):
+            targets.append(one.over(target))
+    targets += [one.over(one.added) for one in said.values() if one.added]
+    return dataclasses.replace(app, targets=tuple(targets))
 
 
 def _rebased(one: Override, now: Target | None) -> Override | None:
