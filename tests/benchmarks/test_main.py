@@ -40,6 +40,7 @@ def bench(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # it measures for 18 s when nothing else runs
 def test_to_the_end(bench, tmp_path):
     with bench("--only", "start fairness") as process:
         out, errors = process.communicate()
