@@ -83,14 +83,14 @@ class Sticks:
         return copy
 
     def leave(self, copy: Copy) -> None:
-        """One session less."""
+        """One session less. A copy of which no use was reported is given up: it would outlive its entry."""
         copy.open -= 1
         if copy.open:
             return
-        if copy.is_reported:
-            copy.is_reported = False
+        was_used, copy.is_reported = copy.is_reported, False
+        if was_used:
             self._report((CLOSED, self.app.name, copy.key))
-        if copy.version and not copy.waiters:
+        if copy.version and was_used and not copy.waiters:
             copy.until = self.book.loop.now + self._lasts
             self._idle[copy.key] = copy
         else:

@@ -128,6 +128,23 @@ def test_a_copy_is_given_up_before_its_entry_expires(house):
     assert len(house.authority.asked()) == 2
 
 
+def test_who_was_not_served_does_not_prolong_a_copy(house):
+    """The table has not heard of that client: its entry ends when it would have ended without."""
+    client, _, _ = house.served()
+    reset(client)
+    house.turn(3)
+    house.pass_time(50.0)
+    for n in range(3):
+        house.say(n, "down")
+    assert house.served()[2] is None
+    house.turn(3)
+    for n in range(3):
+        house.say(n, "up")
+    house.pass_time(49.5)
+    house.served()
+    assert len(house.authority.asked()) == 2
+
+
 def test_a_shorter_time_counts_for_copies_that_are_idle_already(house):
     client, _, _ = house.served()
     reset(client)
