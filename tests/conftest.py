@@ -25,7 +25,6 @@ from kit.proxy import PROGRAM, Proxy  # noqa: E402
 from kit.servers import Service  # noqa: E402
 from kit.waiting import wait_until  # noqa: E402
 
-
 # What a busy machine takes long for is no failure; in CI hypothesis draws the same each time.
 hypothesis.settings.register_profile(
     "here", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
