@@ -23,6 +23,7 @@ from tcp_proxy.sansio.address import ANY, Address
 logger = logging.getLogger(__name__)
 
 MOST_BODY = 8 * 1024 * 1024  # bytes
+MOST_HELD = 8 * MOST_BODY  # of all requests together: memory is the proxy's, too
 BODY_WITHIN = 10.0  # seconds
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 OPEN_PATHS = ("/healthz", "/readyz", "/spec/v1", "/ui/v1")  # without a token: they say nothing that is secret
@@ -71,6 +72,7 @@ class Guard:
         self._app = app
         self._hosts = hosts
         self._token = token
+        self._held = 0  # bytes of bodies
 
     def __repr__(self) -> str:
         return f"<Guard {self._hosts!r} {self._token!r}>"
@@ -83,13 +85,13 @@ class Guard:
             await self._answer(scope, receive, _Reply(send, scope["method"] == "HEAD"))
 
     async def _answer(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+        body = bytearray()
         try:
             self._admit(scope)
-            body = await _whole_body(receive)
-            if body is not None:
+            if await self._is_whole(body, receive):
                 method = "GET" if reply.is_head else scope["method"]
                 inner = {**scope, "method": method, "path": scope["raw_path"].decode("latin-1")}
-                await self._app(inner, _Replay(body, receive), reply)
+                await self._app(inner, _Replay(bytes(body), receive), reply)
         except _HeadIsOut:
             raise
         except Problem as problem:
@@ -98,6 +100,30 @@ class Guard:
             logger.exception("internal error in %s %s, please report it", scope["method"], scope["path"])
             if not reply.has_begun:
                 await Problem(500, "a mistake in the proxy; its log has the details").response()(scope, receive, reply)
+        finally:
+            self._held -= len(body)
+
+    async def _is_whole(self, body: bytearray, receive: Receive) -> bool:
+        """Read it; False when the client has gone."""
+        try:
+            async with asyncio.timeout(BODY_WITHIN):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return False
+                    part = message.get("body", b"")
+                    body += part
+                    self._held += len(part)
+                    if len(body) > MOST_BODY:
+                        raise Problem(413, f"a body has at most {MOST_BODY} bytes", headers={"Connection": "close"})
+                    if self._held > MOST_HELD:
+                        detail = "the bodies of other requests take all the room there is; ask again"
+                        raise Problem(503, detail, headers={"Connection": "close", "Retry-After": "1"})
+                    if not message.get("more_body", False):
+                        return True
+        except TimeoutError:
+            detail = f"the body did not come within {BODY_WITHIN:.0f} seconds"
+            raise Problem(408, detail, headers={"Connection": "close"}) from None
 
     def _admit(self, scope: Scope) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -132,25 +158,6 @@ class Guard:
 
 def _is_open(path: str) -> bool:
     return any(path == start or path.startswith(f"{start}/") for start in OPEN_PATHS)
-
-
-async def _whole_body(receive: Receive) -> bytes | None:
-    """None: the client has gone."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_WITHIN):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                body += message.get("body", b"")
-                if len(body) > MOST_BODY:
-                    raise Problem(413, f"a body has at most {MOST_BODY} bytes", headers={"Connection": "close"})
-                if not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError:
-        detail = f"the body did not come within {BODY_WITHIN:.0f} seconds"
-        raise Problem(408, detail, headers={"Connection": "close"}) from None
 
 
 class _Replay:

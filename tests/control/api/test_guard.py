@@ -1,5 +1,7 @@
 """Who may come in: by which name, with which token, with how much to say."""
 
+import contextlib
+import select
 import socket
 
 import pytest
@@ -7,7 +9,8 @@ import pytest
 from kit.api import TOKEN, Api, api_config
 from kit.ports import free_port
 from kit.proxy import running
-from tcp_proxy.control.api.guard import MOST_BODY, Hosts
+from kit.waiting import wait_until
+from tcp_proxy.control.api.guard import MOST_BODY, MOST_HELD, Hosts
 from tcp_proxy.sansio.address import parse_listen
 
 
@@ -136,6 +139,30 @@ def test_a_body_has_a_limit(program):
             assert client.recv(20).startswith(b"HTTP/1.1 413 ")
         except ConnectionError:
             pass  # it closes as soon as it has heard enough; what it said may be lost on the way
+
+
+def test_all_bodies_together_have_a_limit(program):
+    """Three more of them, nearly whole, than there is room for: so many are refused. When all have gone there is room."""
+    where, part = ("127.0.0.1", Api.of(program).where), b"x" * (MOST_BODY - 1)
+    token = f"Authorization: Bearer {TOKEN}"
+    head = f"POST /servers HTTP/1.1\r\nHost: localhost\r\n{token}\r\nContent-Length: {MOST_BODY}\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        held = set()
+        for _ in range(MOST_HELD // MOST_BODY + 3):
+            held.add(client := stack.enter_context(socket.create_connection(where, timeout=20)))
+            with contextlib.suppress(ConnectionError):
+                client.sendall(head.encode() + part)
+        refused = []
+        while len(refused) < 3:
+            for client in select.select(list(held), [], [], 20)[0]:
+                held.discard(client)
+                try:
+                    refused.append(client.recv(20)[:13])
+                except ConnectionError:  # what it said was lost on the way
+                    refused.append(b"")
+        assert set(refused) <= {b"HTTP/1.1 503 ", b""}
+        assert Api.of(program, TOKEN).get("/api/v1/status").json["state"] == "serving"
+    wait_until(lambda: Api.of(program, TOKEN).ask("POST", "/servers", part).status == 400, "there is room again")
 
 
 def test_a_body_has_a_deadline(program):
