@@ -114,6 +114,18 @@ def proxy(tmp_path, servers):
             end_well(program)
 
 
+@pytest.fixture
+def http(proxy):
+    """http(target, …, **app): the program with one app in mode http. Its access log is one of requests, so none is kept."""
+
+    def start(*targets, top=(), **app):
+        program = proxy(mode="http", targets=list(targets), top={"access_log": None, **dict(top)}, **app)
+        program.uncounted = None
+        return program
+
+    return start
+
+
 def end_well(program):
     """The oracles, then SIGTERM: with nobody connected any more it ends at once, cleanly, and leaves no process."""
     program.check()

@@ -20,16 +20,6 @@ HERE = pathlib.Path(__file__).parent
 
 
 @pytest.fixture
-def http(proxy):
-    def start(*targets, **app):
-        program = proxy(mode="http", targets=list(targets), top={"access_log": None}, **app)
-        program.uncounted = None
-        return program
-
-    return start
-
-
-@pytest.fixture
 def origin(servers):
     return lambda: servers.enter_context(Origin())
 

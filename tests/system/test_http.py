@@ -4,45 +4,8 @@ import signal
 
 import pytest
 
+from kit.dialogue import GET, OK, OK_PASSED, closing, head, status
 from kit.waiting import pause, wait_until
-
-GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\n\r\nhello"
-OK_PASSED = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\nVia: 1.1 tcp_proxy\r\n\r\nhello"
-
-
-@pytest.fixture
-def http(proxy):
-    """http(target, …, **app): the program with one app in mode http."""
-
-    def start(*targets, top=(), **app):
-        program = proxy(mode="http", targets=list(targets), top={"access_log": None, **dict(top)}, **app)
-        program.uncounted = None
-        return program
-
-    return start
-
-
-def head(peer):
-    """Up to and with the empty line."""
-    lines = b""
-    while not lines.endswith(b"\r\n\r\n"):
-        lines += peer.receive_line()
-    return lines
-
-
-def status(peer):
-    return int(head(peer).split(b" ")[1])
-
-
-def closing(peer, code):
-    """An answer of our own, then the end."""
-    text = peer.read_to_end()
-    assert text.startswith(b"HTTP/1.1 %d " % code), text
-    assert b"\r\nConnection: close\r\n" in text
-    assert peer.ended == "fin"
-    return text
-
 
 # -- connections
 

@@ -9,20 +9,10 @@ import threading
 
 import pytest
 
+from kit.dialogue import GET, OK, OK_PASSED, closing, head, status
 from kit.waiting import wait_until
-from tests.system.test_http import GET, OK, OK_PASSED, closing, head, status
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def http(proxy):
-    def start(*targets, top=(), **app):
-        program = proxy(mode="http", targets=list(targets), top={"access_log": None, "workers": 1, **dict(top)}, **app)
-        program.uncounted = None
-        return program
-
-    return start
 
 
 @contextlib.contextmanager
@@ -220,11 +210,10 @@ def test_an_answer_that_was_under_way_is_the_last_when_the_end_came(http, target
     assert program.wait() == 0
 
 
-def test_who_asks_nothing_makes_room_when_descriptors_are_short(proxy, service):
+def test_who_asks_nothing_makes_room_when_descriptors_are_short(http, service):
     """Else new clients would wait until the time for a next request is over."""
     origin = service(answer=lambda data: OK * data.count(b"\r\n\r\n"))
-    program = proxy(mode="http", targets=[origin], descriptors=256, top={"access_log": None})
-    program.uncounted = None
+    program = http(origin, descriptors=256)
     for _ in range(200):
         program.connect().send(GET).expect(OK_PASSED)
     program.wait_log("accepting pauses")

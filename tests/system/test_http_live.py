@@ -1,38 +1,12 @@
 """Mode http while its app changes: targets killed, added, removed, limited, down; routes reloaded; groups."""
 
-import pytest
 
 from kit.api import Api, api_config, path_of
+from kit.dialogue import GET, OK, head, whole_status
 from kit.programs import nginx, nginx_requests
 from kit.waiting import wait_until
 from kit.wrk import Wrk
 from tests.system.test_reload import Config
-
-GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\n\r\nhello"
-
-
-@pytest.fixture
-def http(proxy):
-    def start(*targets, top=(), **app):
-        program = proxy(mode="http", targets=list(targets), top={"access_log": None, **dict(top)}, **app)
-        program.uncounted = None
-        return program
-
-    return start
-
-
-def head(peer):
-    lines = b""
-    while not lines.endswith(b"\r\n\r\n"):
-        lines += peer.receive_line()
-    return lines
-
-
-def status(peer):
-    found = head(peer)
-    peer.receive(int(found.split(b"Content-Length: ")[1].split(b"\r")[0]))
-    return int(found.split(b" ")[1])
 
 
 def test_targets_come_and_go_by_the_api_under_load(http, servers, tmp_path):
@@ -69,7 +43,7 @@ def test_routes_that_change_count_for_connections_that_are_there(http, target):
     upstream = one.accept()
     head(upstream)
     upstream.send(OK)
-    assert status(client) == 200
+    assert whole_status(client) == 200
     file = Config(program)
     file.app["routes"] = [{"path": "/x", "targets": ["t2"]}]
     file.reload()
@@ -77,7 +51,7 @@ def test_routes_that_change_count_for_connections_that_are_there(http, target):
     upstream = two.accept()
     head(upstream)
     upstream.send(OK)
-    assert status(client) == 200
+    assert whole_status(client) == 200
 
 
 def test_a_limit_counts_requests(http, target):
@@ -89,13 +63,13 @@ def test_a_limit_counts_requests(http, target):
         upstream = server.peers[0] if server.peers else server.accept()
         head(upstream)
         other.send(GET)
-        assert status(other) == 503
+        assert whole_status(other) == 503
         upstream.send(OK)
-        assert status(one) == 200
+        assert whole_status(one) == 200
         other.send(GET)
         head(upstream)
         upstream.send(OK)
-        assert status(other) == 200
+        assert whole_status(other) == 200
 
 
 def test_requests_at_a_target_that_goes_down(http, target):
@@ -119,7 +93,7 @@ def test_requests_at_a_target_that_goes_down(http, target):
     head(reading)
     reading.expect(b"hello")
     server.sock.close()
-    assert status(waiting) == 502
+    assert whole_status(waiting) == 502
     reading.expect_rst()
 
 
@@ -133,7 +107,7 @@ def test_a_group_has_a_server_for_each_port(http, target, free_port):
         upstream = server.peers[0] if server.peers else server.accept()
         head(upstream)
         upstream.send(OK)
-        assert status(client) == 200
+        assert whole_status(client) == 200
 
 
 def test_the_bytes_of_a_session_are_those_of_its_bodies(http, target):
@@ -150,7 +124,7 @@ def test_the_bytes_of_a_session_are_those_of_its_bodies(http, target):
     upstream = server.accept()
     head(upstream)
     upstream.send(OK)
-    assert status(client) == 200
+    assert whole_status(client) == 200
     assert moved() == (0, 5)
     client.send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1234567")
     head(upstream)

@@ -2,17 +2,11 @@
 
 import re
 
+from kit.dialogue import OK, OK_PASSED
 from kit.malformed import ANSWERS, CHUNK_FAULTS, CHUNKED, REQUESTS
 from kit.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\n\r\nhello"
-
-
-def start(proxy, *targets, **app):
-    program = proxy(mode="http", targets=list(targets), top={"access_log": None}, **app)
-    program.uncounted = None
-    return program
 
 
 def answers(text):
@@ -20,16 +14,16 @@ def answers(text):
     return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", text)]
 
 
-def test_no_malformed_request_reaches_a_target(proxy, service):
+def test_no_malformed_request_reaches_a_target(http, service):
     """Each comes behind a good one, on the same connection: that one is answered, the bad one refused, and that is all."""
     seen = []
     origin = service(answer=lambda data: seen.append(data) or OK * data.count(b"\r\n\r\n"))
-    program = start(proxy, origin)
+    program = http(origin)
     wrong = {}
     rows = [row for row in REQUESTS if not row[0].startswith("chunks: ")]
     for name, text, status in rows:
         client = program.connect().send(GET)
-        client.receive(len(OK) + len(b"Via: 1.1 tcp_proxy\r\n"))
+        client.expect(OK_PASSED)
         client.send(text + GET)
         if "without end" in name or "only" in name:
             client.fin()
@@ -43,9 +37,9 @@ def test_no_malformed_request_reaches_a_target(proxy, service):
     assert all(data.startswith(b"GET / HTTP/1.1\r\nHost: a\r\nVia: ") for data in seen)
 
 
-def test_a_body_with_a_fault_is_never_whole_at_a_target(proxy, target):
+def test_a_body_with_a_fault_is_never_whole_at_a_target(http, target):
     server = target()
-    program = start(proxy, server)
+    program = http(server)
     for name, body in CHUNK_FAULTS.items():
         client = program.connect().send(CHUNKED)
         upstream = server.accept()
@@ -60,7 +54,7 @@ def test_a_body_with_a_fault_is_never_whole_at_a_target(proxy, target):
         client.close()
 
 
-def test_no_malformed_answer_reaches_a_client(proxy, service):
+def test_no_malformed_answer_reaches_a_client(http, service):
     """The number in the path says which one the target gives; each is followed by one that nobody may get."""
     poison = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 
@@ -69,7 +63,7 @@ def test_no_malformed_answer_reaches_a_client(proxy, service):
         return ANSWERS[number][1] + poison if number < len(ANSWERS) else OK
 
     origin = service(answer=answer)
-    program = start(proxy, origin)
+    program = http(origin)
     client, wrong = program.connect(), {}
     for number, (name, _) in enumerate(ANSWERS):
         for path in (number, 999):
@@ -85,11 +79,11 @@ def test_no_malformed_answer_reaches_a_client(proxy, service):
     wait_until(lambda: origin.active <= 1, "no connection with a fault is kept")
 
 
-def test_smuggling_by_what_two_readers_see(proxy, service):
+def test_smuggling_by_what_two_readers_see(http, service):
     """The classics: whatever the first reader hides in a body must not come out as a request at the target."""
     seen = []
     origin = service(answer=lambda data: seen.append(data) or OK)
-    program = start(proxy, origin)
+    program = http(origin)
     hidden = b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"
     chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden)
     for head in (

@@ -200,10 +200,9 @@ def _compare(wire, method, path, body):
     return stays
 
 
-def test_every_answer_is_to_its_request(proxy, servers):
+def test_every_answer_is_to_its_request(http, servers):
     target = servers.enter_context(Target(7))
-    program = proxy(mode="http", targets=[target.address], top={"access_log": None})
-    program.uncounted = None
+    program = http(target.address)
     faults, counts = [], []
 
     def client(number):

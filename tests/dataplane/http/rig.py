@@ -11,8 +11,6 @@ from tcp_proxy.socket_options import FIRST_OPTIONS, set_options
 from tests.dataplane.house import Clock, House
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\n\r\nhello"
-OK_PASSED = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\nVia: 1.1 tcp_proxy\r\n\r\nhello"
 
 
 class HttpHouse(House):

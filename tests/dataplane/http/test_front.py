@@ -2,8 +2,9 @@
 
 import re
 
+from kit.dialogue import OK, OK_PASSED
 from tcp_proxy.config.model import Timeouts
-from tests.dataplane.http.rig import GET, OK, OK_PASSED, HttpHouse
+from tests.dataplane.http.rig import GET, HttpHouse
 
 
 def kept(house):

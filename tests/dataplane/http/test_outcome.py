@@ -4,10 +4,11 @@ import socket
 
 import pytest
 
+from kit.dialogue import OK, OK_PASSED
 from tcp_proxy.config.model import Http, Limits
 from tcp_proxy.sansio.reasons import Reason
 from tests.dataplane.house import reset
-from tests.dataplane.http.rig import GET, OK, OK_PASSED, HttpHouse
+from tests.dataplane.http.rig import GET, HttpHouse
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 MIB = 1 << 20

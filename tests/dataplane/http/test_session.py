@@ -6,9 +6,10 @@ from contextlib import suppress
 import pytest
 
 from kit.clogged import drain
+from kit.dialogue import OK, OK_PASSED
 from tcp_proxy.config.model import Http, Limits, Route
 from tcp_proxy.dataplane.pump import CHUNK
-from tests.dataplane.http.rig import GET, OK, OK_PASSED, HttpHouse
+from tests.dataplane.http.rig import GET, HttpHouse
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -147,16 +147,19 @@ class Client(End):
         super().__init__(sock, dice)
         self.asked, self.answers = [], 0
         self.finned = self.is_last = False
+        self.is_old = dice.random() < 0.15  # speaks HTTP/1.0: knows no chunks and no hints
         for request in range(dice.choice((1, 1, 2, 5))):
             name, size = b"c%dr%d" % (number, request), dice.choice(SIZES)
             method = dice.choice((b"POST", b"PUT", b"PATCH") if size else (b"GET", b"HEAD", b"POST", b"DELETE"))
             head = b"%b /%b HTTP/1.1\r\nHost: a\r\n" % (method, name)
-            if dice.random() < 0.1:
+            if self.is_old:
+                head = b"%b /%b HTTP/1.0\r\nConnection: keep-alive\r\n" % (method, name)
+            elif dice.random() < 0.1:
                 head += b"Connection: close\r\n"
             body = pattern(name, size)
             if size and dice.random() < 0.2:
                 head += b"Expect: 100-continue\r\n"
-            if size and dice.random() < 0.5:
+            if size and not self.is_old and dice.random() < 0.5:
                 wire = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(body, dice)
             else:
                 wire = head + (b"Content-Length: %d\r\n" % size if size else b"") + b"\r\n" + body
@@ -182,6 +185,7 @@ class Client(End):
                     break
                 code = int(reader.head.split(b" ")[1])
                 if code < 200:
+                    assert not self.is_old
                     reader.head = None
                     continue
                 assert self.answers < len(self.asked), f"an answer to nothing: {reader.head}"
@@ -200,6 +204,7 @@ class Client(End):
     def _is_whole(self):
         reader = self.reader
         name, method = self.asked[self.answers]
+        assert not (self.is_old and reader.field(b"Transfer-Encoding"))
         whole = reader.take_body(method == b"HEAD")
         code = int(reader.head.split(b" ")[1])
         if code != 200:

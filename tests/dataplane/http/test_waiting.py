@@ -2,9 +2,10 @@
 
 import socket
 
+from kit.dialogue import OK, OK_PASSED
 from tcp_proxy.config.model import Timeouts
 from tcp_proxy.loop import WRITE
-from tests.dataplane.http.rig import GET, OK, OK_PASSED, HttpHouse
+from tests.dataplane.http.rig import GET, HttpHouse
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 TIMES = Timeouts(response=60.0, next_request=20.0, request=10.0)
