@@ -27,7 +27,7 @@ class KeyedDial(Dial):
         if self.tried:
             self._count_retry()
         if target.servers and self.port not in target.servers:  # the listener has left the app, and is about to close
-            self._attempt_failed(errno.ECONNREFUSED)
+            self._attempt_failed(errno.EADDRNOTAVAIL)  # no fault of the target's
             return False
         endpoint, self.endpoints = target.endpoints_on(self.port)
         return self._connect(endpoint) or self._next_endpoint()

@@ -128,6 +128,20 @@ def test_a_copy_is_given_up_before_its_entry_expires(house):
     assert len(house.authority.asked()) == 2
 
 
+def test_a_client_of_a_port_that_has_just_left_the_group_does_not_lose_its_target(house):
+    """The listener is about to close. The target is well, and its clients on the other ports stay with it."""
+    _, _, name = house.served()
+    plain = house.targets
+    elsewhere = [dataclasses.replace(view, servers=((5001, view.endpoints),)) for view in plain]
+    house.targets[:], plain = elsewhere, list(plain)
+    house.configure()
+    assert house.served()[2] is None
+    house.targets[:] = plain
+    house.configure()
+    assert house.served()[2] == name
+    assert len(house.authority.asked()) == 1
+
+
 def test_who_was_not_served_does_not_prolong_a_copy(house):
     """The table has not heard of that client: its entry ends when it would have ended without."""
     client, _, _ = house.served()
