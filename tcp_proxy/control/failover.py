@@ -26,6 +26,7 @@ from tcp_proxy.control.triggers import find_triggers
 from tcp_proxy.control.workers import Worker
 from tcp_proxy.loop import Timer
 from tcp_proxy.messages import CloseSessions, Primary
+from tcp_proxy.sansio.address import Address
 from tcp_proxy.sansio.election import Action, Check, Connect, Election, Phase, Serve, Trigger, Wait
 from tcp_proxy.sansio.reasons import Reason
 from tcp_proxy.sansio.verdict import State
@@ -58,8 +59,7 @@ class Failover:
         self, estate: Estate, scripts: Scripts, app: KnownApp, draw: Callable[[], float] = random.random
     ) -> None:
         self.app = app
-        self._estate = estate
-        self._loop = estate.loop
+        self._estate, self._loop = estate, estate.loop
         self._scripts = scripts
         self._draw = draw
         self._election = Election()
@@ -73,7 +73,9 @@ class Failover:
         self._timer: Timer | None = None
         self._failback_timer: Timer | None = None
         self._listen_timer: Timer | None = None
+        self._served: KnownTarget | None = None  # the primary, even if it has left or moved, until another is looked for
         self._old = ""  # the last primary's address
+        self._asked_at: Address | None = None  # where the candidate at hand is
         self._began = self._changed = estate.loop.now
         self._faults: dict[str, str] = {}  # of this round: target -> why not
         self._up_since: dict[str, float] = {}
@@ -113,7 +115,7 @@ class Failover:
             self._began = self._changed = self._loop.now
         self._let_go()
         self._home = ""
-        old, self.app.primary = self.app.primary, None
+        old, self._served, self.app.primary = self._served, None, None
         epoch = self.app.epoch = self._election.elect(first).epoch
         self._publish("electing", why)
         if is_paused:
@@ -236,9 +238,9 @@ class Failover:
         match action:
             case Connect():
                 logger.info("app %s: trying target %s", self.name, action.name)
-                endpoints = self.app.targets[action.name].endpoints
-                seconds = self.app.config.timeouts.connect
-                self._knock = Knock(self._loop, endpoints, seconds, lambda *answer: self._connected(action, *answer))
+                target, seconds = self.app.targets[action.name], self.app.config.timeouts.connect
+                self._asked_at = target.config.address
+                self._knock = Knock(self._loop, target.endpoints, seconds, lambda *answer: self._connected(action, *answer))
             case Check():
                 check = self.app.config.failover.check
                 assert check is not None
@@ -291,7 +293,7 @@ class Failover:
         self._do(self._election.waited(action.step, self._draw()))
 
     def _serve(self, action: Serve) -> None:
-        target = self.app.primary = self.app.targets[action.name]
+        target = self._served = self.app.primary = self.app.targets[action.name]
         now = self.app.since = self._loop.now
         past, self._changed = self.app.elections, now
         past.found += 1
@@ -313,8 +315,7 @@ class Failover:
     def _run(self, path: str, target: str, done: Callable[[ScriptResult], Any]) -> None:
         host = str(self.app.targets[target].config.address)
         env = {"TCP_PROXY_APP": self.name, "TCP_PROXY_OLD_PRIMARY": self._old}
-        seconds = self.app.config.failover.script_timeout
-        name = f"app {self.name}: {path}"
+        seconds, name = self.app.config.failover.script_timeout, f"app {self.name}: {path}"
         ended: Callable[[ScriptResult], Any] = lambda result: self._script_ended(result, done)  # noqa: E731
         path = os.path.join(".", path)  # never one of that name in PATH
         self._script = self._scripts.run(path, [host], env, seconds, ended, name)
@@ -367,7 +368,7 @@ class Failover:
 
     def _why_lost(self, primary: KnownTarget | None) -> str:
         if primary is None or not self._is_ours(primary):
-            return "it is no target any more"
+            return "it is no target any more, or somewhere else"
         return "" if self._is_candidate(primary) else f"it is {primary.state}: {primary.why}"
 
     def _consider_failback(self) -> None:
@@ -418,7 +419,8 @@ class Failover:
         return target.state is State.UP
 
     def _is_allowed(self, target: KnownTarget | None) -> bool:
-        return target is not None and not target.config.disabled and not target.config.drain
+        config = target.config if target is not None else None
+        return config is not None and not config.disabled and not config.drain and config.address == self._asked_at
 
     def _is_ours(self, target: KnownTarget) -> bool:
         return any(target is other for other in self.app.targets.values())

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tcp_proxy.config import model
-from tcp_proxy.config.diff import match_targets
+from tcp_proxy.config.diff import match_targets, place
 from tcp_proxy.control.health.probe import PORT, owner_of, subject_of
 from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.control.resolver import Answer, endpoints
@@ -355,6 +355,8 @@ class Targets:
                 target = KnownTarget(app.name, config, self._slots.take("target", app.name, config.name))
             else:
                 target = self._keep(old[was.name], config, changed)
+                if target is known.primary and place(was) != place(config):
+                    known.primary = None  # it is another server now, whom nobody has asked whether it can be primary
             target.place(app, known.own)
             known.targets[config.name] = target
             if (app.name, config.name) in semaphores:

@@ -62,6 +62,26 @@ def test_an_app_that_leaves_and_comes_back_waits_for_its_last_script(failover, s
     assert 'tcp_proxy_elections_total{app="app"} 2.0' in api.get("/metrics").text
 
 
+def test_a_primary_that_moves_is_another_one(failover, service, script, tmp_path):
+    """The name is the same, the server is not: it is checked, and the triggers run for it, before anybody is sent there."""
+    one, two, three = (service(greeting=name) for name in (b"one", b"two", b"three"))
+    check = script(f'echo "check $1" >> {tmp_path}/out; [ "$1" != {two.address} ]')
+    trigger = script(f'echo "trigger $1" >> {tmp_path}/out')
+    program = failover([{"name": "db", "address": one.address}], check=check, triggers=[trigger], max_backoff=0)
+    program.wait_log("target db is primary")
+    since = reload(program, targets=[{"name": "db", "address": two.address}])
+    program.wait_log("target db cannot be primary", since=since)
+    assert two.accepted <= program.count_log("trying target db"), "nobody but who asks"
+    since = reload(program, targets=[{"name": "db", "address": three.address}])
+    program.wait_log("target db is primary", since=since)
+    program.connect().expect(b"three")
+    steps = list(dict.fromkeys((tmp_path / "out").read_text().splitlines()))
+    assert steps == [
+        f"check {one.address}", f"trigger {one.address}", f"check {two.address}", f"check {three.address}",
+        f"trigger {three.address}",
+    ]  # fmt: skip
+
+
 def test_a_target_that_was_away_has_not_been_up_meanwhile(failover, service):
     """Failback counts from when it is there again."""
     one, two = service(greeting=b"one"), service(greeting=b"two")
