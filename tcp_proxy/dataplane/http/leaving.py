@@ -4,8 +4,9 @@ A part of HttpSession (session.py), apart only for its size; owned by the loop's
 
 A close with bytes unread would reset the connection and could take the answer away that is still on its way. So after
 the last word nothing more is written, what still comes is read and thrown away, and the client's end is waited for, but
-not long. Where an answer broke off, what was written of it is delivered first, then the client is reset: nobody must
-take it for the whole (DESIGN 9.2).
+not long; longer for one that goes on sending: many clients send the whole of an upload before they read that it was
+refused. Where an answer broke off, what was written of it is delivered first, then the client is reset: nobody must take
+it for the whole (DESIGN 9.2).
 """
 
 from contextlib import suppress
@@ -21,6 +22,7 @@ from tcp_proxy.sansio.reasons import Reason, Side
 from tcp_proxy.socket_options import outstanding
 
 CLOSE_WITHIN = 2.0  # seconds that a client may take to notice that we have said our last word
+DISCARD_MOST = 30.0  # seconds in all, for one that goes on with its upload and does not listen
 LINGER_FIRST, LINGER_MOST = 0.001, 0.25  # between two looks whether everything was acknowledged
 DISCARDS = 8  # reads of CHUNK in a turn, for nothing
 
@@ -45,7 +47,9 @@ class Leaving:
     site: Site
     state: State
     exchange: Any
+    deadline: float
     broken: tuple[Reason, Side] | None = None
+    discards_until = 0.0
 
     def break_off(self, reason: Reason, side: Side) -> None:
         """What was written is delivered; then the client is reset, so that nobody takes it for the whole answer."""
@@ -67,6 +71,7 @@ class Leaving:
     def _close(self) -> None:
         """The last word is said."""
         self.state = CLOSING
+        self.discards_until = self.home.loop.now + DISCARD_MOST
         self._wait(CLOSE_WITHIN)
         if not self.outlet.blocked:
             self._say_end()
@@ -91,6 +96,8 @@ class Leaving:
                 self._finish(Reason.DONE, Side.PROXY, 0, reset=False)
             if not data:
                 return
+            if self.broken is None:
+                self.deadline = min(self.home.loop.now + CLOSE_WITHIN, self.discards_until)
         self.home.loop.call_again(self._discard_more)
 
     def _discard_more(self, _events: int) -> None:

@@ -39,7 +39,7 @@ class Outcome:
     heard = b""
     seen = 0  # so much of it was looked at
     response: Response | None = None
-    retried = False
+    retried = False  # or an interim answer has come: nothing is sent a second time
     ending = 0
     up_failed = False
     reset_code = 0  # what sending met: the target's connection did not end, it was reset
@@ -57,11 +57,16 @@ class Outcome:
             self._over()
         elif self.response is not None:
             self._fail(504, "the target went silent in its answer", Reason.IDLE_TIMEOUT, Side.TARGET)
-        elif up is not None and not up.done and not up.outlet.blocked:
+        elif up is not None and not up.done and not up.outlet.blocked and not self._is_client_waiting:
             self._fail(408, "the rest of the request did not come in time", Reason.IDLE_TIMEOUT, Side.CLIENT)
         else:
             seconds = f"{session.site.timeouts.response:g}"
             self._fail(504, f"the target did not answer within {seconds} seconds", Reason.IDLE_TIMEOUT, Side.TARGET)
+
+    @property
+    def _is_client_waiting(self) -> bool:
+        """For the word of the target before it sends its body (Expect: 100-continue)."""
+        return self.request.expects and not self.retried and self.up is not None and not self.up.moved
 
     def _cannot_send(self, code: int) -> None:
         """The target takes no more of the request; perhaps because it has answered already."""

@@ -82,7 +82,7 @@ class HttpSession(Waiting):
         self.exchange: Exchange | None = None
         self.dial: Dial | None = None
         self.target_name = ""
-        self.advancing = False
+        self.advancing = self.queued = False  # `queued`: it goes on when others have had their turn
 
     def _look_who(self) -> None:
         """Who the client is to the app as it is now."""
@@ -182,18 +182,20 @@ class HttpSession(Waiting):
 
     def advance(self) -> None:
         """Begin with what there is, as long as nothing must be waited for."""
-        if self.advancing:
+        if self.advancing or self.queued:
             return
         self.advancing = True
         steps = STEPS
         while self.state is READING and not self.outlet.blocked and self._step():
             steps -= 1
             if not steps:
+                self.queued = True
                 self.home.loop.call_again(self._advance_more)
                 break
         self.advancing = False
 
     def _advance_more(self, _events: int) -> None:
+        self.queued = False
         self.advance()
 
     def _step(self) -> bool:

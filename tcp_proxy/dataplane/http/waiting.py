@@ -21,7 +21,6 @@ class Waiting(Leaving):
     """`last`: when a byte was moved; `looked`: when it was looked at what client and target have not taken, `owed`."""
 
     last: float
-    deadline: float
     dial: Any
     input: bytes
     looked = float("-inf")

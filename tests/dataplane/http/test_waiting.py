@@ -1,10 +1,13 @@
 """Who is silent, and who is only slow: the limits of mode http by a clock that the test turns."""
 
 import socket
+from contextlib import suppress
 
 from kit.dialogue import OK, OK_PASSED
-from tcp_proxy.config.model import Timeouts
+from kit.waiting import settled, wait_until
+from tcp_proxy.config.model import Http, Limits, Timeouts
 from tcp_proxy.loop import WRITE
+from tcp_proxy.socket_options import outstanding
 from tests.dataplane.http.rig import GET, HttpHouse
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
@@ -36,6 +39,7 @@ def test_a_target_that_reads_slowly_is_not_silent():
                 house.receive(server, 50_000)
             house.pass_time(50.0)
             assert session.exchange is not None
+        wait_until(lambda: settled(lambda: session.exchange.owed), "the kernel has no more room for it")
         assert 60 <= wait_for_end(house, session) <= 77
         client.setblocking(False)
         assert house.receive(client, 12) == b"HTTP/1.1 504"
@@ -57,7 +61,7 @@ def test_the_wait_for_an_answer_begins_when_the_target_has_the_request():
         for _ in range(6):
             house.receive(server, 100_000)
             house.pass_time(50.0)
-        assert session.exchange is not None
+        house.until(lambda: session.exchange.owed == 0)
         assert wait_for_end(house, session) <= 77
         assert house.receive(client, 12) == b"HTTP/1.1 504"
 
@@ -98,16 +102,14 @@ def test_answers_of_our_own_that_a_slow_client_reads_are_not_cut_off():
         client, session = house.client()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         client.setblocking(False)
-        asked, left = 0, b""
+        left = b""
         while not session.outlet.blocked:
             left = left or GET * 1000
-            left = left[client.send(left) :]
-            asked += 0 if left else 1000
+            with suppress(BlockingIOError):
+                left = left[client.send(left) :]
             house.turn()
-        house.until(lambda: session.outlet.blocked)
-        got = 0
         for _ in range(10):
-            got += len(house.receive(client, 200_000))
+            house.receive(client, 200_000)
             house.pass_time(40.0)
         assert session.state.name != "DONE"
         client.close()
@@ -125,3 +127,51 @@ def test_a_kept_client_has_its_time_for_the_next_request():
         assert session.state.name == "READING"
         house.pass_time(2.0)
         assert house.receive(client) == b""
+
+
+def test_a_client_that_waits_for_leave_to_send_is_not_the_silent_one():
+    expecting = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    for leave, wanted in ((b"", b"HTTP/1.1 504"), (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 408")):
+        with HttpHouse(timeouts=TIMES) as house:
+            client, session = house.client()
+            server = house.ask(client, expecting)
+            if leave:
+                house.send(server, leave)
+                house.read_head(client)
+            wait_for_end(house, session)
+            assert house.receive(client, 12) == wanted
+
+
+def test_who_goes_on_with_an_upload_that_was_refused_may_still_hear_so():
+    """Many read only when all is sent; what they send meanwhile must not become a reset. But not for ever."""
+    with HttpHouse(Http(limits=Limits(body=1)), timeouts=TIMES) as house:
+        client, session = house.client()
+        house.send(client, POST % (1 << 30))
+
+        def send_on(data):
+            house.send(client, data)
+            house.until(lambda: session.deadline == min(house.clock.now + 2.0, session.discards_until))
+            house.pass_time(1.0)
+
+        for _ in range(20):
+            send_on(bytes(1 << 20))
+        assert house.receive(client, 12) == b"HTTP/1.1 413"
+        assert session.state.name == "CLOSING"
+        for _ in range(8):
+            send_on(b"x")
+        assert session.state.name == "CLOSING"
+        send_on(b"x")
+        house.pass_time(2.0)
+        assert session.state.name == "DONE"
+
+
+def test_who_is_told_and_says_nothing_more_is_left_soon():
+    with HttpHouse(Http(limits=Limits(body=1)), timeouts=TIMES) as house:
+        client, session = house.client()
+        house.send(client, POST % (1 << 30))
+        assert house.receive(client).startswith(b"HTTP/1.1 413 ")
+        house.until(lambda: not outstanding(session.client))
+        house.pass_time(1.0)
+        assert session.state.name == "CLOSING"
+        house.pass_time(1.5)
+        assert session.state.name == "DONE"
