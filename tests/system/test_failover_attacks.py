@@ -67,10 +67,13 @@ def test_a_primary_that_moves_is_another_one(failover, service, script, tmp_path
     one, two, three = (service(greeting=name) for name in (b"one", b"two", b"three"))
     check = script(f'echo "check $1" >> {tmp_path}/out; [ "$1" != {two.address} ]')
     trigger = script(f'echo "trigger $1" >> {tmp_path}/out')
-    program = failover([{"name": "db", "address": one.address}], check=check, triggers=[trigger], max_backoff=0)
+    how = {"check": check, "triggers": [trigger], "max_backoff": 0, "on_demotion": "close"}
+    program = failover([{"name": "db", "address": one.address}], **how)
     program.wait_log("target db is primary")
+    client = program.connect().expect(b"one")
     since = reload(program, targets=[{"name": "db", "address": two.address}])
     program.wait_log("target db cannot be primary", since=since)
+    client.expect_rst()
     assert two.accepted <= program.count_log("trying target db"), "nobody but who asks"
     since = reload(program, targets=[{"name": "db", "address": three.address}])
     program.wait_log("target db is primary", since=since)
