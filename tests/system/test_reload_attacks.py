@@ -1,6 +1,7 @@
 """Reloads at the worst moments: what an attack on them found, and must not find again."""
 
 import contextlib
+import itertools
 import os
 import pathlib
 import signal
@@ -209,6 +210,8 @@ def test_a_listener_that_could_not_come_back_opens_where_ports_are_closed_withou
     with taken(program, file) as other:
         other.close()
         program.wait_log("listens again")
+        opened = (procfs.tcp_sockets(pid)["LISTEN"] for pid in itertools.cycle(program.workers()))
+        wait_until(lambda: next(opened), "the port is opened too, for there is a primary")
         program.connect(port).expect(b"x")
 
 
