@@ -13,8 +13,14 @@ help: ## this list
 run: $(READY) ## start echo targets and the proxy on config.json, until Ctrl-C
 	@exec $(BIN)/python examples/run.py config.json --dead 127.0.0.1:9999  # the dead one of app six-thousand
 
-test: $(READY) ## run the tests; make test ARGS="-k name" for some of them
-	$(BIN)/python -m pytest $(ARGS)
+# JOBS at once: 0 is one after another, auto is twice as many as there are processors, for most tests wait. Those that measure
+# how soon something happens come afterwards, alone. Status 5: there was none to run.
+JOBS = 0
+
+test: $(READY) ## run the tests; make test ARGS="-k name" for some of them, JOBS=auto for several at once
+	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal -m 'not alone' $(ARGS); many=$$?; \
+	$(BIN)/python -m pytest -m alone $(ARGS); alone=$$?; \
+	case $$many,$$alone in 0,0|0,5|5,0) ;; *) exit 1 ;; esac
 
 # The benchmark's settings, e.g. make bench ROUNDS=1 SECONDS=1 ONLY="fresh kept" COMPARE=build/bench/earlier.json
 ROUNDS = 5

@@ -44,6 +44,12 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """How many tests run at once: most of them wait more than they compute."""
+    return min(2 * len(os.sched_getaffinity(0)), 8)
+
+
 @pytest.fixture(autouse=True)
 def no_leaks(request):
     """A test gives back every descriptor, thread and child that it took."""
