@@ -18,7 +18,7 @@ from benchmarks.compare import print_comparison
 from benchmarks.measures.base import Measure
 from benchmarks.measures.registry import MEASURES
 from benchmarks.plot import draw
-from benchmarks.programs import PACKAGES, Failed, Missing, need
+from benchmarks.programs import PACKAGES, Failed, Missing, need, stop_what_is_left
 from benchmarks.report import markdown, print_about, print_table
 from benchmarks.settings import Settings, parse
 
@@ -39,6 +39,7 @@ def main() -> int:
         ERRORS.print(f"bench: {error}", markup=False)
         return 1
     except KeyboardInterrupt:
+        stop_what_is_left()
         ERRORS.print("bench: interrupted; everything it started is stopped")
         return 130
 

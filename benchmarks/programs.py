@@ -98,6 +98,16 @@ def free_ports(count: int) -> list[int]:
 _given: set[int] = set()
 
 
+def stop_what_is_left() -> None:
+    """Of a process whose start was interrupted nobody has become the owner: whoever descends from us ends."""
+    for pid in procfs.tree(os.getpid())[1:]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
 class Program:
     """A server in a session of its own: a Ctrl-C in the terminal reaches only us, and we end it by its process id."""
 

@@ -1,7 +1,9 @@
 """Programs are found or named with their packages, and nothing of one is left when it has been stopped."""
 
 import os
+import pathlib
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -12,12 +14,25 @@ from kit import procfs
 from kit.programs import need
 from kit.waiting import wait_until
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERVER = (
     "import signal, socket, subprocess, sys\n"
     "signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(sys.argv[2])))\n"
     "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
     "server = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
     "signal.pause()\n"
+)
+
+
+ORPHANS = (
+    "import os, subprocess, sys\n"
+    "from benchmarks import procfs\n"
+    "from benchmarks.programs import stop_what_is_left\n"
+    "words = [sys.executable, '-c', \"import os; os.spawnlp(os.P_WAIT, 'sleep', 'sleep', '60')\"]\n"
+    "subprocess.Popen(words)\n"
+    "while len(found := procfs.tree(os.getpid())) < 3: pass\n"
+    "stop_what_is_left()\n"
+    "print(*found[1:], procfs.tree(os.getpid()) == found[:1])\n"
 )
 
 
@@ -46,6 +61,15 @@ def test_versions(name):
 def test_ports_are_given_once():
     first, second = programs.free_ports(20), programs.free_ports(20)
     assert len({*first, *second}) == 40
+
+
+def test_nobody_is_left_whose_start_was_interrupted():
+    words = [sys.executable, "-W", "ignore", "-c", ORPHANS]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    child, grandchild, is_clean = done.stdout.split()
+    assert is_clean == "True"
+    assert not procfs.is_running(int(child))
+    wait_until(lambda: not procfs.is_running(int(grandchild)), "the end of the child's child")
 
 
 @pytest.fixture
