@@ -50,6 +50,17 @@ def tcp_sockets(pid):
     return states
 
 
+def sockets(pid):
+    """All its sockets, counted: the TCP ones by state, "UNIX", and "in no table" for what is bound or connected no more."""
+    links = descriptors(pid)
+    unix = {line.split()[6] for line in pathlib.Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]}
+    found = tcp_sockets(pid)
+    total = sum(link.startswith("socket:[") for link in links.values())
+    found["UNIX"] = sum(link.startswith("socket:[") and link[8:-1] in unix for link in links.values())
+    found["in no table"] = total - sum(found.values())
+    return found
+
+
 def waiting_in_pipes(pid):
     """Bytes that lie in the pipes of a process, read by nobody yet."""
     total = 0

@@ -278,7 +278,7 @@ class Proxy:
                 if not 0 <= now[kind] - before[kind] <= allowed:
                     yield f"process {pid}: {now[kind]} of kind {kind}, {before[kind]} after the start, spare {allowed}"
             if now["socket"] != before["socket"]:  # else they are those of the start, none of which is in CLOSE_WAIT
-                yield f"process {pid} has TCP sockets in states {dict(procfs.tcp_sockets(pid))}"
+                yield f"process {pid} has these sockets: {dict(procfs.sockets(pid))}"
             if pid != self.pid and procfs.waiting_in_pipes(pid):
                 yield f"process {pid}: {procfs.waiting_in_pipes(pid)} bytes lie in its pipes"
             if procfs.resident(pid) - before["resident"] > GROWTH:

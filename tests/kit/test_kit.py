@@ -109,6 +109,10 @@ def test_descriptors_and_socket_states_of_a_process():
         wait_until(lambda: service.active == 1, "the accept")
         assert procfs.kinds(os.getpid())["socket"] == before["socket"] + 5  # listener, both ends, the stop pair
         assert procfs.tcp_sockets(os.getpid()) == {"LISTEN": 1, "ESTABLISHED": 2}
+        others = procfs.sockets(os.getpid())
+        loose, (one, two) = socket.socket(), socket.socketpair()
+        with loose, one, two:
+            assert procfs.sockets(os.getpid()) - others == {"UNIX": 2, "in no table": 1}
     assert procfs.kinds(os.getpid()) == before
 
 
