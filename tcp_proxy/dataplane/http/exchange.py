@@ -175,18 +175,19 @@ class Exchange(Outcome):
             self._hear(0)
 
     def upstream_ready(self, events: int) -> None:
-        upstream = self.upstream
+        upstream, session = self.upstream, self.session
         assert upstream is not None
-        self.ending |= events & UNSURE
-        if not self.session.outlet.blocked:  # else nothing of it is read
-            self.session.last = self.session.home.loop.now
-        if events & URGENT and self.down is not None:
-            self.down.copy_on()
+        if events & UNSURE:
+            self.ending |= events & UNSURE
+            if events & URGENT and self.down is not None:
+                self.down.copy_on()
+        if not session.outlet.blocked:  # else nothing of it is read
+            session.last = session.home.loop.now
         if events & WRITE and upstream.outlet.blocked and not self._flush():
             return
         if events & READABLE and self.upstream is upstream:
             if self.response is None:
-                if not self.session.outlet.blocked:  # by an interim answer: first things first
+                if not session.outlet.blocked:  # by an interim answer: first things first
                     self._hear(events)
             elif self.down is not None and not self.down.outlet.blocked:
                 self.down.go_on()
@@ -243,14 +244,16 @@ class Exchange(Outcome):
                 self.heard = data[at:] if at else data
                 self.seen = len(self.heard)
                 return False
-            self.seen = 0
+            if self.seen:
+                self.seen = 0
             response, at = found
             if not response.is_interim:
                 break
             self.retried = True  # it lives: what comes now is not to be asked for again
             if request.minor and not session.write(response_head(response, request, True, b"")):
                 return True
-        self.heard = b""
+        if self.heard:
+            self.heard = b""
         self._answer(response, data[at:])
         return True
 

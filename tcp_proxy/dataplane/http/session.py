@@ -206,8 +206,9 @@ class HttpSession(Waiting):
             except Refused as error:
                 self._refuse(error.status, str(error), None)
                 return False
-            self.seen = len(self.input)
-            if found is not None:
+            if found is None:
+                self.seen = len(self.input)
+            else:
                 self.seen = 0
                 request, end = found
                 self.input = self.input[end:]

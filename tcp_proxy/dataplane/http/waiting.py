@@ -27,12 +27,13 @@ class Waiting(Leaving):
     owed: tuple[int, int] | None = None
 
     def exchanging(self) -> None:
+        home = self.home
         self.state = EXCHANGING
-        self.last = self.home.loop.now
+        self.last = now = home.loop.now
         self.owed = None
-        due = self.due()
-        if due < self.home.next_look:
-            self.home.look_at(due)
+        first_look = now + self.site.timeouts.response / LOOKS  # `due` or sooner: asking it costs each request 0.5 us
+        if first_look < home.next_look:
+            home.look_at(first_look)
 
     def due(self) -> float:
         is_blocked, state = self.outlet.blocked and self.broken is None, self.state

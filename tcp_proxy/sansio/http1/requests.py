@@ -107,7 +107,7 @@ def read_request(data: bytes, start: int, limits: Limits, seen: int = 0) -> tupl
     for _ in range(_SKIPPED):
         if data.startswith(b"\r\n", start):
             start += 2
-    end = data.find(END, max(start, seen - len(END)))
+    end = data.find(END, max(start, seen - len(END)) if seen else start)
     if end < 0:
         look_at_part(data, start, seen)
         if len(data) - start > limits.line and data.find(b"\r\n", start, start + limits.line) < 0:

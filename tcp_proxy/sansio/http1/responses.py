@@ -42,8 +42,8 @@ def read_response(data: bytes, start: int, limits: Limits, bodiless: bool, seen:
 
     `bodiless`: it answers a HEAD; `seen`: so much of `data` was looked at before.
     """
-    end = data.find(END, max(start, seen - len(END)))
-    if (end if end >= 0 else len(data) - len(END) + 1) - start > limits.head:
+    end = data.find(END, max(start, seen - len(END)) if seen else start)
+    if len(data) - start > limits.head and (end if end >= 0 else len(data) - len(END) + 1) - start > limits.head:
         raise Refused(502, f"a head of more than {limits.head} bytes")
     if end < 0:
         if not data[start : start + 7].startswith(_BEGIN[: len(data) - start]):
