@@ -4,14 +4,12 @@ HAProxy in mode http with `http-reuse always`, splicing answers where it pays; n
 All say X-Forwarded-For; we say what docs/http.md names besides.
 """
 
-import json
 import os
 import pathlib
-import sys
 from collections.abc import Mapping
 
 from benchmarks.programs import find
-from benchmarks.proxies import PIPES, ROOT, SPARE, Argv, Contender, descriptor_limit
+from benchmarks.proxies import PIPES, SPARE, Argv, Contender, descriptor_limit, project_of
 
 HAPROXY = """\
 global
@@ -66,9 +64,7 @@ def write_project(
     ]
     log = str(folder / "access.log") if contender.access_log else None
     text = {"workers": contender.workers, "shutdown_grace": 10, "log": {"level": "warning"}, "access_log": log, "apps": apps}
-    config = folder / "config.json"
-    config.write_text(json.dumps(text))
-    return [sys.executable, "-m", "tcp_proxy", config], {**os.environ, "PYTHONPATH": str(ROOT)}
+    return project_of(text, folder)
 
 
 def write_haproxy(

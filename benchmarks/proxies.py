@@ -107,8 +107,13 @@ Argv = list[object]
 def write_project(
     contender: Contender, ports: Mapping[str, int], targets: Mapping[str, int], folder: pathlib.Path
 ) -> tuple[Argv, dict[str, str]]:
+    return project_of(project_config(contender, ports, targets, folder), folder)
+
+
+def project_of(text: Mapping[str, Any], folder: pathlib.Path) -> tuple[Argv, dict[str, str]]:
+    """How it is started with this configuration."""
     config = folder / "config.json"
-    config.write_text(json.dumps(project_config(contender, ports, targets, folder)))
+    config.write_text(json.dumps(text))
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # a start is measured as a user has it: with the modules compiled
     return [sys.executable, "-m", "tcp_proxy", config], env

@@ -4,14 +4,11 @@ Of the services, "greet" is behind a sticky app, and "api" is no target but that
 such table.
 """
 
-import json
-import os
 import pathlib
-import sys
 from collections.abc import Mapping
 
 from benchmarks.programs import find
-from benchmarks.proxies import ROOT, Argv, Contender, haproxy_config
+from benchmarks.proxies import Argv, Contender, haproxy_config, project_of
 
 KEYS = 1_000_000  # more than come in one run
 ASKED = {"project": "/api/v1/status", "haproxy": "/;csv"}
@@ -40,9 +37,7 @@ def write_project(
         "workers": contender.workers, "shutdown_grace": 10, "log": {"level": "warning"},
         "api": {"listen": f"127.0.0.1:{ports['api']}"}, "apps": [app],
     }  # fmt: skip
-    config = folder / "config.json"
-    config.write_text(json.dumps(text))
-    return [sys.executable, "-m", "tcp_proxy", config], {**os.environ, "PYTHONPATH": str(ROOT)}
+    return project_of(text, folder)
 
 
 def write_haproxy(
