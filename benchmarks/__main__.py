@@ -18,7 +18,7 @@ from benchmarks.compare import print_comparison
 from benchmarks.measures.base import Measure
 from benchmarks.measures.registry import MEASURES
 from benchmarks.plot import draw
-from benchmarks.programs import PACKAGES, Failed, Missing, need, stop_what_is_left
+from benchmarks.programs import PACKAGES, Failed, Missing, need, stop_what_is_left, use
 from benchmarks.report import markdown, print_about, print_table
 from benchmarks.settings import Settings, parse
 
@@ -29,6 +29,8 @@ ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def main() -> int:
     settings = parse(sys.argv[1:], list(MEASURES))
+    if settings.haproxy:
+        use("haproxy", settings.haproxy)
     try:
         need(PACKAGES)
         return measure(settings)

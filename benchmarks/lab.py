@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal
 
-from benchmarks import http_proxies, sticky_proxies
-from benchmarks.programs import Program, find, free_ports
+from benchmarks import http_proxies, sticky_proxies, tls_proxies
+from benchmarks.ports import SESSION
+from benchmarks.programs import Program, find
 from benchmarks.proxies import ROOT, Contender, Proxy, descriptor_limit
 
 NGINX = """\
@@ -34,12 +35,14 @@ http {{
     }}
 }}
 """
-Mode = Literal["tcp", "http", "sticky"]
-SERVICES = ("http", "bulk", "ping", "echo", "blocks", "greet")  # the targets, each behind a listener of every proxy
+Mode = Literal["tcp", "http", "sticky", "tls"]
+TCP = ("http", "bulk", "ping", "echo", "blocks", "greet")  # the targets of mode tcp, each behind a listener
+SERVICES = (*TCP, "flood")
 MODES: dict[Mode, tuple[tuple[str, ...], Mapping[str, Any] | None]] = {  # which of them, and who writes configurations
-    "tcp": (SERVICES, None),
+    "tcp": (TCP, None),
     "http": (("http",), http_proxies.WRITERS),
     "sticky": (("greet", "api"), sticky_proxies.WRITERS),
+    "tls": (("http", "flood", "greet"), tls_proxies.WRITERS),
 }
 
 
@@ -59,7 +62,7 @@ class Lab:
         self._folders = 0
         self.targets: dict[str, int] = {}  # their ports
         self.servers: dict[str, Program] = {}
-        self.complaints: list[str] = []  # warnings and errors of our own proxy: there should be none
+        self.self_reports: list[str] = []  # warnings and errors of our own proxy: there should be none
 
     def __enter__(self) -> "Lab":
         raise_descriptor_limit()
@@ -102,7 +105,7 @@ class Lab:
         finally:
             proxy.stop()
             if contender.kind == "project" and proxy.log.stat().st_size:
-                self.complaints.append(f"{contender.name} says: {proxy.last_words()}")
+                self.self_reports.append(f"{contender.name} says: {proxy.last_words()}")
 
     def new_folder(self) -> pathlib.Path:
         self._folders += 1
@@ -111,7 +114,7 @@ class Lab:
         return folder
 
     def _start_targets(self) -> None:
-        self.targets = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
+        self.targets = dict(zip(SERVICES, SESSION.take(len(SERVICES)), strict=True))
         for name, port in self.targets.items():
             program = Program(self._argv(name, port), self.new_folder(), [port], {**os.environ, "PYTHONPATH": str(ROOT)})
             self._stack.callback(program.stop)
@@ -130,5 +133,5 @@ class Lab:
             return [find("iperf3"), "-s", "-B", "127.0.0.1", "-p", port]
         if name == "ping":
             return [find("sockperf"), "server", "--tcp", "-i", "127.0.0.1", "-p", port]
-        module = "benchmarks.helpers.greeter" if name == "greet" else "benchmarks.helpers.echo"
-        return [sys.executable, "-m", module, port]
+        helper = {"greet": "greeter", "flood": "flood"}.get(name, "echo")
+        return [sys.executable, "-m", f"benchmarks.helpers.{helper}", port]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from benchmarks.programs import Failed, find
 
-PATIENCE = 30  # seconds beyond the wanted ones
+WAIT_AT_MOST = 30  # seconds beyond the wanted ones
 MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 SOCKPERF_OWN = 2.5  # seconds that sockperf takes for itself, most of them asleep before its test
 SHORT_SESSIONS = ("-H", "Connection: close")
@@ -41,26 +41,28 @@ class RoundTrips:
     p99: float
 
 
-def wrk(port: int, seconds: float, clients: int = 50, options: Sequence[str] = (), path: str = "/") -> Requests:
+def wrk(
+    port: int, seconds: float, clients: int = 50, options: Sequence[str] = (), path: str = "/", scheme: str = "http"
+) -> Requests:
     argv = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}", "--timeout", "10", "--latency", *options]
-    return parse_wrk(_run([*argv, f"http://127.0.0.1:{port}{path}"], seconds))
+    return parse_wrk(_run([*argv, f"{scheme}://127.0.0.1:{port}{path}"], seconds))
 
 
 @contextlib.contextmanager
 def wrk_beside(port: int, path: str, seconds: float) -> Iterator[None]:
     """One client that asks without pause, for longer than what is measured beside it takes. It has had an answer before."""
-    asker = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    asker = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_AT_MOST)
     asker.request("GET", path)
     asker.getresponse().close()
     asker.close()
-    argv = [find("wrk"), "-t1", "-c1", f"-d{math.ceil(seconds) + PATIENCE}", "--latency", f"http://127.0.0.1:{port}{path}"]
+    argv = [find("wrk"), "-t1", "-c1", f"-d{math.ceil(seconds) + WAIT_AT_MOST}", "--latency", f"http://127.0.0.1:{port}{path}"]
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         try:
             yield
             process.send_signal(signal.SIGINT)
-            parse_wrk(process.communicate(timeout=PATIENCE)[0])
+            parse_wrk(process.communicate(timeout=WAIT_AT_MOST)[0])
         finally:
             process.kill()
 
@@ -99,9 +101,9 @@ class Beside:
     def wait(self) -> None:
         """It ends by itself."""
         try:
-            self._output, _ = self._process.communicate(timeout=PATIENCE)
+            self._output, _ = self._process.communicate(timeout=WAIT_AT_MOST)
         except subprocess.TimeoutExpired:
-            raise Failed(f"iperf3: no end after {PATIENCE} s") from None
+            raise Failed(f"iperf3: no end after {WAIT_AT_MOST} s") from None
 
     def result(self) -> Bytes:
         return parse_iperf3(self._output)
@@ -172,6 +174,49 @@ def strangers(port: int, seconds: float, first: int) -> tuple[float, float]:
     return statistics.median(told["new"]) * 1e6, statistics.median(told["known"]) * 1e6
 
 
+def tls_clients(port: int, seconds: float, clients: int) -> tuple[int, float]:
+    """How many connections there were, and how many a second."""
+    return _together("tls_client", clients, seconds, str(port), f"{seconds:g}")
+
+
+def tls_bulk(port: int, seconds: float, streams: int, what: str) -> Bytes:
+    """`what`: the clients get or put."""
+    return Bytes(*_together("tls_bulk", streams, seconds, str(port), f"{seconds:g}", what))
+
+
+def _together(helper: str, count: int, seconds: float, *words: str) -> tuple[int, float]:
+    """So many processes of it, which begin together once all are ready: what they have counted, in all and a second."""
+    with contextlib.ExitStack() as stack:
+        started = []
+        for _ in range(count):
+            argv = [sys.executable, "-m", f"benchmarks.helpers.{helper}", *words]
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+            started.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        for process in started:
+            assert process.stdout
+            process.stdout.readline()
+        told = []
+        for process in started:
+            with contextlib.suppress(BrokenPipeError):
+                assert process.stdin
+                process.stdin.write("go\n")
+                process.stdin.flush()
+        for process in started:
+            try:
+                out, errors = process.communicate(timeout=seconds + WAIT_AT_MOST)
+            except subprocess.TimeoutExpired:
+                raise Failed(f"{helper}: no end after {seconds + WAIT_AT_MOST:g} s") from None
+            if process.returncode:
+                raise Failed(f"{helper} ended with status {process.returncode}: {(errors.splitlines() or ['no word'])[-1]}")
+            told.append(json.loads(out))
+    moved = sum(each["count"] for each in told)
+    if not moved:
+        raise Failed(f"{helper}: not one was served")
+    return moved, moved / max(each["seconds"] for each in told)
+
+
 def _run(argv: list[str], seconds: float) -> str:
     """Its output. A status other than 0 is a failure, unless the output itself says more."""
     path = argv[0] if argv[0] == sys.executable else find(argv[0])
@@ -182,10 +227,10 @@ def _run(argv: list[str], seconds: float) -> str:
             text=True,
             check=False,
             stdin=subprocess.DEVNULL,
-            timeout=seconds + PATIENCE,
+            timeout=seconds + WAIT_AT_MOST,
         )
     except subprocess.TimeoutExpired:
-        raise Failed(f"{argv[0]}: no end after {seconds + PATIENCE:g} s") from None
+        raise Failed(f"{argv[0]}: no end after {seconds + WAIT_AT_MOST:g} s") from None
     if done.returncode and not done.stdout.lstrip().startswith("{"):
         last = (done.stderr + done.stdout).strip().splitlines()[-1:] or ["no word"]
         raise Failed(f"{argv[0]} ended with status {done.returncode}: {last[0]}")

@@ -1,4 +1,4 @@
-"""The plot: the ratios that DESIGN section 7 binds, with their spreads, and how costs grow. An SVG of its own data only."""
+"""The plot: the ratios that docs/performance.md binds, their spreads, and how costs grow. An SVG of its own data only."""
 
 import pathlib
 from collections.abc import Sequence

@@ -85,4 +85,4 @@ def _cpu_clock(pid: int) -> int:
 
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/<pid>/stat from the state on: a name may hold spaces and brackets."""
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()

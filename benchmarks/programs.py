@@ -1,12 +1,12 @@
 """Programs of the system: where they are, which Debian package has them, and a server process from start to stop."""
 
 import contextlib
+import glob
 import os
 import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -20,8 +20,13 @@ PACKAGES = {
     "haproxy": "haproxy",
     "nginx": "nginx-light",
     "strace": "strace",
+    "postgres": "postgresql",
+    "initdb": "postgresql",
+    "pgbench": "postgresql",
+    "psql": "postgresql-client",
+    "redis-server": "redis-server",
 }
-ELSEWHERE = ("/usr/sbin", "/usr/local/sbin")
+ELSEWHERE = ("/usr/sbin", "/usr/local/sbin", *sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True))
 MODULE_FOLDERS = ("/usr/lib/nginx/modules", "/usr/share/nginx/modules", "/usr/local/nginx/modules")
 VERSIONS = {  # how each is asked, and what of the answer is its version
     "wrk": ("-v", r"wrk \S*?(\d[\d.]+)"),
@@ -30,6 +35,8 @@ VERSIONS = {  # how each is asked, and what of the answer is its version
     "haproxy": ("-v", r"version (\S+)"),
     "nginx": ("-v", r"nginx/(\S+)"),
     "strace": ("-V", r"version (\S+)"),
+    **{name: ("--version", r"\) (\d[\d.]*)") for name in ("postgres", "initdb", "pgbench", "psql")},
+    "redis-server": ("--version", r"v=(\d[\d.]*)"),
 }
 
 
@@ -41,8 +48,16 @@ class Failed(Exception):
     """A program did not do what it was started for."""
 
 
+_instead: dict[str, str] = {}
+
+
+def use(name: str, path: str) -> None:
+    """This one from now on, not the one that is installed."""
+    _instead[name] = os.path.abspath(path)
+
+
 def find(name: str) -> str:
-    path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *ELSEWHERE]))
+    path = _instead.get(name) or shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *ELSEWHERE]))
     if path is None:
         raise Missing(f"{name} is not installed (Debian: apt install {PACKAGES[name]})")
     return path
@@ -51,7 +66,9 @@ def find(name: str) -> str:
 def need(names: Iterable[str]) -> None:
     """All of them, or one line that names every package that is missing."""
     missing = [
-        name for name in names if not shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *ELSEWHERE]))
+        name
+        for name in names
+        if name not in _instead and not shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *ELSEWHERE]))
     ]
     packages = [PACKAGES[name] for name in missing]
     if "nginx" not in missing and stream_module() is None:
@@ -78,24 +95,6 @@ def stream_module() -> str | None:
         if path.exists():
             return f"load_module {path};"
     return None
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now, all different, and where the kernel's range allows it none that it gives away itself."""
-    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    found: list[int] = []
-    for port in range(10000 + os.getpid() % 8000, max(first, 20000)):
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            if port not in _given:
-                found.append(port)
-        if len(found) == count:
-            _given.update(found)
-            return found
-    raise Failed("no free ports are left below the ephemeral range")
-
-
-_given: set[int] = set()
 
 
 def stop_what_is_left() -> None:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks.programs import Failed, Program, find, free_ports, stream_module
+from benchmarks.ports import SESSION
+from benchmarks.programs import Failed, Program, find, stream_module
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BULK = {"bulk", "blocks"}  # the services whose sessions move much
@@ -96,7 +97,7 @@ class Proxy(Program):
     ) -> None:
         """`folder` is its own; `writers` of configurations, those of mode tcp if not others."""
         self.contender = contender
-        self.port = dict(zip(targets, free_ports(len(targets)), strict=True))
+        self.port = dict(zip(targets, SESSION.take(len(targets)), strict=True))
         argv, env = (writers or WRITERS)[contender.kind](contender, self.port, targets, folder)
         super().__init__(argv, folder, self.port.values(), env)
 

@@ -6,11 +6,12 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 
 import tcp_proxy
-from benchmarks import http_proxies, proxies
+from benchmarks import http_proxies, proxies, tls_proxies
 from benchmarks.programs import PACKAGES, version
 from benchmarks.ratios import Round, ratio
 from benchmarks.settings import Settings
@@ -85,10 +86,13 @@ def shown_settings() -> dict[str, str]:
         "project": json.dumps(proxies.project_config(proxies.PROJECT, ports, targets, folder), indent=2),
         "HAProxy in mode http": http_proxies.HAPROXY,
         "nginx in mode http": http_proxies.NGINX,
+        "a stanza of HAProxy with TLS": tls_proxies.HAPROXY_APP,
     }
 
 
 def _git(*words: str) -> str:
+    if not shutil.which("git"):
+        return ""
     done = subprocess.run(["git", *words], cwd=proxies.ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 

@@ -31,7 +31,7 @@ def run(measures: Sequence[Measure], settings: Settings, results: Results, progr
                 _run_measure(lab, measure, settings, results, progress)
             finally:
                 lab.release()
-        results.failures.extend(lab.complaints)
+        results.failures.extend(lab.self_reports)
 
 
 def _compile(lab: Lab) -> None:

@@ -1,6 +1,6 @@
 """Makes docs/config.md, the configuration reference, from the published schema.
 
-python docs/make_config_md.py            write it
+make docs                                write it
 python docs/make_config_md.py --check    exit 1 if it is not what would be written
 """
 
@@ -34,36 +34,56 @@ The smallest file that does something:
 ```
 
 With `"$schema": "tcp_proxy/config/schema.json"` (a path from the file to the schema) an editor completes and explains
-the keys. More files to start from are in [examples](../examples).
+the keys. More files to start from are in the folder `examples`.
 """
 
 Schema = dict[str, Any]
 
 
+def sections(schema: Schema) -> list[tuple[str, Schema]]:
+    """Each object by its title, in the order of the page; docs/make_man.py goes by it, too."""
+    defs = schema["$defs"]
+    return [
+        ("Top level", schema),
+        ("log", schema["properties"]["log"]),
+        ("api", schema["properties"]["api"]),
+        ("tracing", schema["properties"]["tracing"]),
+        ("cluster", schema["properties"]["cluster"]),
+        ("An app", defs["app"]),
+        ("failover", defs["app"]["properties"]["failover"]),
+        ("timeouts", defs["app"]["properties"]["timeouts"]),
+        ("limits", defs["app"]["properties"]["limits"]),
+        ("access", defs["app"]["properties"]["access"]),
+        ("accept_proxy", defs["app"]["properties"]["accept_proxy"]),
+        ("A route", defs["route"]),
+        ("tls of an app", defs["tls"]),
+        ("A certificate", defs["certificate"]),
+        ("A target", defs["target"]),
+        ("send_proxy", defs["target"]["properties"]["send_proxy"]["anyOf"][1]),
+        ("tls of a target", defs["target_tls"]),
+        ("A health check", defs["check"]),
+    ]
+
+
 def page(schema: Schema) -> str:
     """The whole page."""
-    defs = schema["$defs"]
-    parts = [
-        INTRODUCTION.format(description=schema["description"]),
-        *section("Top level", schema),
-        *section("log", schema["properties"]["log"]),
-        *section("api", schema["properties"]["api"]),
-        *section("An app", defs["app"]),
-        *section("failover", defs["app"]["properties"]["failover"]),
-        *section("timeouts", defs["app"]["properties"]["timeouts"]),
-        *section("limits", defs["app"]["properties"]["limits"]),
-        *section("A route", defs["route"]),
-        *section("A target", defs["target"]),
-        *section("A health check", defs["check"]),
-    ]
+    parts = [INTRODUCTION.format(description=schema["description"])]
+    for title, part in sections(schema):
+        parts += section(title, part)
     return "\n".join(parts)
 
 
 def section(title: str, schema: Schema) -> list[str]:
     """One object: its heading and the table of its keys."""
     about = [] if title == "Top level" else [schema["description"], ""]
-    rows = [row(name, key, name in schema.get("required", ())) for name, key in schema["properties"].items()]
+    rows = [row(name, key, name in needed(schema)) for name, key in schema["properties"].items()]
     return [f"## {title}", "", *about, "| key | default | takes | what it is |", "|---|---|---|---|", *rows, ""]
+
+
+def needed(schema: Schema) -> list[str]:
+    """The keys that must be there."""
+    found: list[str] = schema.get("required", schema.get("else", {}).get("required", []))
+    return found
 
 
 def row(name: str, key: Schema, required: bool) -> str:
@@ -92,7 +112,7 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--check"]:
         if PAGE.exists() and PAGE.read_text() == made:
             return 0
-        sys.stderr.write("docs/config.md is not what the schema says: run python docs/make_config_md.py\n")
+        sys.stderr.write("docs/config.md is not what the schema says: run make docs\n")
         return 1
     if arguments:
         sys.stderr.write("usage: make_config_md.py [--check]\n")

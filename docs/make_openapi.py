@@ -1,7 +1,7 @@
 """Makes tcp_proxy/control/api/openapi.json, the document that the management API serves at /spec/v1/.
 
-python docs/make_openapi.py            write it
-python docs/make_openapi.py --check    exit 1 if it is not what would be written
+make docs                                              write it
+PYTHONPATH=. python docs/make_openapi.py --check       exit 1 if it is not what would be written
 """
 
 import json
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         DOCUMENT.write_text(made)
     elif not DOCUMENT.exists() or DOCUMENT.read_text() != made:
-        sys.stderr.write("openapi.json is not what the API serves: run python docs/make_openapi.py\n")
+        sys.stderr.write("openapi.json is not what the API serves: run make docs\n")
         return 1
     return 0
 

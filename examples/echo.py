@@ -58,12 +58,16 @@ def end_with_input(server: Server) -> None:
 
 def ask(text: str, times: int) -> int:
     for number in range(1, times + 1):
-        try:
-            with socket.create_connection(split(text), timeout=10) as sock, sock.makefile("r") as answer:
-                print(f"connection {number}: {answer.readline().strip() or 'nothing was said'}")
-        except OSError as error:
-            print(f"connection {number}: {error}")
+        print(f"connection {number}: {answer(text)}")
     return 0
+
+
+def answer(text: str) -> str:
+    try:
+        with socket.create_connection(split(text), timeout=10) as sock, sock.makefile("r") as lines:
+            return lines.readline().strip() or "nothing was said"
+    except OSError as error:
+        return str(error)
 
 
 def split(text: str) -> tuple[str, int]:
@@ -84,4 +88,10 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads what we print has seen enough
+        status = 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+    sys.exit(status)

@@ -38,12 +38,12 @@ def main() -> int:
     try:
         addresses = local_targets(config)
         for address in addresses:
-            if address not in args.dead and not _start_echo(address, echoes):
+            if address not in args.dead and not start_echo(address, echoes):
                 return 1
         explain(config, [address for address in addresses if address in args.dead])
         return _run_proxy(args.config, echoes, signals)
     finally:
-        _end(echoes)
+        end(echoes)
 
 
 def catch_signals() -> int:
@@ -67,18 +67,28 @@ def local_targets(config: Config) -> list[str]:
     return list(found)
 
 
+def here(path: str | pathlib.Path) -> str:
+    """As one types it in this folder: the Python of the virtual environment too, for there may be no other."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
 def explain(config: Config, dead: list[str]) -> None:
-    ask = f"python3 {os.path.relpath(ECHO)} ask"
+    ask = f"{here(sys.executable)} {here(ECHO)} ask"
     print('\nWhen the proxy below says "ready", type in another terminal:\n')
     for app in config.apps:
         print(f"    {ask} {app.listeners[0]}     # app {app.name}, {len(app.targets)} targets")
     print("\nEach line that comes back says which target answered (nc shows it too: nc 127.0.0.1 PORT).")
+    if config.api is not None and config.api.listen.port:
+        api = str(config.api.listen).replace("*", "127.0.0.1")
+        print(f"\nThe dashboard: http://{api}/     Its orders on a terminal:\n")
+        print(f"    {here(sys.executable)} -m tcp_proxy.ctl --api {api} status     # or top, or --help for all\n")
     for address in dead:
         print(f"Nothing listens on {address}: see how its app does without.")
-    print("Ctrl-C here stops everything.\n", flush=True)
+    print("Ctrl-C here stops everything; a second Ctrl-C ends at once what still waits for its clients.\n", flush=True)
 
 
-def _start_echo(address: str, echoes: list[subprocess.Popen[str]]) -> bool:
+def start_echo(address: str, echoes: list[subprocess.Popen[str]]) -> bool:
     """Start one and wait until it listens; False: it has said why it cannot."""
     command = [sys.executable, str(ECHO), "serve", address]
     echo = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0)
@@ -97,12 +107,12 @@ def _run_proxy(path: str, echoes: list[subprocess.Popen[str]], signals: int) -> 
     while ended not in dict(poll.poll()):
         os.read(signals, 64)
         proxy.terminate()  # the second time it ends at once
-        _end(echoes)  # which ends the sessions that the proxy would wait for
+        end(echoes)  # which ends the sessions that the proxy would wait for
     os.close(ended)
     return proxy.wait()
 
 
-def _end(echoes: list[subprocess.Popen[str]]) -> None:
+def end(echoes: list[subprocess.Popen[str]]) -> None:
     """They end with their input."""
     for echo in echoes:
         if echo.stdin is not None:

@@ -21,15 +21,33 @@ pytest.register_assert_rewrite("kit.peer", "kit.proxy", "kit.load")
 from kit import ports, procfs  # noqa: E402  needs the path above
 from kit.console import WITH_CONSOLE  # noqa: E402
 from kit.peer import Target  # noqa: E402
-from kit.proxy import PROGRAM, Proxy  # noqa: E402
+from kit.proxy import PROGRAM, WITHOUT_CAPABILITIES, Proxy  # noqa: E402
 from kit.servers import Service  # noqa: E402
 from kit.waiting import wait_until  # noqa: E402
 
 # What a busy machine takes long for is no failure; in CI hypothesis draws the same each time.
 hypothesis.settings.register_profile(
-    "here", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "here",
+    hypothesis.settings.default,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    phases=set(hypothesis.Phase) - {hypothesis.Phase.explain},  # by sys.settrace until Python 3.12: minutes, and no answer
 )
 hypothesis.settings.load_profile("here")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable():
+    """pytest-xdist sends reports as UTF-8, and would end with all its tests at a failure whose text has a lone surrogate."""
+    return _sendable((yield))
+
+
+def _sendable(value):
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _sendable(inner) for key, inner in value.items()}
+    return type(value)(map(_sendable, value)) if type(value) in (list, tuple) else value
 
 
 def pytest_sessionstart():
@@ -92,12 +110,12 @@ def proxy(tmp_path, servers):
 
     proxy(targets=[...], **app) makes the configuration of one app on one free port. Left out, `workers` is 1, health
     checks are off (a scripted target would meet the probes), and the records go to access.log as JSON. With `console`
-    the operator can be spoken to (kit.console).
+    the operator can be spoken to (kit.console); with `plain` it has no capability, as under a plain user.
     """
     running = []
     numbers = itertools.count()
 
-    def start(config=None, *, ready=True, descriptors=0, top=(), console=False, **app):
+    def start(config=None, *, ready=True, descriptors=0, top=(), console=False, plain=False, **app):
         if config is None:
             app = {"name": "app", "ports": [ports.free_port()], "health": [], **app}
             app["targets"] = [getattr(item, "address", item) for item in app["targets"]]
@@ -106,7 +124,7 @@ def proxy(tmp_path, servers):
         log = f"access{number or ''}.log"
         defaults = {"workers": 1, "access_log": log, "log": {"format": "json"}, "shutdown_grace": 5}
         config = {**defaults, **config, **dict(top)}
-        argv = WITH_CONSOLE if console else PROGRAM
+        argv = WITH_CONSOLE if console else WITHOUT_CAPABILITIES if plain else PROGRAM
         running.append(program := Proxy(config, tmp_path, program=argv, descriptors=descriptors))
         return program.wait_ready() if ready else program
 
@@ -160,11 +178,12 @@ def _left_behind(before):
     now = _mine()
     left = [f"descriptor {link}" for link in now["descriptors"] if link not in before["descriptors"]]
     left += [f"thread {t.name}" for t in threading.enumerate() if t.ident in now["threads"] - before["threads"]]
-    left += [f"child process {pid}" for pid in now["children"] - before["children"]]
+    left += [f"child process {pid} {procfs.command_line(pid)}" for pid in now["children"] - before["children"]]
     return left
 
 
 def _descriptors():
     """Those of this process, by what they are; the locks of the ports stay for the whole session."""
     links = procfs.descriptors(os.getpid()).items()
-    return {f"{number} -> {link}" for number, link in links if "/proc/" not in link and str(ports.LOCKS) not in link}
+    locks = ports.lock_descriptors()
+    return {f"{number} -> {link}" for number, link in links if "/proc/" not in link and number not in locks}

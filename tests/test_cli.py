@@ -11,10 +11,15 @@ import sys
 import pytest
 
 from kit import procfs
-from kit.ports import free_port
+from kit.ports import free_port, free_ports
+from kit.programs import need
 from kit.proxy import PROGRAM, ROOT, WORKER
 from kit.waiting import Deadline, pause, wait_until
-from tcp_proxy import __version__
+from tcp_proxy import __version__, build, cli
+from tcp_proxy.config.load import load_target, load_text
+from tcp_proxy.control.changes import saved_overrides
+from tcp_proxy.control.changes.overrides import Overrides
+from tcp_proxy.control.store.state import StateFile
 
 
 def run(folder, *args, program=PROGRAM, prefix=(), without=()):
@@ -59,7 +64,7 @@ def small(**app):
 
 def test_version():
     done = subprocess.run([*PROGRAM, "--version"], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
-    assert done.stdout == f"tcp_proxy {__version__}\n"
+    assert done.stdout == f"tcp_proxy {__version__} ({build()})\n"
 
 
 def test_help_names_every_argument(tmp_path):
@@ -75,8 +80,34 @@ def test_check_says_what_there_is_and_binds_nothing(tmp_path):
     write(tmp_path, config)
     with socket.create_server(("127.0.0.1", port)):
         status, out, err = run(tmp_path, "--check", "config.json")
-    assert (status, out, err) == (0, "config.json: right, 1 apps on 1 listeners\n", "")
+    assert (status, out, err) == (0, "config.json: right, 1 app on 1 listener\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"], "no pid file, no log"
+
+
+def test_an_app_without_targets_is_right_and_said(tmp_path):
+    write(tmp_path, small(targets=[]))
+    status, out, err = run(tmp_path, "--check", "config.json")
+    assert (status, out) == (0, "config.json: right, 1 app on 1 listener\n")
+    assert err.startswith("config.json: app web has no targets: it turns every client away until there is one")
+
+
+def test_check_warns_of_a_proxy_header_that_some_receivers_end(tmp_path):
+    config = small(targets=[{"address": "127.0.0.1:9", "send_proxy": {"tlvs": ["authority"]}}])
+    status, out, err = run(tmp_path, "--check", write(tmp_path, config))
+    assert (status, out) == (0, "config.json: right, 1 app on 1 listener\n")
+    who = "config.json: app web: target 127.0.0.1:9: its PROXY header may have 310 bytes with authority"
+    assert err.startswith(f"{who}; some receivers end one of more than 107")
+
+
+def test_check_warns_of_what_cannot_be_and_resolves_nothing(tmp_path):
+    config = small(targets=["db.invalid:80", "224.0.0.1:80"]) | {"state": "nowhere/state.db"}
+    status, out, err = run(tmp_path, "--check", write(tmp_path, config))
+    assert (status, out) == (0, "config.json: right, 1 app on 1 listener\n")
+    assert err.splitlines() == [
+        "config.json: app web: target db.invalid:80: a name that ends in .invalid never has an address (RFC 6761)",
+        "config.json: app web: target 224.0.0.1:80: this is a multicast or broadcast address: nobody can connect to it",
+        "config.json: state: nowhere/state.db cannot be made: there is no folder nowhere",
+    ]
 
 
 # -- 2
@@ -87,6 +118,47 @@ def test_a_missing_file_is_2_and_one_line_that_names_it(tmp_path, args):
     status, out, err = run(tmp_path, *args)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert ("other.json" if "other.json" in args else "config.json") in err
+
+
+@pytest.mark.parametrize("args", [(), ("--check",)])
+def test_no_file_in_an_empty_folder_says_what_to_do_and_that_works(tmp_path, args):
+    _, _, err = run(tmp_path, *args)
+    assert err == f"{cli.NO_FILE}\n"
+    assert "--init" in err
+    status, out, err = run(tmp_path, "--init")
+    assert (status, err, out.splitlines()[0].split(":")[0]) == (0, "", "config.json is written")
+    status, out, err = run(tmp_path, "--check")
+    assert (status, out, err) == (0, "config.json: right, 1 app on 1 listener\n", "")
+
+
+def test_the_example_s_next_lines_balance_a_request(tmp_path, service, proxy):
+    """With ports that are free here."""
+    run(tmp_path, "--init", "first.json")
+    config = json.loads((tmp_path / "first.json").read_text())
+    config["apps"][0]["ports"] = [free_port()]
+    config["apps"][0]["targets"] = [service(greeting=b"1").address, service(greeting=b"2").address]
+    config["api"]["listen"] = f"127.0.0.1:{free_port()}"
+    program = proxy(config)
+    answers = set()
+    for _ in range(4):
+        client = program.connect()
+        answers.add(client.receive(1))
+        client.close()
+    assert answers == {b"1", b"2"}
+
+
+def test_init_never_writes_over_a_file(tmp_path):
+    (tmp_path / "config.json").write_text("mine")
+    status, out, err = run(tmp_path, "--init")
+    assert (status, out, err) == (2, "", "config.json: there is such a file already, so nothing is written\n")
+    assert (tmp_path / "config.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("args", [("--check",), ("-p", "80", "-H", "a:1"), ("--import", "x.toml")])
+def test_init_goes_with_a_name_alone(tmp_path, args):
+    status, _, err = run(tmp_path, "--init", *args)
+    assert (status, list(tmp_path.iterdir())) == (2, [])
+    assert err.endswith("argument --init: allowed with the name of a file alone\n")
 
 
 def test_a_folder_is_2(tmp_path):
@@ -105,7 +177,7 @@ def test_a_file_that_may_not_be_read_is_2(tmp_path):
 
 @pytest.mark.parametrize("check", [[], ["--check"]])
 def test_a_wrong_configuration_is_2_with_all_its_errors(tmp_path, check):
-    write(tmp_path, '{"worker": 1,\n "apps": [{"name": "a", "ports": [0], "targets": []}]}')
+    write(tmp_path, '{"worker": 1,\n "apps": [{"name": "a", "ports": [0], "targets": {}}]}')
     status, out, err = run(tmp_path, *check)
     assert (status, out) == (2, "")
     assert len(err.splitlines()) >= 3
@@ -120,6 +192,43 @@ def test_wrong_usage_is_2(tmp_path, args):
 
 
 # -- 1
+
+
+def say_at_run_time(folder, config, app, entry):
+    """As an earlier life has kept it: a target was added when this was the configuration."""
+    known = load_text(json.dumps(config).encode(), "x")
+    said, store = Overrides(known), StateFile.open(str(folder / "state.db"))
+    said.add(app, load_target(entry, next(one for one in known.apps if one.name == app)), json.dumps(entry))
+    saved_overrides.save(store, said)
+    store.close()
+
+
+def test_what_was_said_at_run_time_is_judged_with_a_file_that_has_changed_since(tmp_path):
+    """Each of these would be refused as a reload."""
+    one, two = free_ports(2)
+    before = {"workers": 1, "state": "state.db", "apps": [{"name": "a", "ports": [one], "targets": [], "health": []}]}
+    say_at_run_time(tmp_path, before, "a", f"127.0.0.1:{two}")
+    leads_back = {"name": "b", "ports": [two], "targets": [f"127.0.0.1:{one}"], "health": []}
+    says = "cannot start with the state in state.db: what was said of targets at run time does not go with the "
+    for apps, fault in (
+        ([*before["apps"], leads_back], "apps lead to each other: a -> b -> a; every session could go round and round"),
+        ([before["apps"][0] | {"ports": [one, two]}], "leads to the app's own listener"),
+    ):
+        status, out, err = run(tmp_path, write(tmp_path, before | {"apps": apps}))
+        assert (status, out, err.count("\n")) == (1, "", 1), err
+        assert err.startswith(says)
+        assert fault in err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a network of its own")
+def test_a_ping_that_was_said_at_run_time_needs_its_right(tmp_path):
+    before = {"state": "state.db", **small(targets=[])}
+    say_at_run_time(tmp_path, before, "web", {"address": "192.0.2.1:1", "health": {"type": "ping"}})
+    status, _, err = run(tmp_path, write(tmp_path, before), without=("net_raw",), prefix=(need("unshare"), "--net"))
+    assert (status, err.count("\n")) == (1, 1), err
+    assert 'a health check is of type "ping", but this process may not send ICMP' in err
+    assert "state.db" in err
+
 
 
 def test_a_port_in_use_is_1_and_one_line(tmp_path):
@@ -152,13 +261,31 @@ def test_a_file_that_cannot_be_written_is_1_and_one_line(tmp_path, top, word):
 def test_without_the_right_to_ping_it_is_1_and_one_line(tmp_path):
     """No CAP_NET_RAW, and in a fresh network no group may ping: what this machine allows is not what is tested."""
     write(tmp_path, small(health={"type": "ping"}))
-    status, _, err = run(tmp_path, without=("net_raw",), prefix=("unshare", "--net"))
+    status, _, err = run(tmp_path, without=("net_raw",), prefix=(need("unshare"), "--net"))
     assert (status, err.count("\n")) == (1, 1), err
     assert 'a health check is of type "ping", but this process may not send ICMP' in err
     assert "sysctl" in err
 
 
-@pytest.mark.parametrize("count", [9, 10])
+def test_without_proc_it_is_1_and_one_line(tmp_path):
+    require_mounts()
+    write(tmp_path, small())
+    hidden = (need("unshare"), "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh")
+    status, _, err = run(tmp_path, prefix=hidden)
+    assert (status, err) == (
+        1, "cannot start: /proc is not mounted, and descriptors and processes are counted there: mount -t proc proc /proc\n"
+    )  # fmt: skip
+
+
+def require_mounts():
+    """On a developer's machine this may not be allowed; where everything is to be tested that is a fault."""
+    if subprocess.run([need("unshare"), "--mount", "true"], capture_output=True, check=False).returncode:
+        if os.environ.get("CI"):
+            pytest.fail("no mount namespace may be made here")
+        pytest.skip("no mount namespace may be made here")
+
+
+@pytest.mark.parametrize("count", [6, 7])
 def test_too_few_descriptors_to_start_a_worker_are_1_and_one_line(tmp_path, count):
     """Just enough for the interpreter to begin."""
     write(tmp_path, small())
@@ -215,3 +342,30 @@ def test_the_command_of_the_package_is_this_one(tmp_path):
     code = "import sys; from tcp_proxy.cli import main; sys.exit(main(['nowhere.json']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+# -- flags of others
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("-c", "x.json"), "-c is --check-host here, a script; a configuration is named without a flag: tcp-proxy x.json"),
+        (("-f", "x.cfg"), "-f is --on-failover here, a script; a configuration is named without a flag: tcp-proxy x.cfg"),
+        (("-t", "x.json"), "-t: a configuration is checked by --check FILE"),
+        (("-t", "-c", "x.json"), "-t: a configuration is checked by --check FILE"),
+        (("--config=x.json",), "--config: a configuration is named without a flag: tcp-proxy FILE"),
+        (("-v",), "-v: the version is said by --version"),
+        (("--nonsense",), "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_a_flag_of_another_proxy_is_answered_with_what_is_meant_here(tmp_path, args, sentence):
+    status, _, err = run(tmp_path, *args)
+    assert (status, err.splitlines()[-1]) == (2, f"tcp-proxy: error: {sentence}")
+
+
+def test_check_says_that_a_target_without_a_port_is_a_group(tmp_path):
+    path = write(tmp_path, small(targets=["192.0.2.1", "192.0.2.2:80"]))
+    status, out, _ = run(tmp_path, "--check", path)
+    said = "it is a group, with a server at the same port for each that is listened on"
+    assert (status, out.splitlines()[1:]) == (0, [f"app web: target 192.0.2.1 has no port: {said}"])

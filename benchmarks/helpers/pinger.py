@@ -1,4 +1,4 @@
-"""A client that sends a message and waits for its echo, again and again, and counts.
+"""A client that sends a message and waits for its echo, again and again, at least twice, and counts.
 
 `python -m benchmarks.helpers.pinger PORT SIZE SECONDS` writes {"messages": …, "seconds": …}.
 """
@@ -18,7 +18,7 @@ def main(port: int, size: int, seconds: float) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
-        while now() - start < seconds:
+        while now() - start < seconds or count < 2:
             exchange(sock, message)
             count += 1
     sys.stdout.write(json.dumps({"messages": count, "seconds": now() - start}))

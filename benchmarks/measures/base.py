@@ -18,7 +18,7 @@ class Figure:
     title: str
     unit: str
     better: Literal["more", "less"]
-    bound: float | None = None  # what project / HAProxy is to reach, by DESIGN section 7
+    bound: float | None = None  # what project / HAProxy is to reach (docs/performance.md)
     limit: float | None = None  # what the project alone is to keep
 
 

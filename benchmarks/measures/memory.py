@@ -27,15 +27,15 @@ def measure(lab: Lab, contender: Contender, _seconds: int) -> Sample:
         empty = procfs.pss(proxy.pids())
         sample = {"empty": empty / 1e6}
         for level in LEVELS:
-            open_sessions(clients, level)
+            tell(clients, level)
             pause(SETTLE)
             sample[f"session@{level}"] = (procfs.pss(proxy.pids()) - empty) / level
         return sample
 
 
 @contextlib.contextmanager
-def idle_clients(port: int) -> Iterator["subprocess.Popen[str]"]:
-    argv = [sys.executable, "-m", "benchmarks.helpers.idle_clients", str(port)]
+def idle_clients(port: int, helper: str = "idle_clients") -> Iterator["subprocess.Popen[str]"]:
+    argv = [sys.executable, "-m", f"benchmarks.helpers.{helper}", str(port)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         argv,
@@ -52,16 +52,16 @@ def idle_clients(port: int) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-def open_sessions(clients: "subprocess.Popen[str]", count: int) -> None:
-    """Until that many are open in all, and greeted."""
+def tell(clients: "subprocess.Popen[str]", number: int) -> None:
+    """Until they have done what that means; of idle_clients: so many are open in all, and greeted."""
     assert clients.stdin
     assert clients.stdout
     assert clients.stderr
-    clients.stdin.write(f"{count}\n")
+    clients.stdin.write(f"{number}\n")
     clients.stdin.flush()
-    if clients.stdout.readline() != f"{count}\n":  # it has ended
+    if clients.stdout.readline() != f"{number}\n":  # it has ended
         last = clients.stderr.read().strip().splitlines()[-1:] or ["no word"]
-        raise Failed(f"idle clients: {count} sessions were not to be had: {last[0]}")
+        raise Failed(f"idle clients: {number} sessions were not to be had: {last[0]}")
 
 
 MEMORY = Measure(

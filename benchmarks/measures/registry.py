@@ -1,6 +1,19 @@
 """All measures, in the order in which they run and are shown. A new one is a file and a line here."""
 
-from benchmarks.measures import bulk, fairness, http, idle, memory, requests, roundtrip, scaling, start, sticky, syscalls
+from benchmarks.measures import (
+    bulk,
+    fairness,
+    http,
+    idle,
+    memory,
+    requests,
+    roundtrip,
+    scaling,
+    start,
+    sticky,
+    syscalls,
+    tls,
+)
 from benchmarks.measures.base import Measure
 
 MEASURES: dict[str, Measure] = {
@@ -22,5 +35,6 @@ MEASURES: dict[str, Measure] = {
         scaling.MANY_FRESH,
         scaling.MANY_KEPT,
         scaling.MESSAGES,
+        *tls.ALL,
     )
 }

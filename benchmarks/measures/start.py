@@ -8,7 +8,7 @@ from benchmarks.programs import Failed
 from benchmarks.proxies import HAPROXY_ONE, NGINX_ONE, PROJECT, Contender
 from benchmarks.waiting import now, pause
 
-PATIENCE = 20.0  # seconds
+WAIT_AT_MOST = 20.0  # seconds
 BETWEEN = 0.001  # seconds between two attempts to connect
 
 
@@ -16,8 +16,8 @@ def measure(lab: Lab, contender: Contender, _seconds: int) -> Sample:
     with lab.starting(contender) as proxy:
         while not first_byte(proxy.port["greet"]):
             proxy.check()
-            if now() - proxy.started > PATIENCE:
-                raise Failed(f"{proxy!r} does not serve after {PATIENCE:g} s")
+            if now() - proxy.started > WAIT_AT_MOST:
+                raise Failed(f"{proxy!r} does not serve after {WAIT_AT_MOST:g} s")
             pause(BETWEEN)
         return {"start": now() - proxy.started}
 
@@ -25,7 +25,7 @@ def measure(lab: Lab, contender: Contender, _seconds: int) -> Sample:
 def first_byte(port: int) -> bytes:
     """Nothing while nobody listens."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_AT_MOST) as sock:
             return sock.recv(1)
     except ConnectionError:
         return b""

@@ -10,7 +10,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-IGNORED = frozenset({"$schema", "title", "description", "default", "x-wanted", "x-unit"})
+IGNORED = frozenset({"$schema", "title", "description", "default", "x-wanted", "x-unit", "x-secret"})
 
 
 def is_right(value: Any, schema: Schema) -> bool:
@@ -72,5 +72,7 @@ CHECKS: dict[str, Callable[[Any, Any, Schema], bool]] = {
     "required": lambda value, wanted, _: type(value) is not dict or all(key in value for key in wanted),
     "minProperties": lambda value, wanted, _: type(value) is not dict or len(value) >= wanted,
     "properties": _properties,
+    "if": lambda value, wanted, schema: is_right(value, wanted) or is_right(value, schema["else"]),
+    "else": lambda _value, _wanted, _schema: True,  # by "if"
     "additionalProperties": _others,
 }

@@ -10,14 +10,29 @@ config.model and from nowhere else: a key that is left out is not passed on.
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from tcp_proxy.config.access import build_access
+from tcp_proxy.config.balance import build_hash, check_levels
 from tcp_proxy.config.checks import checks
+from tcp_proxy.config.cluster import build_cluster
+from tcp_proxy.config.discovery import build_discoveries, build_nameservers, is_discovery
 from tcp_proxy.config.failover import build_failover, target_fault
 from tcp_proxy.config.http import HTTP_CHECK, build_http
-from tcp_proxy.config.model import Api, App, Config, Log, Sticky, Target, Timeouts
+from tcp_proxy.config.limits import build_limits
+from tcp_proxy.config.log_model import Log
+from tcp_proxy.config.logs import check_access_log, check_log
+from tcp_proxy.config.loops import find_loop
+from tcp_proxy.config.model import Api, App, Config, Target, Timeouts
+from tcp_proxy.config.outlier import build_outlier
 from tcp_proxy.config.positions import Path, shown
+from tcp_proxy.config.proxyproto import build_accept_proxy, build_send_proxy
 from tcp_proxy.config.report import Report
+from tcp_proxy.config.source import build_source
+from tcp_proxy.config.sticky import build_sticky, nameless
+from tcp_proxy.config.tls import build_sni_routes, build_target_tls, build_tls
+from tcp_proxy.config.tracing import build_tracing
 from tcp_proxy.config.values import Plain, given_of
 from tcp_proxy.sansio.address import (
     ANY,
@@ -34,6 +49,13 @@ from tcp_proxy.sansio.address import (
 )
 
 LOOPBACK = "127.0.0.1"
+# Keys that are taken over as they are.
+TOP = ("zone", "faults", "pid_file", "state", "shutdown_grace", "access_log", "user", "group")
+# The same, of an app.
+OF_APP = (
+    "balance", "overprovisioning", "on_down", "without_quorum", "retries", "slow_start", "panic", "access_log",
+    "access_log_format",
+)  # fmt: skip
 MOST_LISTENERS = 200_000
 HOST_NAME = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
 
@@ -42,22 +64,32 @@ def build(plain: Plain, report: Report) -> Config:
     """The configuration; worth something only if the report has stayed empty."""
     listeners = Listeners(report)
     names: dict[str, Path] = {}
-    apps = []
+    apps: list[App] = []
+    places: list[Path] = []
     for i, app in enumerate(plain.get("apps") or ()):
         if app is not None:
             path: Path = ("apps", i)
             _claim_name(names, app.get("name"), (*path, "name"), "app", report)
-            apps.append(_app(app, path, listeners, report))
-    for key in ("pid_file", "state", "access_log"):
+            apps.append(replace(_app(app, path, listeners, report), zone=plain.get("zone") or ""))
+            places.append((*path, "targets"))
+    _refuse_loops(apps, places, report)
+    for key in ("pid_file", "state"):
         if "\0" in (plain.get(key) or ""):
             report.value((key,), "a zero character in a path")
+    check_access_log(plain, (), report)
+    check_log(plain.get("log"), report)
+    if plain.get("group") is not None and plain.get("user") is None and not (report and "user" in plain):
+        report.value(("group",), 'it is the group of a user; wanted "user" beside it')
     workers = plain.get("workers")
     return Config(
         apps=tuple(apps),
         workers=None if workers in (None, "auto") else int(workers),
         log=Log(**given_of(Log, plain.get("log"))),
         api=_api(plain["api"], listeners, report) if plain.get("api") is not None else None,
-        **given_of(Config, {key: plain.get(key) for key in ("pid_file", "state", "shutdown_grace", "access_log")}),
+        cluster=build_cluster(plain["cluster"], report) if plain.get("cluster") is not None else None,
+        tracing=build_tracing(plain["tracing"], report) if plain.get("tracing") is not None else None,
+        nameservers=build_nameservers(plain.get("nameservers"), report),
+        **given_of(Config, {key: plain.get(key) for key in TOP}),
     )
 
 
@@ -87,11 +119,12 @@ def _api(plain: Plain, listeners: "Listeners", report: Report) -> Api:
 def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> App:
     name = plain.get("name")
     entries = plain.get("targets") or ()
-    targets = _targets(entries, (*path, "targets"), report)
+    targets = _targets(entries, (*path, "targets"), plain, report)
     if targets and len(targets) == len(entries) and all(target.weight == 0 for target in targets.values()):
         text = "every target has the weight 0, so none would get a session; wanted at least one above 0"
         report.value((*path, "targets"), text)
-    given: dict[str, Any] = given_of(App, {key: plain.get(key) for key in ("balance", "on_down", "retries")})
+    given: dict[str, Any] = given_of(App, {key: plain.get(key) for key in OF_APP})
+    check_access_log(plain, path, report)
     if "health" in plain:
         checked = {place: target.servers for place, target in targets.items() if target.health is None}
         given["health"] = checks(plain["health"], (*path, "health"), checked, report)
@@ -100,6 +133,7 @@ def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> Ap
     addresses = listeners.of_app(plain, path)
     _check_groups(targets, {address.port for address in addresses}, report)
     _refuse_own(targets, addresses, report)
+    check_levels(plain, path, report)
     given["failover"] = build_failover(plain, path, targets, report)
     return App(
         name=name or "",
@@ -107,28 +141,18 @@ def _app(plain: Plain, path: Path, listeners: "Listeners", report: Report) -> Ap
         targets=tuple(targets.values()),
         timeouts=Timeouts(**given_of(Timeouts, plain.get("timeouts"))),
         http=build_http(plain, path, targets, report),
-        sticky=_sticky(plain, path, report) if plain.get("sticky") is not None else None,
+        sticky=build_sticky(plain, path, report),
+        hash=build_hash(plain, path, report),
+        tls=build_tls(plain, path, report),
+        sni_routes=build_sni_routes(plain, path, targets, report),
+        accept_proxy=build_accept_proxy(plain, path, report),
+        access=build_access(plain, path, report),
+        outlier=build_outlier(plain, path, report),
+        source=build_source(plain, path, report),
+        discoveries=build_discoveries(entries, (*path, "targets"), report),
+        limits=build_limits(plain, (*path, "limits"), targets.values(), report),
         **given,
     )
-
-
-def _sticky(app: Plain, path: Path, report: Report) -> Sticky:
-    plain, path = app["sticky"], (*path, "sticky")
-    if app.get("mode") == "http":
-        report.value(path, 'mode "http" balances requests, not clients: nothing can be sticky there')
-    if app.get("balance") == "failover":
-        report.value(path, 'balance "failover" has one target for everybody: nothing can be sticky there')
-    part, wants_bytes = plain.get("slice"), plain.get("key") == "source_ip+first_bytes"
-    given = given_of(Sticky, {key: value for key, value in plain.items() if key != "slice"})
-    if part is not None and None not in part:
-        if not wants_bytes:
-            report.value((*path, "slice"), 'a slice is for the key "source_ip+first_bytes"')
-        elif part[0] >= part[1]:
-            report.value((*path, "slice"), f"found {shown(part)}; wanted [start, end) with the end above the start")
-        given["slice"] = (int(part[0]), int(part[1]))
-    elif wants_bytes and "slice" not in plain:
-        report.value((*path, "key"), 'missing key "slice" beside it: which bytes of the first message count')
-    return Sticky(**given)
 
 
 def _claim_name(names: dict[str, Path], name: str | None, path: Path, kind: str, report: Report) -> None:
@@ -146,14 +170,16 @@ def _claim_name(names: dict[str, Path], name: str | None, path: Path, kind: str,
 # -- targets
 
 
-def _targets(entries: Sequence[Any], path: Path, report: Report) -> dict[Path, Target]:
-    """The targets by where they stand."""
+def _targets(entries: Sequence[Any], path: Path, app: Plain, report: Report) -> dict[Path, Target]:
+    """The targets of the app by where they stand."""
     targets: dict[Path, Target] = {}
     names: dict[str, Path] = {}
     unnamed: dict[Address, Path] = {}
     for i, entry in enumerate(entries):
         here = (*path, i)
         plain: Plain = {"address": entry} if isinstance(entry, str) else entry or {}
+        if is_discovery(plain.get("address")):
+            continue
         text, name = plain.get("address"), plain.get("name")
         address_path = here if isinstance(entry, str) else (*here, "address")
         _claim_name(names, name, (*here, "name"), "target", report)
@@ -161,7 +187,7 @@ def _targets(entries: Sequence[Any], path: Path, report: Report) -> dict[Path, T
             ports = _ports_of_group(plain, here, report)
             if ports:
                 servers = tuple(address for _, address in ports)
-                rest = _rest(plain, here, (*here, "ports"), servers, report)
+                rest = _rest(plain, here, (*here, "ports"), servers, app, report)
                 targets[here] = Target(name=name or "", address=Address(), ports=ports, **rest)
             continue
         if text is None:
@@ -181,16 +207,23 @@ def _targets(entries: Sequence[Any], path: Path, report: Report) -> dict[Path, T
                 )
                 continue
             _claim_name(names, text, address_path, "target", report)
-        targets[here] = Target(name=name or text, address=address, **_rest(plain, here, address_path, (address,), report))
+        rest = _rest(plain, here, address_path, (address,), app, report)
+        targets[here] = Target(name=name or text, address=address, **rest)
     return targets
 
 
-def _rest(plain: Plain, path: Path, place: Path, servers: tuple[Address, ...], report: Report) -> dict[str, Any]:
+def _rest(
+    plain: Plain, path: Path, place: Path, servers: tuple[Address, ...], app: Plain, report: Report
+) -> dict[str, Any]:
     """What there is to say of a target beside where it is, which stands at `place`."""
-    own = ("address", "name", "ports", "health")
+    own = ("address", "name", "ports", "health", "tls", "send_proxy", "source", "transparent")
     given = given_of(Target, {key: value for key, value in plain.items() if key not in own})
     if plain.get("health") is not None:
         given["health"] = checks(plain["health"], (*path, "health"), {place: servers}, report)
+    hosts = {server.host for server in servers if server.host}
+    given["send_proxy"] = build_send_proxy(plain.get("send_proxy"), (*path, "send_proxy"), report)
+    given["source"] = build_source(plain, path, report)
+    given["tls"] = build_target_tls(plain.get("tls"), hosts, (*path, "tls"), app, report)
     return given
 
 
@@ -251,22 +284,32 @@ def _refuse_own(targets: Mapping[Path, Target], listeners: Sequence[ListenAddres
             report.value(path, f"found {shown(target.where)}; {what}; wanted the address of a server")
 
 
-def build_target(plain: Sequence[Any], app: App, report: Report) -> Target | None:
-    """The one target in a list, for an app that there is."""
-    targets = _targets(plain, (), report)
+def _refuse_loops(apps: Sequence[App], places: Sequence[Path], report: Report) -> None:
+    loop = () if report else find_loop(apps)
+    if loop:
+        way = " -> ".join(apps[number].name for number in (*loop, loop[0]))
+        text = f"apps lead to each other: {way}; every session could go round and round; wanted the addresses of servers"
+        report.value(places[loop[0]], text)
+
+
+def build_more_targets(plain: Sequence[Any], app: App, report: Report) -> list[Target]:
+    """Those in a list, for an app that there is."""
+    for discovery in build_discoveries(plain, (), report):
+        report.value((), f"{shown(discovery.source)} can be said in the file only")
+    targets = _targets(plain, (), {"mode": "http" if app.http is not None else "tcp"}, report)
     _check_groups(targets, {address.port for address in app.listeners}, report)
     _refuse_own(targets, app.listeners, report)
     usual = [target for target in targets.values() if target.health is None]
     for check in app.health:
         is_unix = any(server.path for target in usual for server in target.servers)
         if is_unix and (check.type == "ping" or check.port is not None):
-            report.value((0,), f"a UNIX socket cannot be checked as app {app.name} wants it: it has no host and no port")
-    target = next(iter(targets.values()), None)
-    if target is not None and (fault := target_fault(app, target)):
-        report.value((0,), fault)
-    if target is not None and any(check.type == "script" for check in target.health or ()):
-        report.value((0, "health"), 'a check of type "script" can be said in the file only: it starts a program')
-    return target
+            report.value((), f"a UNIX socket cannot be checked as app {app.name} wants it: it has no host and no port")
+    for path, target in targets.items():
+        if fault := target_fault(app, target) or nameless(app, target):
+            report.value(path, fault)
+        if any(check.type == "script" for check in target.health or ()):
+            report.value((*path, "health"), 'a check of type "script" can be said in the file only: it starts a program')
+    return list(targets.values())
 
 
 # -- listeners

@@ -15,10 +15,11 @@ from tcp_proxy.config.values import Plain, given_of
 from tcp_proxy.sansio.address import Address
 from tcp_proxy.sansio.escapes import decoded
 from tcp_proxy.sansio.pattern import regex
-from tcp_proxy.sansio.presets import NAMED_USERS
+from tcp_proxy.sansio.presets import NAMED_USERS, OWN_TLS, TIMEOUTS
 
 CHECK = Check()  # for its defaults
-OWN_TLS = ("mysql", "postgres")  # presets of protocols that begin TLS in their own way
+HTTPS = "https"  # how the type "http" with "tls" is written, too
+BUILT_HERE = ("headers", "status", "command", "environment")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"[^\0-\x1f\x7f]*")
 REQUEST_PATH = re.compile(r"/[\x21-\x7e]*|\*")
@@ -34,8 +35,12 @@ def checks(plain: Any, path: Path, targets: Places, report: Report) -> tuple[Che
 
 
 def _check(plain: Plain, path: Path, targets: Places, report: Report) -> Check:
-    given = given_of(Check, {key: value for key, value in plain.items() if key not in ("headers", "status", "command")})
+    given = given_of(Check, {key: value for key, value in plain.items() if key not in BUILT_HERE})
     kind = plain.get("type", CHECK.type)
+    if kind == HTTPS:
+        kind, given["type"], given["tls"] = "http", "http", True
+        if plain.get("tls") is False:
+            report.value((*path, "tls"), 'found false; a check of type "https" is over TLS: wanted "http", or no "tls"')
     if kind is not None:
         _keys(plain, kind, path, report)
     _times(plain, given, path, report)
@@ -59,19 +64,23 @@ def _keys(plain: Plain, kind: str, path: Path, report: Report) -> None:
         kinds = KINDS.get(key)
         if kinds is not None and kind not in kinds and value is not None:
             wanted = f"checks of type {' or '.join(map(shown, kinds))}"
-            report.key((*path, key), f"{shown(key)} is for {wanted}; this one is of type {shown(kind)}")
+            report.key((*path, key), f"{shown(key)} is for {wanted}; this one is of type {shown(plain.get('type', kind))}")
 
 
 def _times(plain: Plain, given: dict[str, Any], path: Path, report: Report) -> None:
-    interval, timeout = plain.get("interval", CHECK.interval), plain.get("timeout", CHECK.timeout)
-    if "timeout" not in plain and interval is not None:
-        given["timeout"] = min(CHECK.timeout, float(interval))
-    elif interval is not None and timeout is not None and timeout > interval:
-        place = f"at {report.where((*path, 'interval'))}" if "interval" in plain else "which is the default"
-        report.value(
-            (*path, "timeout"),
-            f"a timeout of {timeout} seconds is above the interval of {interval} seconds, {place}; wanted at most that",
-        )
+    """Nothing is above the interval: what is left out is the interval where that is below the default."""
+    interval = plain.get("interval", CHECK.interval)
+    for key, text in (("timeout", "a timeout"), ("interval_down", "an interval_down")):
+        seconds = plain.get(key, getattr(CHECK, key))
+        if key not in plain and interval is not None:
+            usual = TIMEOUTS.get(plain.get("preset") or "", CHECK.timeout) if key == "timeout" else getattr(CHECK, key)
+            given[key] = min(usual, float(interval))
+        elif interval is not None and seconds is not None and seconds > interval:
+            place = f"at {report.where((*path, 'interval'))}" if "interval" in plain else "which is the default"
+            report.value(
+                (*path, key),
+                f"{text} of {seconds} seconds is above the interval of {interval} seconds, {place}; wanted at most that",
+            )
 
 
 # -- http
@@ -80,7 +89,7 @@ def _times(plain: Plain, given: dict[str, Any], path: Path, report: Report) -> N
 def _http(plain: Plain, given: dict[str, Any], path: Path, report: Report) -> None:
     headers, status = plain.get("headers"), plain.get("status")
     if headers is not None:
-        given["headers"] = tuple(_headers(headers, (*path, "headers"), report))
+        given["headers"] = tuple(http_headers(headers, (*path, "headers"), report))
     if status is not None:
         several = status if isinstance(status, list) else [status]
         given["status"] = tuple(one if isinstance(one, str) else str(int(one)) for one in several if one is not None)
@@ -92,7 +101,8 @@ def _http(plain: Plain, given: dict[str, Any], path: Path, report: Report) -> No
         report.value((*path, "path"), f"found {shown(target)}; {wanted}")
 
 
-def _headers(plain: Plain, path: Path, report: Report) -> Iterable[tuple[str, str]]:
+def http_headers(plain: Plain, path: Path, report: Report) -> Iterable[tuple[str, str]]:
+    """Names and values, as they are sent."""
     for name, value in plain.items():
         if not TOKEN.fullmatch(name):
             report.key((*path, name), f"{shown(name)} is no name of a header: wanted letters, digits and -")
@@ -138,6 +148,7 @@ def _script(plain: Plain, given: dict[str, Any], path: Path, report: Report) -> 
     if None in words:
         return
     given["command"] = tuple(words)
+    given["environment"] = tuple(word for word in plain.get("environment") or () if word is not None)
     place = (*path, "command", 0) if isinstance(command, list) else (*path, "command")
     if words and (fault := fault_of(words[0], folders=False)):
         report.value(place, f"{shown(words[0])}: {fault}")

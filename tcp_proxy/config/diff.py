@@ -6,15 +6,18 @@ a configuration can say is compared, key by key, so a key that is added to the m
 """
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from tcp_proxy.config.model import App, Check, Config, Target
+from tcp_proxy.config.secrets import without_secrets, without_values
 from tcp_proxy.sansio.address import ListenAddress, hosts_overlap
+from tcp_proxy.sansio.frozen_dataclass import dataclass
 
-AT_START = ("pid_file", "api", "state")  # keys of the top level that are read once
+AT_START = ("pid_file", "api", "cluster", "tracing", "state", "user", "group")  # keys of the top level that are read once
+AT_ANY_TIME = "tracing.sample"  # a part of one of them that is not
 NOT_SHOWN = 6  # names in a list beyond which it says how many more there are
 
 Pair = tuple[Target | None, Target | None]
@@ -36,6 +39,14 @@ class Change:
     def __str__(self) -> str:
         notes = (" (at the next start)" if self.needs_restart else "") + (" (closed for a moment)" if self.closes else "")
         return self.text + notes
+
+
+def applied(old: Config, new: Config) -> Config:
+    """What runs after a reload of `new`: all that was read at the start is as it was."""
+    kept: dict[str, Any] = {key: getattr(old, key) for key in AT_START}
+    if old.tracing is not None and new.tracing is not None:
+        kept["tracing"] = dataclasses.replace(old.tracing, sample=new.tracing.sample)
+    return dataclasses.replace(new, **kept)
 
 
 def diff(old: Config, new: Config) -> list[Change]:
@@ -75,6 +86,12 @@ def place(target: Target) -> tuple[Any, ...]:
     return target.address, target.ports
 
 
+def place_text(target: Target) -> str:
+    """The same for what other proxies are told."""
+    address, ports = place(target)
+    return str(address) if not ports else f"ports {hashlib.sha256(repr(ports).encode()).hexdigest()[:16]}"
+
+
 def listeners_of(config: Config) -> dict[ListenAddress, str]:
     """Each address that is listened on, and whose it is."""
     return {address: app.name for app in config.apps for address in app.listeners}
@@ -96,17 +113,20 @@ def overlapped(old: Iterable[ListenAddress], new: Iterable[ListenAddress]) -> se
 def _settings(old: Config, new: Config) -> Iterator[Change]:
     for key, before, after in _differences(old, new):
         if key != "apps":
-            text = f"{key}: {shown(before)} -> {shown(after)}"
-            yield Change("setting_changed", text, key=key, needs_restart=key.split(".")[0] in AT_START)
+            text = f"{key}: {shown(_readable(key, before))} -> {shown(_readable(key, after))}"
+            needs_restart = key.split(".")[0] in AT_START and key != AT_ANY_TIME
+            yield Change("setting_changed", text, key=key, needs_restart=needs_restart)
 
 
 def _app_added(app: App) -> Change:
-    what = f"{_listed(app.listeners)}; targets {_listed(target.name for target in app.targets)}"
-    return Change("app_added", f"app {app.name}: added, listening on {what}", app.name)
+    names = [target.name for target in app.targets]
+    targets = f"{_many('target', names)} {_listed(names)}" if names else "no targets"
+    return Change("app_added", f"app {app.name} added, listening on {_listed(app.listeners)}; {targets}", app.name)
 
 
 def _app_removed(app: App) -> Change:
-    text = f"app {app.name}: removed, with its listeners {_listed(app.listeners)}; its sessions go on to their end"
+    listeners = f"{_many('listener', app.listeners)} {_listed(app.listeners)}"
+    text = f"app {app.name} removed, with its {listeners}; its sessions go on to their end"
     return Change("app_removed", text, app.name)
 
 
@@ -132,7 +152,7 @@ def _listeners(old: Config, new: Config) -> Iterator[Change]:
 def _app_changes(old: App, new: App) -> Iterator[Change]:
     for key, before, after in _differences(old, new):
         if key not in ("listeners", "targets"):
-            text = f"app {new.name}: {key}: {shown(before)} -> {shown(after)}"
+            text = f"app {new.name}: {key}: {shown(_readable(key, before))} -> {shown(_readable(key, after))}"
             yield Change("app_changed", text, new.name, key=key)
     for was, target in match_targets(old.targets, new.targets):
         if target is None:
@@ -152,7 +172,7 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, An
     for field in dataclasses.fields(old):
         before, after = getattr(old, field.name), getattr(new, field.name)
         key = prefix + field.name
-        if before == after:
+        if before == after or not field.compare:
             continue
         if _is_group(before) and type(before) is type(after):
             yield from _differences(before, after, f"{key}.")
@@ -179,17 +199,29 @@ def shown(value: Any) -> str:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if not _is_group(value):
             return str(value)
-        members = (f"{field.name}: {shown(getattr(value, field.name))}" for field in dataclasses.fields(value))
+        names = [field.name for field in dataclasses.fields(value) if field.repr]
+        members = (f"{name}: {shown(_readable(name, getattr(value, name)))}" for name in names)
         return f"{{{', '.join(members)}}}"
     if isinstance(value, float):
         return f"{value:g}"
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def _readable(key: str, value: Any) -> Any:
+    """Without what the variables of scripts hold, and headers."""
+    if key == "tracing.headers" or (key == "headers" and isinstance(value, tuple)):
+        return tuple(name for name, _ in value)
+    return without_values(value) if key.rpartition(".")[2] == "environment" and isinstance(value, tuple) else value
+
+
 def _check(check: Check) -> str:
     """Its type, and what is not as usual."""
-    plain = Check(type=check.type)
+    plain, check = Check(type=check.type), without_secrets(check)
     return " ".join([check.type, *(f"{key}={shown(value)}" for key, _, value in _differences(plain, check))])
+
+
+def _many(noun: str, items: Collection[Any]) -> str:
+    return noun if len(items) == 1 else f"{noun}s"
 
 
 def _listed(items: Iterable[Any]) -> str:

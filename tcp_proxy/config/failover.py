@@ -1,7 +1,7 @@
 """The failover part of an app: its values, and what only the disk can say: whether its scripts are there.
 
 The supervisor's process only. A script that cannot be run is an error here, when the configuration is loaded; one that
-goes away afterwards is a target that cannot be primary, or a warning (control.failover).
+goes away afterwards is a target that cannot be primary, or a warning (control.failover.primary).
 """
 
 import dataclasses
@@ -23,6 +23,8 @@ def build_failover(plain: Plain, path: Path, targets: Mapping[Path, Target], rep
     here = (*path, "failover")
     failover = _values(members)
     if plain.get("balance") != "failover":
+        if plain.get("without_quorum") == "stop":
+            report.value((*path, "without_quorum"), '"stop" is for apps with "balance": "failover"')
         if failover != Failover():
             report.key(here, 'there is no primary with this "balance"; wanted "balance": "failover", or no "failover"')
         return failover
@@ -44,11 +46,15 @@ def _judge_the_rest(plain: Plain, path: Path, targets: Mapping[Path, Target], re
     if plain.get("retries") not in (None, USUAL["retries"]):
         text = "a client whose connect failed waits until it is clear who is primary"
         report.value((*path, "retries"), f'retries has no meaning with "balance": "failover": {text}')
+    for key, text in (("slow_start", "none rises beside others"), ("panic", "without it clients wait for the next")):
+        if plain.get(key):
+            text = f"one target gets all sessions, and {text}"
+            report.value((*path, key), f'{key} has no meaning with "balance": "failover": {text}')
     for place, target in targets.items():
         if target.is_group:
             text = 'is a group; with "balance": "failover" a target is one server: "host:port"'
             report.value(place, f"{shown(target.name)} {text}")
-        for key, usual in (("weight", 1), ("backup", False)):
+        for key, usual in (("weight", 1), ("backup", False), ("priority", 0), ("zone", "")):
             if getattr(target, key) != usual:
                 text = "one target gets all sessions, and their order in the list says who comes first"
                 report.value((*place, key), f'{key} has no meaning with "balance": "failover": {text}')

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from tcp_proxy.config.model import Config
 
 NAME = "flopsy"  # of the app
-LARGEST_BACKOFF = 1_000_000  # seconds, as everywhere
+LARGEST_BACKOFF = 1_000_000  # seconds, as everywhere; what flopsy takes beyond that, eleven days, is this
+LARGEST_OF_FLOPSY = 2**32 - 1
 # The keys that flags become, and what the user has written.
 FLAGS = {
     "bind": "--bind", "ports": "--port", "targets": "--hosts", "failover.check": "--check-host",
@@ -35,7 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_argument("-c", "--check-host", metavar="PATH", help="an executable that says whether a host can be primary")
     flags.add_argument("-f", "--on-failover", metavar="PATH", help="an executable, or a folder, to run for a new primary")
     flags.add_argument(
-        "-B", "--max-backoff", type=_whole("seconds", 0, LARGEST_BACKOFF), metavar="SECONDS",
+        "-B", "--max-backoff", type=_whole("seconds", 0, LARGEST_OF_FLOPSY), metavar="SECONDS",
         help="the longest wait while no host can be primary (default: 60)",
     )  # fmt: skip
     flags.add_argument("--api", metavar="ADDR:PORT", help="serve the management API there, or at unix:/PATH")
@@ -47,10 +48,24 @@ def is_used(args: argparse.Namespace) -> bool:
     return args.print_config or any(value is not None for value in given)
 
 
+def refuse_file(args: argparse.Namespace, refuse: Callable[[str], Any]) -> None:
+    """`-c FILE` and `-f FILE` alone are how other proxies are given their configuration."""
+    alone = args.hosts is None and args.port is None and args.bind is None
+    for flag, name, path in (("-c", "--check-host", args.check_host), ("-f", "--on-failover", args.on_failover)):
+        if alone and path is not None:
+            refuse(f"{flag} is {name} here, a script; a configuration is named without a flag: tcp-proxy {path}")
+
+
 def missing(args: argparse.Namespace) -> str:
     """What is needed beside the flags that were given; "" if nothing is."""
     lacking = [] if args.port is not None or args.bind is not None else ["-p/--port or -b/--bind"]
-    return ", ".join(lacking + ([] if args.hosts else ["-H/--hosts"]))
+    return ", ".join(lacking + ([] if _hosts(args) else ["-H/--hosts"]))
+
+
+def _hosts(args: argparse.Namespace) -> list[str]:
+    """As flopsy takes them: with spaces, a comma at the end, and one host twice."""
+    hosts = (host.strip() for some in args.hosts or () for host in some.split(","))
+    return [host for host in hosts if host]
 
 
 def document(args: argparse.Namespace) -> dict[str, Any]:
@@ -61,9 +76,11 @@ def document(args: argparse.Namespace) -> dict[str, Any]:
         failover["check"] = args.check_host
     if args.on_failover is not None:
         failover["triggers"] = [args.on_failover]
+    if args.check_host is not None or args.on_failover is not None:
+        failover["environment"] = ["*"]  # what flopsy's scripts find
     if args.max_backoff is not None:
-        failover["max_backoff"] = args.max_backoff
-    hosts = [host for some in args.hosts for host in some.split(",")]
+        failover["max_backoff"] = min(args.max_backoff, LARGEST_BACKOFF)
+    hosts = list(dict.fromkeys(_hosts(args)))
     app = {
         "name": NAME, "bind": host, "ports": [port], "targets": hosts, "balance": "failover", "health": [],
         "failover": failover,

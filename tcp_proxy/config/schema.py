@@ -10,9 +10,10 @@ Always true: a violation leaves None where the wrong value was, so that what is 
 
 import json
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
+from tcp_proxy.config import other_names
 from tcp_proxy.config.at_once import is_right
 from tcp_proxy.config.positions import BROKEN, NUMBER, Node, Path, shown
 from tcp_proxy.config.report import Report
@@ -23,6 +24,7 @@ SCHEMA = pathlib.Path(__file__).with_name("schema.json")
 Schema = dict[str, Any]
 Violation = Any  # of jsonschema; its own type allows for schemas that ours is not
 ANYTHING: Schema = {}
+Expand = Callable[[str, Schema, Path], Any]
 
 
 def load_schema() -> Schema:
@@ -49,25 +51,31 @@ def _inlined(part: Any, defs: Schema) -> Any:
 class Folder:
     """Turns nodes into plain values with the schema's spelling of each key that the schema names."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, expand: Expand | None = None) -> None:
+        """`expand`: what a string stands for (config.expansion); None where it is only itself."""
         self._report = report
-        self._shapes: dict[int, tuple[dict[str, tuple[str, Schema]], Schema]] = {}
+        self._expand = expand
+        self._shapes: dict[int, _Shape] = {}
 
     def fold(self, node: Node, schema: Schema, path: Path = ()) -> Any:
         """The value of a node. `path` is where it stands, as written."""
         value = node.value
         if isinstance(value, list):
-            items = self._shape(schema)[1]
+            items = self._shape(schema).items
             return [self.fold(item, items, (*path, i)) for i, item in enumerate(value)]
         if isinstance(value, dict):
-            return self._object(value, self._shape(schema)[0], path)
+            return self._object(value, self._shape(schema), path)
+        if self._expand is not None and type(value) is str:
+            value = self._expand(value, schema, path)
+            if value is None:
+                node.value = BROKEN  # it is reported
         return None if value is BROKEN else value
 
-    def _object(self, members: dict[str, Any], known: dict[str, tuple[str, Schema]], path: Path) -> dict[str, Any]:
+    def _object(self, members: dict[str, Any], shape: "_Shape", path: Path) -> dict[str, Any]:
         plain: dict[str, Any] = {}
         spelt: dict[str, str] = {}
         for key, (offset, node) in list(members.items()):
-            name, schema = known.get(key.lower(), (key, ANYTHING))
+            name, schema = shape.keys.get(key.lower(), (key, shape.others))
             if name in plain:
                 first = self._report.where_offset(members[spelt[name]].offset)
                 message = (
@@ -80,17 +88,26 @@ class Folder:
             plain[name] = self.fold(node, schema, (*path, key))
         return plain
 
-    def _shape(self, schema: Schema) -> tuple[dict[str, tuple[str, Schema]], Schema]:
-        """The keys that a schema names, by their lower-case spelling, and the schema of list items."""
+    def _shape(self, schema: Schema) -> "_Shape":
         shape = self._shapes.get(id(schema))
         if shape is None:
             known: dict[str, tuple[str, Schema]] = {}
-            items = ANYTHING
+            items = others = ANYTHING
             for branch in (schema, *schema.get("anyOf", ())):
                 known.update((name.lower(), (name, sub)) for name, sub in branch.get("properties", {}).items())
                 items = branch.get("items", items)
-            shape = self._shapes[id(schema)] = known, items
+                others = branch.get("additionalProperties") or others
+            shape = self._shapes[id(schema)] = _Shape(known, items, others)
         return shape
+
+
+class _Shape(NamedTuple):
+    """What a schema says of the insides of a value: the keys that it names, by their lower-case spelling, and the schemas of
+    the items of a list and of keys that it does not name."""
+
+    keys: dict[str, tuple[str, Schema]]
+    items: Schema
+    others: Schema
 
 
 # -- values
@@ -104,7 +121,7 @@ def validate(plain: Any, schema: Schema, report: Report) -> None:
 
     wrong: list[Path] = []
     for error in Draft202012Validator(schema).iter_errors(plain):
-        for path, kind, message in _complaints(error):
+        for path, kind, message in _errors_of(error):
             if kind == KEY:
                 report.key(path, message)
             else:
@@ -125,7 +142,7 @@ def _blank(plain: Any, path: Path) -> None:
     plain[path[-1]] = None
 
 
-def _complaints(error: Violation) -> Iterator[tuple[Path, str, str]]:
+def _errors_of(error: Violation) -> Iterator[tuple[Path, str, str]]:
     """What to say about one violation: path, what is wrong there, sentence."""
     path: Path = tuple(error.absolute_path)
     if error.validator == "additionalProperties":
@@ -137,9 +154,9 @@ def _complaints(error: Violation) -> Iterator[tuple[Path, str, str]]:
         yield path, CONTENT, f"missing {'key' if len(missing) == 1 else 'keys'} {', '.join(map(shown, missing))}"
     elif error.validator == "anyOf" and (closest := _closest(error)):
         for inner in closest:
-            yield from _complaints(inner)
+            yield from _errors_of(inner)
     else:
-        yield path, VALUE, _wrong_value(error.instance, error.schema)
+        yield path, VALUE, _wrong_value(error.instance, error.schema, path[-1] if path else None)
 
 
 def _closest(error: Violation) -> list[Violation]:
@@ -162,6 +179,10 @@ def _unknown_key(key: str, schema: Schema) -> str:
     from difflib import get_close_matches
 
     known = {name.lower(): name for name in schema["properties"]}
+    very_close = get_close_matches(key.lower(), known, n=1, cutoff=0.8)
+    meant = other_names.answer(key, schema["properties"], elsewhere=not very_close)
+    if meant:
+        return f"unknown key {shown(key)}; {meant}"
     close = get_close_matches(key.lower(), known, n=1)
     if close:
         return f"unknown key {shown(key)}; did you mean {shown(known[close[0]])}?"
@@ -172,8 +193,11 @@ def _unknown_key(key: str, schema: Schema) -> str:
     return f"unknown key {shown(key)}; known here: {', '.join(schema['properties'])}"
 
 
-def _wrong_value(found: Any, schema: Schema) -> str:
+def _wrong_value(found: Any, schema: Schema, key: Any = None) -> str:
     sentence = f"found {_described(found, schema)}; wanted {wanted(schema)}"
+    meant = other_names.answer_value(key, found) if isinstance(found, str) else ""
+    if meant:
+        return f"{sentence}; {meant}"
     choices = [choice for choice in schema.get("enum", ()) if isinstance(choice, str)]
     if isinstance(found, str) and choices:
         from difflib import get_close_matches
@@ -189,6 +213,10 @@ def _wrong_value(found: Any, schema: Schema) -> str:
 def _described(found: Any, schema: Schema) -> str:
     if isinstance(found, str) and len(found) > schema.get("maxLength", len(found)):
         return f"text of {len(found)} characters"
+    if isinstance(found, list):
+        most = [branch["maxItems"] for branch in (schema, *schema.get("anyOf", ())) if "maxItems" in branch]
+        if most and len(found) > max(most):
+            return f"a list of {len(found)}, which is more than {max(most)}"
     return "{}" if found == {} else shown(found)
 
 

@@ -6,8 +6,9 @@ Main thread only. An event is for programs what a log line is for people; whoeve
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from tcp_proxy.sansio.frozen_dataclass import dataclass
 
 KEPT = 1000
 
@@ -44,8 +45,21 @@ class Events:
         for observer in tuple(self._observers):
             observer(event)
 
+    def given(self) -> list[list[Any]]:
+        """For a program that takes over."""
+        return [[event.number, event.at, event.kind, event.data] for event in self.kept]
+
+    def take(self, given: list[list[Any]]) -> None:
+        """What happened before us; what has happened since we began comes after that."""
+        ours = [[0, event.at, event.kind, event.data] for event in self.kept]
+        self.kept.clear()
+        self._count = 0
+        for number, *rest in (*given, *ours):
+            self._count = number or self._count + 1
+            self.kept.append(Event(self._count, *rest))
+
     def since(self, number: int) -> list[Event]:
-        """Those after event `number` that are still kept. One that has not been is of an earlier life of the program: all
+        """Those after event `number` that are still kept. One that has not been is of an earlier run of the program: all
         that has happened since then is new."""
         if number > self._count:
             number = 0

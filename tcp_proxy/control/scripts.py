@@ -1,20 +1,27 @@
 """Runs the executables of users: check scripts, triggers, health checks of type `script`. Nobody else starts them.
 
-Belongs to one loop and its thread, which nothing here holds up. Every script has a process group of its own, an empty
-stdin, and one pipe for stdout and stderr, whose lines go to the log with the script's name. At most AT_ONCE health checks
-run at a time in the whole program, and as many scripts of elections, which never wait for those; the others queue.
+Belongs to one loop and its thread, which nothing here holds up. Every script has a session of its own, an empty stdin, a
+small environment, and one pipe for stdout and stderr, whose lines go to the log with the script's name. At most AT_ONCE
+health checks run at a time in the whole program, and as many scripts of elections, which never wait for those; the others
+queue.
 
-    QUEUED ──a place──> RUNNING ──time limit, cancel()──> ENDING (SIGTERM to the group, SIGKILL after KILL_AFTER)
+    QUEUED ──a place──> RUNNING ──time limit, cancel()──> ENDING (SIGTERM to the tree, SIGKILL after KILL_AFTER)
                            └──the script ends──> LINGERING <──┘  until its output ends, at most LINGER
-    LINGERING ──> ENDED: what is left of its group is killed, the script is reaped, its place is free
+    LINGERING ──> ENDED: what is left of its session is killed, the script is reaped, its place is free
+
+The tree is everything that the script has started and that has its parent, or is in its session, in whatever process group;
+who loses the parent by our signals is still of the tree, and so is who was forked or began in that moment.
+What was made to go on, by a session of its own and without a parent (`setsid … &`), goes on after the script's own end.
 
 Always true: `done` is called once, from the loop, never from within `run`, and never after `cancel`; a script that not
 even SIGKILL ends (a dead network disk) keeps its place but holds nobody up, `done` says so GIVE_UP seconds later; the
-group is signalled only while its number cannot be another one's, which is until the script is reaped.
+tree is signalled only while its number cannot be another one's, which is until the script is reaped; a script that has ended
+in time has not timed out, however late that is seen.
 """
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import resource
@@ -23,11 +30,14 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from tcp_proxy.loop import READ, Loop, Timer
+from tcp_proxy.config.secrets import hidden
+from tcp_proxy.control.process_tree import LEADERS, Tree
+from tcp_proxy.runtime.loop import READ, Loop, Timer
+from tcp_proxy.sansio.frozen_dataclass import dataclass
 from tcp_proxy.sansio.reasons import is_local
+from tcp_proxy.sansio.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +45,16 @@ AT_ONCE = 16  # scripts that run at a time
 KILL_AFTER = 2.0  # seconds between SIGTERM and SIGKILL
 GIVE_UP = 2.0  # seconds after SIGKILL
 LINGER = 0.5  # seconds that output may go on when the script itself has ended
-SPARE = 64  # descriptors that are never taken for scripts (DESIGN 9.3, 9.8)
+SPARE = 64  # descriptors that are never taken for scripts (docs/rules.md, R3, R8)
 READ_SIZE = 8192  # bytes a round: a script that floods the log leaves the loop its turn
 LINE = 2000  # bytes; longer lines are cut in pieces
-MOST_OUTPUT = 2**21  # bytes of one run that are logged
+MOST_OUTPUT = 2**17  # bytes of one run that are logged: an eighth of what may wait for a slow reader of the log
+KILL_ROUNDS = 10  # until nothing is left of it
+PASSED_ON = ("PATH", "HOME", "LANG")  # of our environment, to every script
+ALL = "*"
+MARK = "TCP_PROXY_RUN"  # in the environment of every script: which run of one this is
+
+_runs = itertools.count(1)  # of the whole program
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +74,11 @@ class ScriptResult:
 
     @property
     def is_local(self) -> bool:
-        """It could not be started because this machine is short of something: no verdict on anybody (DESIGN 9.8)."""
+        """It could not be started because this machine is short of something: no verdict on anybody (docs/rules.md, R8)."""
         return is_local(self.code) and self.code not in (errno.EACCES, errno.EPERM)
 
 
-class Places:
+class ScriptSlots:
     """How many may run at a time, over all loops. Any thread."""
 
     def __init__(self, size: int = AT_ONCE) -> None:
@@ -71,7 +87,7 @@ class Places:
         self._waiting: deque[tuple[Loop, Callable[[], Any]]] = deque()
 
     def __repr__(self) -> str:
-        return f"<Places {self._free} free, {len(self._waiting)} wait>"
+        return f"<ScriptSlots {self._free} free, {len(self._waiting)} wait>"
 
     def take(self, loop: Loop, call: Callable[[], Any]) -> None:
         """`call` is made in `loop` when there is a place; whoever is called gives the place back, wanted or not."""
@@ -93,13 +109,13 @@ class Places:
                 return
 
 
-CHECKS = Places()  # of the health checks of all apps
+CHECKS = ScriptSlots()  # of the health checks of all apps
 
 
 class Scripts:
     """`with`-less owner of the scripts of one loop: `close` ends them all."""
 
-    def __init__(self, loop: Loop, places: Places = CHECKS) -> None:
+    def __init__(self, loop: Loop, places: ScriptSlots = CHECKS) -> None:
         self._loop = loop
         self._places = places
         self._running: set[Script] = set()
@@ -116,9 +132,12 @@ class Scripts:
         done: Callable[[ScriptResult], Any],
         name: str = "",
         level: int = logging.INFO,
+        secrets: Sequence[str] = (),
     ) -> "Script":
-        """Start `path` as soon as there is a place. `env` comes on top of ours; `name` and `level` are for its output."""
-        script = Script(self._loop, self._places, [path, *args], env, timeout, done, name or path, level)
+        """Start `path` as soon as there is a place. `env` is its whole environment; `name`, `level` are for its output, in
+        which `secrets` are not shown."""
+        output = Output(name or path, level, secrets)
+        script = Script(self._loop, self._places, [path, *args], env, timeout, done, output)
         self._running.add(script)
         script.left = self._running.discard
         self._places.take(self._loop, script.start)
@@ -133,16 +152,17 @@ class Scripts:
 class Script:
     """One run; owns the process, its pidfd and the reading end of its output."""
 
+    _tree: Tree  # when it has been started
+
     def __init__(
         self,
         loop: Loop,
-        places: Places,
+        places: ScriptSlots,
         argv: list[str],
         env: Mapping[str, str],
         timeout: float,
         done: Callable[[ScriptResult], Any],
-        name: str,
-        level: int,
+        output: "Output",
     ) -> None:
         self.left: Callable[[Script], Any] = _nobody
         self._loop = loop
@@ -151,7 +171,7 @@ class Script:
         self._env = env
         self._timeout = timeout
         self._done: Callable[[ScriptResult], Any] | None = done
-        self._output = Output(name, level)
+        self._output = output
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = self._pipe = -1
         self._timer: Timer | None = None
@@ -201,6 +221,8 @@ class Script:
         self._signal(signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(KILL_AFTER)
+            self._is_reaped()
+            self._tree.end_rest_now()
         if not self._is_over:
             self._release()
 
@@ -208,18 +230,22 @@ class Script:
 
     def _spawn(self) -> None:
         _keep_spare_descriptors()
+        env = {**self._env, MARK: f"{os.getpid()}.{next(_runs)}"}
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
-            self._process = subprocess.Popen(
-                self._argv, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env={**os.environ, **self._env},
-                process_group=0,
-            )  # fmt: skip
+            with LEADERS.starting():
+                self._process = process = subprocess.Popen(
+                    self._argv, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env, start_new_session=True
+                )
+                LEADERS.add(process.pid)
+            self._tree = Tree(process.pid, f"{MARK}={env[MARK]}")
             self._pidfd = os.pidfd_open(self._process.pid)
         except (OSError, ValueError) as error:  # ValueError: a NUL byte in an argument
             os.close(ours)
             if self._process is not None:
                 self._signal(signal.SIGKILL)
                 self._process.wait()
+                self._is_reaped()
                 self._process = None
             raise error if isinstance(error, OSError) else OSError(errno.EINVAL, str(error)) from None
         finally:
@@ -230,6 +256,9 @@ class Script:
         self._loop.watch(self._pidfd, READ, self._ended)
 
     def _time_over(self) -> None:
+        if os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            self._ended(0)  # the loop is late, the script is not
+            return
         self._timed_out = True
         self._terminate()
 
@@ -270,8 +299,12 @@ class Script:
 
     def _end(self) -> None:
         assert self._process is not None
-        self._signal(signal.SIGKILL)
+        for _ in range(KILL_ROUNDS):
+            if not self._signal(signal.SIGKILL):
+                break
         result = self._result(self._process.wait())  # it has ended: this waits for nothing
+        self._is_reaped()
+        self._tree.end_rest(self._loop)
         self._release()
         self._tell(result)
 
@@ -301,11 +334,16 @@ class Script:
             os.close(self._pipe)
             self._pipe = -1
 
-    def _signal(self, number: int) -> None:
+    def _signal(self, number: int) -> int:
+        """To the whole tree; how many others than the script there were."""
         assert self._process is not None
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
+        if self._process.returncode is not None:
+            return 0
+        return self._tree.signal(number, with_all=self._is_asked_to_end or not self._has_ended)
+
+    def _is_reaped(self) -> None:
+        assert self._process is not None
+        LEADERS.discard(self._process.pid)
 
     def _result(self, status: int | None) -> ScriptResult:
         seconds = self._loop.now - self._started
@@ -330,8 +368,9 @@ class Script:
 class Output:
     """Bytes in, log lines out: complete lines, long ones in pieces, at most MOST_OUTPUT bytes."""
 
-    def __init__(self, name: str, level: int) -> None:
+    def __init__(self, name: str, level: int, secrets: Sequence[str] = ()) -> None:
         self.last_line = ""
+        self._secrets = secrets
         self._name = name
         self._level = level
         self._rest = b""
@@ -353,10 +392,11 @@ class Output:
         rest, self._rest = self._rest, b""
         self._line(rest)
         if self._dropped:
-            logger.warning("%s: printed too much: %d bytes were not logged", self._name, self._dropped)
+            dropped = counted(self._dropped, "byte was", "bytes were")
+            logger.warning("%s: printed too much: %s not logged", self._name, dropped)
 
     def _line(self, line: bytes) -> None:
-        text = line.rstrip().decode("utf-8", "backslashreplace")
+        text = hidden(line.rstrip().decode("utf-8", "backslashreplace"), self._secrets)
         if not text:
             return
         self.last_line = text[:LINE]
@@ -366,6 +406,20 @@ class Output:
         self._logged += len(line)
         for start in range(0, len(text), LINE):
             logger.log(self._level, "%s: %s", self._name, text[start : start + LINE])
+
+
+def environment(more: Sequence[str], ours: Mapping[str, str]) -> dict[str, str]:
+    """What a script finds: what every program needs, what the configuration says (NAME: as we have it; NAME=value; "*":
+    all that we have), and the variables that we set. Nothing else: what the program was given is not for every script."""
+    names = tuple(os.environ) if ALL in more else PASSED_ON
+    found = {name: os.environ[name] for name in names if name in os.environ}
+    for word in more:
+        name, has_value, value = word.partition("=")
+        if has_value:
+            found[name] = value
+        elif name in os.environ:
+            found[name] = os.environ[name]
+    return {**found, **ours}
 
 
 def _keep_spare_descriptors() -> None:

@@ -1,4 +1,4 @@
-"""The commands about a target's health: the results of its checks, and its own word that it is not well."""
+"""The commands about a target's health: the results of its checks, and its own report that it is not well."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any
 from tcp_proxy.ctl.client import Client
 from tcp_proxy.ctl.command import APP, TARGET, Commands, Result, argument
 from tcp_proxy.ctl.show import clean, duration, moment
+from tcp_proxy.ctl.top import WATCH
 
 commands = Commands()
 View = dict[str, Any]
@@ -14,7 +15,7 @@ View = dict[str, Any]
 WORDS = {True: "success", False: "failure", None: "not checked"}
 
 
-@commands.add("checks", "the last results of a target's health checks", APP, TARGET)
+@commands.add("checks", "the last results of a target's health checks", APP, TARGET, *WATCH)
 def checks(api: Client, args: Namespace) -> Result:
     found = api.get("apps", args.app, "targets", args.target, "probes")
     lines = [line for one in found for line in _check(one)]
@@ -33,7 +34,7 @@ def _check(one: View) -> Iterator[str]:
 
 @commands.add(
     "unhealthy",
-    "a target is not well by its own word: no sessions for so long, whatever its checks find",
+    "a target reports itself not well: no sessions for so long, whatever its checks find",
     APP,
     TARGET,
     argument("seconds", type=float, metavar="SECONDS", help="how long; 0: it is well again"),

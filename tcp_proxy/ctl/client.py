@@ -32,17 +32,33 @@ class Refused(Exception):
         self.problem = problem
 
     @property
-    def complaints(self) -> list[str]:
+    def errors(self) -> list[str]:
         """The single ones, if there are several; else the sentence."""
         errors = self.problem.get("errors", ())
         return [": ".join(str(error[key]) for key in ("where", "what") if key in error) for error in errors] or [str(self)]
 
 
+def token_of(path: str) -> str:
+    """Of a file; "" without one. Raises BadAddress."""
+    if not path:
+        return ""
+    try:
+        with open(path, encoding="ascii") as file:
+            token = file.read(4096).strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise BadAddress(f"token file {path}: {reason}") from None
+    if not token.isprintable():
+        raise BadAddress(f"token file {path}: wanted one line")
+    return token
+
+
 class Client:
     """`address`: http://HOST:PORT, HOST:PORT or unix:/PATH."""
 
-    def __init__(self, address: str = DEFAULT, token: str = "") -> None:
+    def __init__(self, address: str = DEFAULT, token: str = "", within: float = WITHIN) -> None:
         self.address = address
+        self._within = within
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._path, self._host, self._port = _place(address)
 
@@ -55,7 +71,7 @@ class Client:
     def ask(self, method: str, path: tuple[str, ...], body: Any = None, query: dict[str, Any] | None = None) -> Any:
         """The answer's JSON. `path` is parts, as they are; a `body` of bytes is sent as it is. Raises Refused, or
         Unreachable."""
-        connection = self._connection(WITHIN)
+        connection = self._connection(self._within)
         try:
             answer = self._request(connection, method, path, body, query)
             return _content(answer)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tcp_proxy.ctl.client import Client
+from tcp_proxy.ctl.show import Table
 
 
 class Declined(Exception):
@@ -30,7 +31,7 @@ class Result:
     """`value` is what --json prints, `lines` what a person sees, `notes` what a person sees on standard error."""
 
     value: Any
-    lines: Iterable[str]
+    lines: Iterable[str | Table]
     notes: list[str] = field(default_factory=list)
 
 

@@ -1,22 +1,30 @@
 """tcp-proxy-ctl: a word of the command line becomes a command, its result text or JSON, its end an exit status.
 
 0 done · 1 refused · 2 usage · 3 the proxy cannot be reached · 130 Ctrl-C before it was done
+
+With --watch a command that looks is run again and again: on a terminal as one picture that changes.
 """
 
 import argparse
 import contextlib
+import difflib
+import itertools
 import json
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
-from tcp_proxy import __version__
-from tcp_proxy.ctl import change, checks, look, sticks, top
-from tcp_proxy.ctl.client import DEFAULT, BadAddress, Client, Refused, Unreachable
-from tcp_proxy.ctl.command import Declined, Misused, Result
-from tcp_proxy.ctl.show import clean
+from tcp_proxy import __version__, build
+from tcp_proxy.ctl import change, checks, completion, faults, look, program, sticks, top
+from tcp_proxy.ctl.client import DEFAULT, BadAddress, Client, Refused, Unreachable, token_of
+from tcp_proxy.ctl.command import Command, Declined, Misused, Result
+from tcp_proxy.ctl.show import clean, text_of
+from tcp_proxy.ctl.terminal import Keys, Screen, of_stdout
+from tcp_proxy.runtime import completion as shell_completion
 
-MODULES = (look, top, change, checks, sticks)
+MODULES = (look, top, program, change, checks, sticks, faults)
 COMMANDS = {command.name: command for module in MODULES for command in module.commands}
 
 REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
@@ -24,10 +32,17 @@ REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status."""
-    args = _parser().parse_args(argv)
+    parser = make_parser(os.environ)
+    if shell_completion.is_asked():
+        return shell_completion.answer(parser)
+    args = parser.parse_args(argv)
     is_endless = False
     try:
-        found = COMMANDS[args.command].run(Client(args.api, _token(args.token_file)), args)
+        command, api = COMMANDS[args.command], Client(args.api, token_of(args.token_file))
+        if getattr(args, "watch", False):
+            is_endless = True
+            return _watch(command, api, args)
+        found = command.run(api, args)
         if isinstance(found, Result):
             _print(found, args.json)
             return 0
@@ -36,15 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             for result in found:
                 _print(result, args.json, indent=None)
     except (Misused, BadAddress) as error:
-        return _complain(USAGE, str(error))
+        return _say_errors(USAGE, str(error))
     except Declined as error:
-        return _complain(REFUSED, str(error))
+        return _say_errors(REFUSED, str(error))
     except Refused as error:
         if args.json:
             sys.stdout.write(json.dumps(error.problem, indent=2) + "\n")
-        return _complain(REFUSED, *error.complaints)
+        return _say_errors(REFUSED, *error.errors)
     except Unreachable as error:
-        return _complain(UNREACHABLE, str(error))
+        return _say_errors(UNREACHABLE, str(error))
     except KeyboardInterrupt:
         return 0 if is_endless else INTERRUPTED
     except BrokenPipeError:  # whoever read has seen enough
@@ -52,20 +67,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _watch(command: Command, api: Client, args: argparse.Namespace) -> int:
+    """Until q or Ctrl-C. A proxy that goes away after the first look is asked again."""
+    on_screen = bool(of_stdout().width) and not args.json
+    screen = Screen() if on_screen else None
+    with Keys() as keys, contextlib.nullcontext() if screen is None else screen:
+        for number in itertools.count():
+            try:
+                found = command.run(api, args)
+                assert isinstance(found, Result)
+            except Unreachable as error:
+                if not number or screen is None:
+                    raise
+                screen.show([str(error)], 1)
+            else:
+                terminal = of_stdout()
+                if screen is None:
+                    _print(found, args.json, indent=None)
+                else:
+                    shown = text_of(found.lines, terminal.width, colours=terminal.colours)
+                    screen.show([*shown, *found.notes], terminal.height - 1)
+            if keys.wait(args.interval) == "q":
+                return 0
+    raise AssertionError
+
+
+class Parser(argparse.ArgumentParser):
+    """Of a word that is no command it names the one that is meant, instead of all."""
+
+    def error(self, message: str) -> NoReturn:
+        if (found := re.match("argument COMMAND: invalid choice: '(.*?)'", message)) is not None:
+            near = difflib.get_close_matches(found[1], COMMANDS, 1)
+            message = f"there is no command {found[1]}; {f'did you mean {near[0]}?' if near else '--help lists all'}"
+        elif message.endswith("required: COMMAND"):
+            message = "wanted a command; --help lists all"
+        super().error(message)
+
+
+def make_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = Parser(
         prog="tcp-proxy-ctl",
         description="Look at a running tcp_proxy, and change it, by its management API (`api` of its configuration).",
         epilog="exit status: 0 done, 1 refused, 2 usage, 3 the proxy cannot be reached",
     )
-    parser.add_argument("--version", action="version", version=f"tcp_proxy {__version__}")
-    _common(parser, os.environ.get("TCP_PROXY_API", DEFAULT), os.environ.get("TCP_PROXY_TOKEN_FILE", ""), False)
+    parser.add_argument("--version", action="version", version=f"tcp_proxy {__version__} ({build()})")
+    _common(parser, environment.get("TCP_PROXY_API", DEFAULT), environment.get("TCP_PROXY_TOKEN_FILE", ""), False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS.values():
         one = commands.add_parser(command.name, help=command.help, description=command.help)
         _common(one, argparse.SUPPRESS, argparse.SUPPRESS, argparse.SUPPRESS)
         for argument in command.arguments:
-            one.add_argument(*argument.names, **argument.options)
+            completion.offer(one.add_argument(*argument.names, **argument.options))
     return parser
 
 
@@ -77,30 +129,18 @@ def _common(parser: argparse.ArgumentParser, api: str, token_file: str, as_json:
     parser.add_argument("--json", action="store_true", default=as_json, help="JSON instead of text")
 
 
-def _token(path: str) -> str:
-    if not path:
-        return ""
-    try:
-        with open(path, encoding="ascii") as file:
-            token = file.read(4096).strip()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
-        raise Misused(f"token file {path}: {reason}") from None
-    if not token.isprintable():
-        raise Misused(f"token file {path}: wanted one line")
-    return token
-
-
 def _print(result: Result, as_json: bool, indent: int | None = 2) -> None:
     if as_json:
         sys.stdout.write(json.dumps(result.value, indent=indent) + "\n")
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in result.lines))
+        terminal = of_stdout()
+        shown = text_of(result.lines, terminal.width, colours=terminal.colours)
+        sys.stdout.write("".join(f"{line}\n" for line in shown))
         sys.stdout.flush()
         sys.stderr.write("".join(f"{line}\n" for line in result.notes))
     sys.stdout.flush()
 
 
-def _complain(status: int, *lines: str) -> int:
+def _say_errors(status: int, *lines: str) -> int:
     sys.stderr.write("".join(f"tcp-proxy-ctl: {clean(line)}\n" for line in lines))
     return status

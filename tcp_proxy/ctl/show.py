@@ -1,25 +1,87 @@
 """How things look to a person: tables, sizes, times. Pure: values in, text out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 BARS = "▁▂▃▄▅▆▇█"
+NARROWEST = 8  # characters that a column of text keeps where a table is cut to fit
+SAID = "*"  # behind a value that was said at run time
+COLOURS = {"up": "32", "draining": "33", "down": "31", "disabled": "31"}  # of states: ECMA-48, 8.3.117
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], right: str = "", indent: str = "") -> list[str]:
-    """Columns of even width. `right` names the columns of numbers, by words of the head."""
-    cells = [list(head), *([clean(str(cell)) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    to_the_right = [name in right.split() for name in head]
-    return [
-        indent
-        + "  ".join(
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(row, widths, to_the_right, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns of even width. `right` names the columns of numbers, by words of the head; `optional` those that are left out,
+    the first first, where the width does not suffice for all. Then the widest columns of text are cut."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    right: str = ""
+    indent: str = ""
+    optional: str = ""
+
+    def lines(self, width: int = 0, *, colours: bool = False) -> list[str]:
+        """`width` 0: as wide as it is."""
+        head, rows = self.fitting(width)
+        widths = _widths([head, *rows])
+        if width:
+            widths = self._cut(head, widths, width)
+        return [
+            self.indent
+            + "  ".join(
+                self._cell(name, cell, size, colours=colours and number > 0)
+                for name, cell, size in zip(head, row, widths, strict=True)
+            ).rstrip()
+            for number, row in enumerate([head, *rows])
+        ]
+
+    def fitting(self, width: int) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Head and rows without the columns that there is no room for."""
+        head, rows = self.head, self.rows
+        for name in self.optional.split() if width else ():
+            if self._size(_widths([head, *rows])) <= width:
+                break
+            if name in head:
+                at = head.index(name)
+                head, *rows = ([*row[:at], *row[at + 1 :]] for row in (head, *rows))
+        return head, rows
+
+    def _size(self, widths: Sequence[int]) -> int:
+        return len(self.indent) + sum(widths) + 2 * (len(widths) - 1)
+
+    def _cut(self, head: Sequence[str], widths: list[int], width: int) -> list[int]:
+        texts = [n for n, name in enumerate(head) if name not in self.right.split()]
+        while (over := self._size(widths) - width) > 0 and texts:
+            widest = max(texts, key=lambda n: widths[n])
+            second = max((widths[n] for n in texts if n != widest), default=0)
+            if widths[widest] <= NARROWEST:
+                break
+            widths[widest] = max(NARROWEST, widths[widest] - over, min(second, widths[widest] - 1))
+        return widths
+
+    def _cell(self, name: str, cell: str, size: int, *, colours: bool) -> str:
+        text = cell if len(cell) <= size else cell[: size - 1] + "…"
+        text = text.rjust(size) if name in self.right.split() else text.ljust(size)
+        colour = COLOURS.get(cell.partition(" ")[0].rstrip(SAID)) if colours and name == "state" else None
+        return text if colour is None else f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], right: str = "", indent: str = "", optional: str = ""
+) -> Table:
+    return Table(head, [[clean(str(cell)) for cell in row] for row in rows], right, indent, optional)
+
+
+def text_of(lines: Iterable["str | Table"], width: int = 0, *, colours: bool = False) -> Iterable[str]:
+    for line in lines:
+        yield from line.lines(width, colours=colours) if isinstance(line, Table) else [line]
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
 def clean(text: str) -> str:
@@ -56,6 +118,22 @@ def moment(unix: float) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def state_of(target: Mapping[str, Any]) -> str:
+    """The state of a target; what was said of it, where the state does not show that it was: down (drain)."""
+    shows = {"ready": target["state"], "drain": "draining", "disabled": "down"}[target["admin"]]
+    word = "disabled" if target["admin"] == "disabled" else target["state"]
+    return word if target["state"] == shows else f"{word} ({target['admin']})"
+
+
+def is_said(target: Mapping[str, Any], key: str) -> bool:
+    """Whether this value of a target was said at run time."""
+    return any(one["key"] == key for one in target["overrides"])
+
+
+def mark(text: object, *, said: bool) -> str:
+    return f"{text}{SAID}" if said else str(text)
 
 
 def sparkline(values: Sequence[float]) -> str:

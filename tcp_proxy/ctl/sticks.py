@@ -6,12 +6,13 @@ from typing import Any
 from tcp_proxy.ctl.client import Client
 from tcp_proxy.ctl.command import APP, Commands, Misused, Result, argument
 from tcp_proxy.ctl.show import clean, duration, plural, table
+from tcp_proxy.ctl.top import WATCH
 
 commands = Commands()
 View = dict[str, Any]
 
 PAGE = 1000
-KEY = argument("key", metavar="KEY", help="an address, or one and a slice in hex, in quotes")
+KEY = argument("key", metavar="KEY", help="an address, one and a slice in hex, in quotes, or what a header says")
 
 
 @commands.add(
@@ -22,6 +23,7 @@ KEY = argument("key", metavar="KEY", help="an address, or one and a slice in hex
     argument("--contains", default="", metavar="TEXT", help="with this in the key"),
     argument("--in-use", action="store_true", help="that have sessions now"),
     argument("--limit", type=int, default=100, metavar="N", help="at most so many; 0: all (default: %(default)s)"),
+    *WATCH,
 )
 def sticks(api: Client, args: Namespace) -> Result:
     filters: View = {"target": args.target, "contains": args.contains}
@@ -38,7 +40,7 @@ def sticks(api: Client, args: Namespace) -> Result:
     lines = table(("key", "target", "sessions", "for", "expires in"), map(_row, found), right="for expires in")
     shares = ", ".join(f"{target} {count}" for target, count in sorted(page["by_target"].items()))
     known = f"{page['known']} of at most {plural(page['size'], 'key')}, {page['in_use']} in use"
-    return Result(found, [*lines, clean(f"{known}{': ' if shares else ''}{shares}")], notes)
+    return Result(found, [lines, clean(f"{known}{': ' if shares else ''}{shares}")], notes)
 
 
 @commands.add(
@@ -51,7 +53,7 @@ def sticks(api: Client, args: Namespace) -> Result:
 def stick(api: Client, args: Namespace) -> Result:
     path = "apps", args.app, "sticks", args.key
     now = api.get(*path) if args.target is None else api.ask("PUT", path, {"target": args.target})
-    return Result(now, table(("key", "target", "sessions", "for", "expires in"), [_row(now)], right="for expires in"))
+    return Result(now, [table(("key", "target", "sessions", "for", "expires in"), [_row(now)], right="for expires in")])
 
 
 @commands.add(

@@ -1,124 +1,118 @@
 """One client connection and the target connection made for it.
 
-Runs in a worker. Owned by the loop thread, until `RelayPool.adopt` gives it to a relay thread, for good or until
-`release`. Only the owner (`home.loop`'s thread) touches the sockets, the pumps and the state; others go through
-`home.loop.call_soon`.
+Runs in a worker. Owned by the main thread, until `RelayPool.adopt` gives it to a relay thread. Only the owner (`thread`)
+touches the sockets, the pumps and the state; others go through `thread.loop.call_soon`.
 
-    PARKED <──no primary (failover)──> DIALING
-    DIALING ──connected──> RELAYING ──both directions done──────────────────────────> DONE
+    QUEUED <──no primary (failover)──> DIALING
+    DIALING ──connected──> RELAYING ──both directions done, or it is another process's──> DONE
        │                      │ one side failed: what it sent is delivered first        ^
        │                      └──────────> LINGERING ──acknowledged, or half_closed────>│
        └──no target, client gone──── any state: deadline, kill, internal error ────────>│
 
 Always true:
-- a session is in the table of its home from the start until DONE, but for the moment it is being handed over;
+- a session is in the table of its thread from the start until DONE, but for the moment it is being handed over;
 - an end of file is passed on only after everything before it; an error of one side becomes RST on the other, after
-  everything that was read from it was acknowledged (DESIGN 9.2);
+  everything that was read from it was acknowledged (dataplane.delivery);
+- a target that we give up ourselves (`cut_off`) is reset before anything else is done: from then on `upstream` is None;
 - exactly one record is written, on entering DONE, and there everything is released: `_finish` is the only place;
 - sockets are closed after the batch of events in which they were given up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from errno import ETIMEDOUT
-from socket import AF_UNIX, MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
+from socket import AF_UNIX, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Any, ClassVar
 
-from tcp_proxy.counters import ACCEPTED, LISTENER_ACCEPTED, SESSIONS
-from tcp_proxy.dataplane import tally
+from tcp_proxy.dataplane import session_counters
 from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.delivery import Delivery
 from tcp_proxy.dataplane.dial import Dial
-from tcp_proxy.dataplane.handover import Movable
-from tcp_proxy.dataplane.homes import NEVER, Home
 from tcp_proxy.dataplane.keyed_dial import KeyedDial
-from tcp_proxy.dataplane.parking import Parkable
-from tcp_proxy.dataplane.patience import Patience
-from tcp_proxy.dataplane.pump import CHUNK, Pump
-from tcp_proxy.dataplane.session_state import DIALING, DONE, LINGERING, PARKED, RELAYING, STEPS, State
-from tcp_proxy.dataplane.tally import Entrance
-from tcp_proxy.loop import FAILED, QUIET_EDGE, WRITE
-from tcp_proxy.sansio.reasons import Reason, Side, client_end
-from tcp_proxy.socket_options import outstanding, push, reset_on_close
-
-# How often an ending session asks whether everything was acknowledged: at once, then ever more rarely.
-LINGER_FIRST = 0.001
-LINGER_MOST = 0.25
-
-# A session in a relay thread that moved less than this in a while goes back to the event loop.
-CALM_AFTER = 1.0  # seconds
-CALM_BYTES = 1 << 20
+from tcp_proxy.dataplane.relay.handover import Placement, attach
+from tcp_proxy.dataplane.relay.peer_watch import PeerWatch
+from tcp_proxy.dataplane.relay.pump import CHUNK, DONTWAIT, Pump
+from tcp_proxy.dataplane.relay.session_thread import NEVER, SessionThread
+from tcp_proxy.dataplane.session_counters import ListenerCounters
+from tcp_proxy.dataplane.session_state import DIALING, DONE, LINGERING, QUEUED, RELAYING, STEPS, State
+from tcp_proxy.runtime.loop import FAILED, QUIET_EDGE, RDHUP, WRITE
+from tcp_proxy.runtime.socket_options import deliver_on_close, reset_on_close
+from tcp_proxy.sansio.reasons import Reason, Side, broken_end, dial_ended_by
+from tcp_proxy.wire.counters import ACCEPTED, LISTENER_ACCEPTED, SESSIONS
+from tcp_proxy.wire.records import Origin
 
 
-class Session(Movable, Parkable):
-    """`number` is unique in this worker; `address` is the client's sockaddr."""
+class Session:
+    """`number` is unique in this worker; `address` is the client's sockaddr. A subclass may name another `keyed_dial`, and
+    may add to `start`, `_client_early` and `_finish`, which it calls."""
 
     __slots__ = (
-        "address", "app", "broken", "connected_at", "counted_down", "counted_up", "deadline", "dial", "early", "first",
-        "first_end", "half_closed", "last", "listener", "moving", "next_tick", "number", "patience", "started", "state",
-        "tried", "waits_until",
+        "address", "app", "armed", "broken", "client", "connected_at", "counted_down", "counted_up", "cut", "deadline",
+        "delivery", "dial", "down", "early", "first", "first_end", "half_closed", "last", "listener", "next_tick", "number",
+        "origin", "peer_watch", "placement", "route", "started", "state", "target", "thread", "tried", "up", "upstream",
+        "waits_until",
     )  # fmt: skip
     keyed_dial: ClassVar[type[KeyedDial]] = KeyedDial  # for apps that are special
 
-    def __init__(self, number: int, home: Home, app: LiveApp, listener: Entrance, client: SocketType, address: Any) -> None:
+    def __init__(
+        self, number: int, thread: SessionThread, app: LiveApp, listener: ListenerCounters, client: SocketType, address: Any
+    ) -> None:
         self.number = number
-        self.home = home
+        self.thread = thread
         self.app = app
         self.listener = listener
-        self.client = client
-        self.address = address
+        self.client, self.address = client, address
         self.state = DIALING
-        self.started = self.last = home.loop.now
-        self.deadline = self.waits_until = NEVER
+        self.started = self.last = thread.loop.now
+        self.deadline = self.waits_until = self.next_tick = NEVER
         self.connected_at = -1.0
         self.first = b""  # what the client has said before we were connected
-        self.early = 0  # what epoll said of the client while we were dialing
+        self.cut = self.early = 0  # `early`: what epoll said of the client while we were dialing
         self.target: LiveTarget | None = None
         self.upstream: SocketType | None = None
         self.up: Pump | None = None
         self.down: Pump | None = None
         self.dial: Dial | None = None
+        self.route: Any = None  # its share of the app (RouteTargets), where the client's first bytes choose one
+        self.delivery: Delivery | None = None  # while LINGERING
         self.tried: Sequence[tuple[str, str]] = ()
         self.broken: tuple[Side, int] | None = None  # the first side that failed, and its errno
         self.first_end: Side | None = None
-        self.half_closed = False
-        self.moving = False
-        self.next_tick = NEVER
-        self.patience: Patience | None = None  # of a session that has lived for a tick
-        self.cut = 0
+        self.half_closed = self.armed = False  # `armed`: a close of the target's socket resets it
+        self.peer_watch: PeerWatch | None = None  # of a session that has lived for a tick
+        self.placement: Placement | None = None  # of a session that was bulk
         self.counted_up = self.counted_down = 0  # bytes that stand in the counters already
-        self.calm_since = 0.0
-        self.calm_mark = 0
+        self.origin: Origin | None = None  # of a session that has come from another process
 
     def __repr__(self) -> str:
-        target = self.target.name if self.target else None
-        return f"<Session {self.number} {self.app.name} {self.state.name} client={self.address} target={target}>"
+        return f"<Session {self.number} {self.app.name} {self.state.name} client={self.address} target={self.target}>"
 
     def start(self) -> None:
-        home, row, client = self.home, self.home.row, self.client
-        home.members.add(self)
+        thread, row, client = self.thread, self.thread.row, self.client
+        thread.members.add(self)
         row[SESSIONS] += 1
         row[ACCEPTED] += 1
         row[self.listener.slot + LISTENER_ACCEPTED] += 1
         try:
-            self.first = client.recv(CHUNK, MSG_DONTWAIT)  # who speaks first has mostly spoken by now
+            self.first += client.recv(CHUNK, DONTWAIT)  # who speaks first has mostly spoken by now
         except BlockingIOError:
             pass
         except OSError as error:
             self._finish(Reason.CLIENT_GONE, Side.CLIENT, error.errno or 0, reset=True)
             return
-        if self.app.parking is not None and not self.app.parking.welcomes(client, home.loop.now):
+        if self.app.primary_queue is not None and not self.app.primary_queue.welcomes(client, self.started, thread.loop.now):
             self._finish(Reason.CLIENT_GONE, Side.CLIENT, 0, reset=True)
             return
         self._dial()
-        if self.state is DIALING or self.state is PARKED:
-            home.loop.watch(client.fileno(), QUIET_EDGE, self._client_early)
+        if self.state is DIALING or self.state is QUEUED:
+            thread.loop.watch(client.fileno(), QUIET_EDGE, self._client_early)
 
-    # -- DIALING and PARKED ------------------------------------------------------------------------------------------
+    # -- DIALING and QUEUED ------------------------------------------------------------------------------------------
 
     def _dial(self) -> None:
-        app, loop = self.app, self.home.loop
-        self.dial = dial = self.keyed_dial(self) if app.is_special else Dial(loop, self, app, b"", self.first)
+        app, loop = self.app, self.thread.loop
+        self.dial = dial = self.keyed_dial(self) if app.is_special else Dial(loop, self, self.route or app, b"", self.first)
         if self.tried:
-            dial.tried = list(self.tried)
+            dial.has_tried(self.tried)
         dial.start()
 
     def _client_early(self, events: int) -> None:
@@ -126,36 +120,69 @@ class Session(Movable, Parkable):
         if events & FAILED:
             code = self.client.getsockopt(SOL_SOCKET, SO_ERROR)
             self._finish(Reason.CLIENT_GONE, Side.CLIENT, code, reset=True)
-        elif self.state is PARKED:
-            self.look_who_waits()
+        elif self.state is QUEUED:
+            self.recheck()
+        elif events & RDHUP and self.dial is not None:
+            self.dial.client_ended()
 
     def deadline_set(self, when: float) -> None:
         self.deadline = when
-        if when < self.home.next_look:
-            self.home.look_at(when)
+        if when < self.thread.next_look:
+            self.thread.look_at(when)
 
     def dial_failed(self, reason: Reason, code: int) -> None:
-        if self.app.parking is not None and self.app.parking.takes(reason, code):
-            self.park()
+        if self.app.primary_queue is not None and self.app.primary_queue.takes(reason, code):
+            self.enqueue()
             return
-        self._finish(reason, Side.PROXY if reason is not Reason.CONNECT_FAILED else Side.TARGET, code, reset=True)
+        self._finish(reason, dial_ended_by(reason), code, reset=True)
+
+    def enqueue(self) -> None:
+        """Wait for another primary, as a primary_queue.Waiter."""
+        dial, self.dial, queue = self.dial, None, self.app.primary_queue
+        assert dial is not None
+        assert queue is not None
+        dial.cancel()
+        self.tried = dial.tried
+        self._enter(QUEUED)
+        if self.waits_until == NEVER:
+            self.waits_until = self.thread.loop.now + queue.wait_left(self.client)
+        self.deadline_set(self.waits_until)
+        self.recheck()
+
+    def recheck(self) -> None:
+        queue = self.app.primary_queue
+        if queue is not None and queue.is_useless_to(self.early):
+            self._finish(Reason.CLIENT_GONE, Side.CLIENT, 0, reset=True)
+
+    def dequeue(self) -> None:
+        self.deadline = NEVER
+        queue = self.app.primary_queue
+        if queue is None or queue.welcomes(self.client, self.started, self.thread.loop.now):
+            self._enter(DIALING)
+            self._dial()
+        else:
+            self._finish(Reason.CLIENT_GONE, Side.CLIENT, 0, reset=True)
 
     def connected(self, sock: SocketType, events: int) -> None:
         """The dial is over; `events` came with the connection, and the target may have spoken already."""
-        home, dial = self.home, self.dial
+        thread, dial = self.thread, self.dial
         assert dial is not None
         self.dial = None
         self.target = target = dial.target
         assert target is not None
-        self.tried = dial.tried
         self.upstream = sock
-        self.cut = dial.cut
-        loop, client = home.loop, self.client
+        self.tried, self.cut = dial.tried, dial.cut
+        if self.app.primary_queue is not None:
+            self.app.primary_queue.connected(self, sock)
+        loop, client = thread.loop, self.client
         self.last = self.connected_at = loop.now
-        tally.connected(home.row, target.slot, loop.now - self.started)
+        session_counters.connected(thread.row, target.slot, loop.now - self.started)
         up, down = self._relay(sock)
         loop.attend(client.fileno(), QUIET_EDGE, up.ready)
         loop.attend(sock.fileno(), QUIET_EDGE, down.ready)
+        if target.cut != self.cut:  # ended from above while we dialed it
+            self.cut_off()
+            return
         if self.first:
             first, self.first = self.first, b""
             up.begin(first, dial.sent)
@@ -163,35 +190,31 @@ class Session(Movable, Parkable):
             up.ready(self.early)
         if events & ~WRITE and self.state is RELAYING:
             down.ready(events)
-        if target.cut != self.cut:  # ended from above while we dialed it
-            self.cut_off()
 
-    def tunnel(
-        self, sock: SocketType, target: LiveTarget, cut: int, tried: Sequence[tuple[str, str]], up: bytes, down: bytes
-    ) -> None:
-        """Begin here, instead of by `start`, as a relay of two sockets that nobody watches; these bytes go first."""
+    def connected_before(
+        self, sock: SocketType, target: LiveTarget, cut: int, tried: Sequence[tuple[str, str]]
+    ) -> tuple[Pump, Pump]:
+        """Instead of `start` and a dial: be a relay of two sockets that nobody watches. Its pumps, which have nothing."""
         self.target, self.cut, self.tried, self.upstream = target, cut, tried, sock
-        loop = self.home.loop
-        self.last = self.connected_at = loop.now
-        pump_up, pump_down = self._relay(sock)
-        loop.watch(self.client.fileno(), QUIET_EDGE, pump_up.ready)
-        loop.watch(sock.fileno(), QUIET_EDGE, pump_down.ready)
-        pump_up.begin(up, 0)
-        if self.state is RELAYING:
-            pump_down.begin(down, 0)
+        self.last = self.connected_at = self.thread.loop.now
+        return self._relay(sock)
 
     def _relay(self, sock: SocketType) -> tuple[Pump, Pump]:
-        home, client, loop = self.home, self.client, self.home.loop
+        thread, client, loop = self.thread, self.client, self.thread.loop
         assert self.state is DIALING, f"{self!r} cannot relay"
         self.state = RELAYING  # not by `_enter`, as in `_finish`: 0.2 us for each session
-        up = self.up = Pump(loop, self, client, sock, True)
-        down = self.down = Pump(loop, self, sock, client, sock.family != AF_UNIX)
+        if type(client) is SocketType is type(sock):  # no TLS; asked here, for `make_pump` costs each session 0.3 us
+            up = self.up = Pump(loop, self, client, sock, True)
+            down = self.down = Pump(loop, self, sock, client, sock.family != AF_UNIX)
+        else:
+            up = self.up = thread.make_pump(self, client, sock, True)
+            down = self.down = thread.make_pump(self, sock, client, sock.family != AF_UNIX)
         up.opposite, down.opposite = down, up
         # Ticks fall together for all sessions, so that one look at them all does for each.
         tick = self.app.first_tick
         self.next_tick = (loop.now // tick + 2) * tick
-        if self.next_tick < home.next_look:
-            home.look_at(self.next_tick)
+        if self.next_tick < thread.next_look:
+            thread.look_at(self.next_tick)
         return up, down
 
     # -- RELAYING: what the pumps say ----------------------------------------------------------------------------------
@@ -241,50 +264,38 @@ class Session(Movable, Parkable):
         if pump.done:
             self._linger()
 
+    # -- hand-over between threads: when and how is in relay.handover ---------------------------------------------------
+
     def bulk(self, _pump: Pump) -> bool:
-        if not self.home.promotes:
-            return False
-        if not self.moving:
-            self.moving = True
-            self.home.loop.call_again(self._move)  # not now: this pump and its opposite may be in the middle of a turn
-        return True
+        if self.thread.promotes:
+            self.placement = self.placement or Placement(self)
+            self.placement.change()
+        return self.thread.promotes
 
     def emptied(self, _pump: Pump) -> None:
-        """In a relay thread: a source has nothing for now. Whether this is still a bulk session?"""
-        up, down = self.up, self.down
-        assert up is not None
-        assert down is not None
-        now, moved = self.home.loop.now, up.moved + down.moved
-        if now - self.calm_since < CALM_AFTER:
-            return
-        calm = moved - self.calm_mark < CALM_BYTES
-        self.calm_since, self.calm_mark = now, moved
-        if calm and not self.moving:
-            self.moving = True
-            self.home.loop.call_again(self._move)
+        assert self.placement is not None
+        self.placement.emptied()
 
-    # -- hand-over between threads --------------------------------------------------------------------------------------
+    def relayed_by(self, up: Pump, down: Pump) -> None:
+        self.up, self.down = up, down
 
-    def _move(self, _events: int) -> None:
-        """Leave this thread, unless the session has ended meanwhile or bytes in a pipe hold it here."""
-        self.moving = False
-        up, down = self.up, self.down
-        if self.state is not RELAYING or up is None or down is None:
-            return
-        if not (up.is_movable and down.is_movable and self.home.send_away(self)):
-            up.resume()
-            if self.state is RELAYING:
-                down.resume()
-
-    def arrived(self) -> None:
-        home = self.home
-        if home.closing is not None:
-            self.kill(home.closing, Side.PROXY)
+    def arrive(self, thread: SessionThread, begin: Callable[["Session"], Any] = attach) -> None:
+        self.thread = thread
+        begin(self)
+        self.placement = self.placement or Placement(self)
+        self.placement.arrived()
+        if thread.closing is not None:
+            self.kill(thread.closing, Side.PROXY)
         elif self.target is not None and self.target.cut != self.cut:
             self.cut_off()
-        elif self.due() < home.next_look:
-            home.look_at(self.due())
-        home.count_from_now()
+        elif self.due() < thread.next_look:
+            thread.look_at(self.due())
+        thread.count_from_now(self)
+
+    def depart(self) -> None:
+        """It lives in another process from now on: here it is let go of, and counts no more (dataplane.moving)."""
+        self.state = DONE
+        self.up = self.down = None
 
     # -- ends ------------------------------------------------------------------------------------------------------------
 
@@ -304,12 +315,13 @@ class Session(Movable, Parkable):
             self.deadline = NEVER
             self.dial.timed_out()
             return
-        if self.state is PARKED:
-            self._finish(Reason.NO_TARGET, Side.PROXY, 0, reset=True)
+        if self.state is QUEUED:
+            queue = self.app.primary_queue
+            self._finish(Reason.NO_TARGET if queue is None else queue.why_none, Side.PROXY, 0, reset=True)
             return
         if self.state is RELAYING:
             self._tick()
-            if self.state is not RELAYING or self.home.loop.now < self._silence_ends():
+            if self.state is not RELAYING or self.thread.loop.now < self._silence_ends():
                 return
         if self.broken is not None:
             self._finish_broken()
@@ -319,21 +331,18 @@ class Session(Movable, Parkable):
 
     def _tick(self) -> None:
         """A look at the peers: a slow reader is not a silent one, and a dead one is not a slow one."""
-        app, now, upstream = self.app, self.home.loop.now, self.upstream
-        assert upstream is not None
+        app, now, upstream = self.app, self.thread.loop.now, self.upstream
         self.next_tick = (now // app.tick + 1) * app.tick
-        patience = self.patience
-        if patience is None:
-            patience = self.patience = Patience()
-            self.home.count_from_now()
-            if upstream.family != AF_UNIX:
-                app.settle(upstream)
-        if patience.look(self.client, upstream, self.last, now):
+        peer_watch = self.peer_watch
+        if peer_watch is None:
+            peer_watch = self.peer_watch = PeerWatch()
+            self.thread.count_from_now(self)
+            app.settle(upstream)
+        if peer_watch.look(self.client, upstream, self.last, now):
             self.last = now
-        if now - patience.client.unheard_since >= app.timeouts.unacked:
-            self._lose(Side.CLIENT, ETIMEDOUT)
-        elif now - patience.target.unheard_since >= app.timeouts.unacked:
-            self._lose(Side.TARGET, ETIMEDOUT)
+        dead = peer_watch.dead(now, app.timeouts.unacked)
+        if dead is not None:
+            self._lose(dead, ETIMEDOUT)
 
     def kill(self, reason: Reason, side: Side) -> None:
         """Reset both sides now."""
@@ -341,19 +350,27 @@ class Session(Movable, Parkable):
             self._finish(reason, side, 0, reset=True)
 
     def cut_off(self) -> None:
-        """The target is lost: what was read from it is delivered, then the client is reset."""
-        if self.state is RELAYING:
+        """The target is given up, by our own order: it is reset at once, and receives nothing more of what it was sent. What
+        was read from it is delivered, then the client is reset (test_delivery)."""
+        if self.broken is None and self.state is RELAYING:
+            upstream, self.upstream = self.upstream, None
+            assert upstream is not None
+            if upstream.family != AF_UNIX:
+                reset_on_close(upstream)
+            self.thread.loop.drop(upstream)
             self._lose(Side.PROXY, 0)
+        elif self.broken is not None and self.broken[0] is Side.CLIENT:  # gone: the target had the rest to come
+            self._finish_broken()
 
     def _lose(self, side: Side, code: int) -> None:
-        """This side (PROXY: the target, by our own decision) says and hears nothing any more."""
+        """This side (PROXY: the target, by our own decision) sends and receives nothing any more."""
         up, down = self.up, self.down
         assert up is not None
         assert down is not None
         self._break(side, code)
         reader, writer = (up, down) if side is Side.CLIENT else (down, up)
         writer.stop()
-        reader.ended = True  # its last flush ends in pump_done
+        reader.expect_no_more()
         if not reader.blocked:
             self._linger()
 
@@ -361,14 +378,12 @@ class Session(Movable, Parkable):
         """Remember the first failure; from now on the rest may take `half_closed` seconds without a byte."""
         if self.broken is None:
             self.broken = (side, code)
-            self.last = self.home.loop.now
+            self.last = self.thread.loop.now
             self._half_close()
 
     def _half_close(self) -> None:
         self.half_closed = True
-        due = self.home.loop.now + self.app.timeouts.half_closed
-        if due < self.home.next_look:
-            self.home.look_at(due)
+        self.deadline_set(self.thread.loop.now + self.app.timeouts.half_closed)
 
     def _linger(self) -> None:
         """One side has failed and everything it sent was written: reset the other when it has acknowledged that."""
@@ -381,42 +396,20 @@ class Session(Movable, Parkable):
             self._finish_broken()
             return
         self._enter(LINGERING)
-        survivor = self._survivor()
-        if survivor.family != AF_UNIX:
-            push(survivor)  # a pump that saw its end may have announced more
-        self.deadline_set(self.home.loop.now + self.app.timeouts.half_closed)
-        self._ask_acknowledged(LINGER_FIRST, 0)
+        survivor = self.upstream if self.broken is not None and self.broken[0] is Side.CLIENT else self.client
+        assert survivor is not None
+        self.delivery = Delivery(self.thread.loop, self, survivor)
+        self.delivery.begin()
 
-    def _reset_both(self) -> None:
-        for sock in (self.client, self.upstream):
-            if sock is not None and sock.family != AF_UNIX:
-                reset_on_close(sock)
-
-    def _survivor(self) -> SocketType:
-        assert self.broken is not None
-        assert self.upstream is not None
-        return self.upstream if self.broken[0] is Side.CLIENT else self.client
-
-    def _ask_acknowledged(self, wait: float, before: int) -> None:
-        if self.state is not LINGERING:
-            return
-        survivor = self._survivor()
-        left = outstanding(survivor) if survivor.family != AF_UNIX else 0  # a UNIX peer can read on after our close
-        if left == 0:
-            self._finish_broken()
-            return
-        if left != before:
-            self.deadline = self.home.loop.now + self.app.timeouts.half_closed
-        self.home.loop.call_later(wait, self._ask_acknowledged, min(wait * 2, LINGER_MOST), left)
+    def delivered(self) -> None:
+        self._finish_broken()
 
     def _finish_broken(self) -> None:
         assert self.broken is not None
         side, code = self.broken
-        if side is Side.PROXY:
-            assert self.target is not None
-            self._finish(self.target.cut_reason, side, code, reset=True)
-            return
-        reason = client_end(code) if side is Side.CLIENT else Reason.TARGET_RESET
+        reason = self.target.cut_reason if side is Side.PROXY and self.target is not None else broken_end(side, code)
+        if side is Side.TARGET and self.app.outlier is not None:
+            session_counters.was_reset(self, reason, code)
         self._finish(reason, side, code, reset=True)
 
     def _enter(self, state: State) -> None:
@@ -427,11 +420,14 @@ class Session(Movable, Parkable):
         """The one way to DONE: release everything, count, write the record."""
         assert self.state is not DONE, f"{self!r} cannot end"
         self.state = DONE
-        home, upstream, up, down = self.home, self.upstream, self.up, self.down
+        thread, upstream, up, down = self.thread, self.upstream, self.up, self.down
         if self.dial is not None:
             self.tried = self.dial.tried
             self.dial.cancel()
             self.dial = None
+        if self.delivery is not None:
+            self.delivery.stop()
+            self.delivery = None
         bytes_up = bytes_down = 0
         if up is not None and down is not None:
             if reset:
@@ -441,10 +437,14 @@ class Session(Movable, Parkable):
             del up.opposite, down.opposite  # no cycle is left for the collector
             self.up = self.down = None
         if reset:
-            self._reset_both()
-        home.loop.drop(self.client)
+            for sock in (self.client, upstream):
+                if sock is not None and sock.family != AF_UNIX:
+                    reset_on_close(sock)
+        elif self.armed and upstream is not None:
+            deliver_on_close(upstream)
+        thread.loop.drop(self.client)
         if upstream is not None:
-            home.loop.drop(upstream)
-        home.members.discard(self)
-        tally.ended(self, bytes_up, bytes_down, reason, side, code)
+            thread.loop.drop(upstream)
+        thread.members.discard(self)
+        session_counters.ended(self, bytes_up, bytes_down, reason, side, code)
 

@@ -1,6 +1,11 @@
-"""The states of a session and the steps between them; dataplane.session draws them. Values only."""
+"""The states of a session and the steps between them; dataplane.session draws them; and how often a session is looked
+at. Values only."""
 
 from enum import IntEnum
+
+from tcp_proxy.config.model import Timeouts
+
+TICK_LEAST, TICK_MOST = 0.25, 10.0  # seconds between two looks at a session's peers
 
 
 class State(IntEnum):
@@ -8,16 +13,22 @@ class State(IntEnum):
     RELAYING = 1
     LINGERING = 2
     DONE = 3
-    PARKED = 4
+    QUEUED = 4
 
 
 # By their own names: looking a member up in its class costs more than all else that is done with it.
-DIALING, RELAYING, LINGERING, DONE, PARKED = State
+DIALING, RELAYING, LINGERING, DONE, QUEUED = State
 
 STEPS = {
-    DIALING: (RELAYING, PARKED, DONE),
-    PARKED: (DIALING, DONE),
+    DIALING: (RELAYING, QUEUED, DONE),
+    QUEUED: (DIALING, DONE),
     RELAYING: (LINGERING, DONE),
     LINGERING: (DONE,),
     DONE: (),
 }
+
+
+def tick_of(timeouts: Timeouts) -> float:
+    """How often the peers of a session are looked at: often enough for its shortest peer_watch."""
+    shortest = min(timeouts.unacked, timeouts.half_closed, timeouts.idle)
+    return min(TICK_MOST, max(TICK_LEAST, shortest / 4))

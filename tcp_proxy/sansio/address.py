@@ -6,18 +6,22 @@ that equal addresses are equal values.
 """
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
+from typing import Any, NamedTuple
+
+from tcp_proxy.sansio.frozen_dataclass import dataclass
 
 ANY = "*"  # both IPv4 and IPv6, in one dual-stack socket
 MAX_RANGE = 10_000  # ports in one range; each is a descriptor in every process
 MAX_NAME = 253  # characters of a host name (RFC 1035)
+MAX_LABEL = 63  # of one between two dots
 MAX_UNIX_PATH = 107  # bytes; sun_path has 108 and the kernel wants a zero at the end
 
 LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 # A name cannot end in one of these: resolvers take it for an odd spelling of an IPv4 address.
 NUMERIC_LABEL = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+IN_NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
+WITHOUT_ADDRESS = {"invalid": "RFC 6761", "onion": "RFC 7686"}
 SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^/?#]*)")
 DIGITS = re.compile(r"[0-9]{1,5}")
 
@@ -128,12 +132,69 @@ def _host(host: str) -> str:
         return address
     if not host.isascii():
         raise ValueError(f'"{host}" has letters that names in the DNS do not have; write its ASCII form (xn--...)')
-    labels = host.removesuffix(".").split(".")
-    if NUMERIC_LABEL.fullmatch(labels[-1]):
-        raise ValueError(f'"{host}" is not an IPv4 address (four numbers from 0 to 255, without leading zeros)')
-    if len(host) > MAX_NAME or not all(LABEL.fullmatch(label) for label in labels):
-        raise ValueError(f'"{host}" is not a host name')
+    fault = name_fault(host)
+    if fault:
+        raise ValueError(f'"{host}" is {fault}')
     return host
+
+
+def name_fault(host: str) -> str:
+    """Why no name in the DNS can be this, with "is" before it; "" if one can."""
+    name = host.removesuffix(".")
+    labels = name.split(".")
+    if NUMERIC_LABEL.fullmatch(labels[-1]):
+        return "not an IPv4 address (four numbers from 0 to 255, without leading zeros)"
+    if len(name) > MAX_NAME:
+        return f"not a host name: it has {len(name)} characters, at most {MAX_NAME} are possible"
+    return next((f"not a host name: {fault}" for fault in map(_label_fault, labels) if fault), "")
+
+
+def _label_fault(label: str) -> str:
+    if LABEL.fullmatch(label):
+        return ""
+    if not label:
+        return "nothing stands before a dot"
+    wrong = IN_NO_NAME.search(label)
+    if wrong is not None:
+        return f'"{wrong[0]}" can be in no name'
+    if len(label) > MAX_LABEL:
+        return f"a part of it has {len(label)} characters, at most {MAX_LABEL} are possible"
+    return f'"{label}" begins or ends with a hyphen'
+
+
+def place_fault(host: str) -> str:
+    """Why nobody can ever connect to this host of a target; "" if somebody may."""
+    ending = host.removesuffix(".").rpartition(".")[2].lower()
+    if ending in WITHOUT_ADDRESS:
+        return f"a name that ends in .{ending} never has an address ({WITHOUT_ADDRESS[ending]})"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return ""
+    if address.is_multicast or host == "255.255.255.255":
+        return "this is a multicast or broadcast address: nobody can connect to it"
+    if isinstance(address, IPv6Address) and address.is_link_local and not address.scope_id:
+        return f'a link-local address needs its interface, as in "[{host}%eth0]"'
+    return ""
+
+
+def host_field(host: str, port: int, usual: int) -> str:
+    """What a request for it says in Host: the name as it is written, the port only where it is not the `usual` one of the
+    scheme, never the interface of a link-local address, which means something on this machine alone. "": a UNIX socket."""
+    if not host:
+        return "localhost"
+    shown = f"[{host.partition('%')[0]}]" if ":" in host else host
+    return shown if port == usual else f"{shown}:{port}"
+
+
+def server_name(host: str) -> str:
+    """What TLS asks for, of a header Host; "" if that cannot be a name. Without the dot at the end (RFC 6066, 3)."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].removesuffix(".")
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return ""
+    return "" if name.endswith(".") else name
 
 
 # -- ports and listeners
@@ -242,6 +303,17 @@ def _ip(text: str) -> str | None:
     return str(address)
 
 
+class Restored(NamedTuple):
+    """A client's address where a header says it: it takes the place of a sockaddr, and is read as one."""
+
+    ip: str
+    port: int
+    peer: tuple[Any, ...]  # whom the connection is with
+    destination: tuple[str, int]  # where the client has connected to
+    tlvs: tuple[tuple[int, bytes], ...] = ()  # what else is said of it, and may be passed on
+    notes: str = ""  # what else is said of it, and is for people (proxyproto.notes)
+
+
 def ip_of(address: tuple[Any, ...]) -> str:
     """The IP of a sockaddr; an IPv4 one that came through a dual-stack socket is shown and keyed as IPv4."""
     ip: str = address[0]
@@ -252,3 +324,28 @@ def client_text(address: tuple[Any, ...]) -> str:
     """127.0.0.1:80, [::1]:80"""
     ip = ip_of(address)
     return f"[{ip}]:{address[1]}" if ":" in ip else f"{ip}:{address[1]}"
+
+
+def peer_text(address: tuple[Any, ...]) -> str:
+    """Whom the connection is with, where that is not the client itself; else ""."""
+    return client_text(address.peer) if isinstance(address, Restored) else ""
+
+
+class Noted(tuple[Any, ...]):
+    """A sockaddr of which something is to be said in the record."""
+
+    notes = ""
+
+
+def noted(address: tuple[Any, ...], text: str) -> tuple[Any, ...]:
+    """The same address, with a note more."""
+    if isinstance(address, Restored):
+        return address._replace(notes=f"{address.notes} {text}".lstrip())
+    found = Noted(address)
+    found.notes = text
+    return found
+
+
+def notes_of(address: tuple[Any, ...]) -> str:
+    """What else is to be said of it, for people: what the PROXY header has said, or a fault on purpose; else ""."""
+    return address.notes if isinstance(address, Restored | Noted) else ""

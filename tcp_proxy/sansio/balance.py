@@ -1,7 +1,9 @@
 """Who gets the next session: one class for each policy, in the registry BALANCERS.
 
-Pure: time and dice are arguments. A balancer is given the eligible candidates as a tuple, the very same object while
-the set is unchanged, so it may remember by identity what it has worked out for it. One balancer serves one app in one
+What needs more than the candidates has a file of its own: tables (hashed.py), latencies (least_time.py).
+
+Pure: time and random numbers are arguments. A balancer is given the eligible candidates as a tuple, the very same object
+while the set is unchanged, so it may remember by identity what it has worked out for it. One balancer serves one app in one
 worker; only its owner's thread calls it. Only least_connections and random_two ask for `active`.
 """
 
@@ -191,8 +193,11 @@ BALANCERS: dict[str, Callable[[int], Balancer]] = {
     "least_connections": LeastConnections,
     "random_two": RandomTwo,
     "source_hash": SourceHash,
+    "rendezvous": SourceHash,
     "failover": RoundRobin,  # of one: the primary, or nobody
 }
+TABLED = ("maglev", "ring_hash")  # policies with a table (sansio.hashed)
+KEYED = ("source_hash", "rendezvous", *TABLED)  # a target depends on a key
 
 
 def make(name: str, offset: int) -> Balancer:

@@ -1,15 +1,17 @@
 """What is said to a server, and whether a healthy one answers so: the words of health checks, without their sockets.
 
 Pure. A Dialogue is a generator: it yields what is to be sent (b"" for nothing more) and is sent what has arrived, in
-whatever pieces; b"" is the end of the stream. It returns a Reply, or raises Refused: the answer is not as it should be.
+whatever pieces; b"" is the end of the stream; Silence is thrown in when its time is over. It returns a Reply, or raises
+Refused: the answer is not as it should be.
 How long that may take, and how much may be read, is its driver's affair (control.health.talk).
 """
 
 import re
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from contextlib import suppress
 
 from tcp_proxy.sansio.escapes import escaped
+from tcp_proxy.sansio.frozen_dataclass import dataclass
 from tcp_proxy.sansio.pattern import Finder
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([^\r\n]*))?\r?\n")
@@ -17,6 +19,10 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([^\r\n]*))?\r?\n
 
 class Refused(Exception):
     """The answer is not that of a healthy server; the message says what it was."""
+
+
+class Silence(Exception):
+    """The time is over. A dialogue that has heard enough by then catches it and returns its Reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,19 @@ class Inbox:
     def line(self, saying: bytes = b"") -> Taken:
         """With its end."""
         return self.take(lambda data: data.find(b"\n") + 1, saying)
+
+
+def silent(text: str) -> Dialogue:
+    """Nothing: that the server is there is enough."""
+    yield from ()
+    return Reply(text)
+
+
+def listening(text: str) -> Dialogue:
+    """The same, but that the server may say something against it, in a layer below: whatever comes else is welcome."""
+    with suppress(Silence):
+        yield b""
+    return Reply(text)
 
 
 def exchange(send: bytes, expected: Finder) -> Dialogue:

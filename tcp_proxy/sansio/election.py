@@ -1,7 +1,7 @@
 """Who is primary: the election of one failover app, as values in and values out.
 
-Pure. The owner (control.failover) carries out each action that a call returns, and says what came of it; time and dice
-are its own. `candidates` is kept up to date by the owner, in the configured order.
+Pure. The owner (control.failover.primary) carries out each action that a call returns, and says what came of it; time and
+random numbers are its own. `candidates` is kept up to date by the owner, in the configured order.
 
     IDLE ──elect──> PAUSING ──paused──> CONNECTING ──accepted──> CHECKING ──usable──> TRIGGERING ──all have run──> SERVING
                        ^                 ^  │ refused    (if there is a check) │ not
@@ -15,8 +15,9 @@ primaries all workers have paused; the candidates of a round are tried in order,
 that is not asked any more changes nothing; no wait is below LEAST_WAIT, whatever max_backoff is.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from tcp_proxy.sansio.frozen_dataclass import dataclass
 
 FIRST_WAIT = 1.0  # seconds after the first round without a primary; then twice as long each time
 LEAST_WAIT = 0.1
@@ -106,6 +107,10 @@ class Election:
         """"" while nobody is."""
         return self.candidate if self.phase is Phase.SERVING else ""
 
+    def is_at(self, step: int) -> bool:
+        """Whether that is still what is asked."""
+        return step == self._step
+
     def elect(self, first: str = "") -> Pause:
         """Begin anew, whatever is under way. `first` is tried before all others, in the first round."""
         self._enter(Phase.PAUSING)
@@ -147,6 +152,11 @@ class Election:
         if self.phase is not Phase.WAITING:
             return None
         return Wait(self._enter(Phase.WAITING), LEAST_WAIT)
+
+    def resume(self, epoch: int, primary: str) -> None:
+        """One that another program has held: this is its primary."""
+        self._enter(Phase.SERVING)
+        self.epoch, self.candidate = epoch, primary
 
     def stop(self) -> None:
         """The app is not elected for any more."""

@@ -3,53 +3,25 @@
 Pure. Each is as light as the server allows and leaves nothing behind: no login that succeeds is used for anything, and none
 is broken off in a way that the server would hold against this machine (MySQL blocks hosts for that).
 A server that knows no such user, or wants a password, is healthy: it has answered. PRESETS is all of them, by name;
-they are called with the name of the user to ask for.
+they are called with the name of the user to ask for. Those of databases with logins are here, the others by the kind of
+their protocol in presets_lines, presets_packets and presets_redis.
 """
 
 from collections.abc import Callable, Generator
 
-from tcp_proxy.sansio.dialogue import Dialogue, Inbox, Refused, Reply, Taken
+from tcp_proxy.sansio import presets_lines, presets_packets, presets_redis
+from tcp_proxy.sansio.dialogue import Dialogue, Inbox, Refused, Reply, Silence
 from tcp_proxy.sansio.escapes import escaped
-
-# -- Redis
-
-
-def redis(_user: str) -> Dialogue:
-    line = yield from Inbox().line(b"PING\r\n")
-    text = f"answered {escaped(line.rstrip())}"
-    if line.startswith((b"+PONG", b"-NOAUTH", b"-NOPERM")):
-        return Reply(text)
-    raise Refused(text)
-
-
-# -- SMTP (RFC 5321)
-
-
-def smtp(_user: str) -> Dialogue:
-    inbox = Inbox()
-    greeting = yield from _smtp_reply(inbox, b"", b"220")
-    yield from _smtp_reply(inbox, b"EHLO tcp-proxy\r\n", b"250")
-    return Reply(f"answered {escaped(greeting.rstrip())}", b"QUIT\r\n")
-
-
-def _smtp_reply(inbox: Inbox, saying: bytes, wanted: bytes) -> Taken:
-    """The last line of a reply: those before it have a hyphen after the code."""
-    line = yield from inbox.line(saying)
-    while line[3:4] == b"-" and line[:3].isdigit():
-        line = yield from inbox.line()
-    if line[:3] != wanted:
-        raise Refused(f"answered {escaped(line.rstrip())}, wanted {wanted.decode()}")
-    return line
-
 
 # -- PostgreSQL, protocol 3
 
-_PG_CANNOT = (b"57P", b"53", b"58", b"XX")  # classes of SQLSTATE: shut down or starting, out of resources, broken
+# Classes of SQLSTATE: a pooler without its server, shut down or starting, out of resources, broken
+_PG_CANNOT = (b"08", b"57P", b"53", b"58", b"XX")
 _PG_TERMINATE = b"X\x00\x00\x00\x04"
 
 
 def postgres(user: str) -> Dialogue:
-    """A start-up message. The request for a password, or the complaint about the user, comes from a backend that works."""
+    """A start-up message. The request for a password, or an error about the user, comes from a backend that works."""
     name = user.encode() or b"postgres"
     startup = b"\x00\x03\x00\x00user\x00" + name + b"\x00database\x00postgres\x00application_name\x00tcp_proxy\x00\x00"
     inbox = Inbox()
@@ -57,16 +29,19 @@ def postgres(user: str) -> Dialogue:
     message = yield from inbox.take(_pg_length, saying)
     if message[:1] == b"R" and message[5:9] != bytes(4):
         return Reply("answered with a request to log in", _PG_TERMINATE)
-    while message[:1] in b"RSKN":  # logged in without a password: at the end it is ready for queries, or out of slots
-        message = yield from inbox.take(_pg_length)
+    try:
+        while message[:1] in b"RSKN":  # logged in without a password: at the end it is ready for queries, or out of slots
+            message = yield from inbox.take(_pg_length)
+    except (Silence, Refused):  # that it has let us in is enough
+        return Reply("answered, logged in")
     if message[:1] == b"Z":
         return Reply("answered, ready for queries", _PG_TERMINATE)
     if message[:1] != b"E":
         raise Refused(f"answered {escaped(message)}, which is not PostgreSQL's protocol")
     fields = {field[:1]: field[1:] for field in message[5:].split(b"\0")}
     code = fields.get(b"C", b"")
-    text = f"answered {escaped(fields.get(b'M', b''))} ({code.decode('ascii', 'replace')})"
-    if code.startswith(_PG_CANNOT):
+    text = f"answered {escaped(fields.get(b'M', b''))} ({code.decode('ascii', 'replace') or 'without an SQLSTATE'})"
+    if not code or code.startswith(_PG_CANNOT):  # every error of PostgreSQL's own has one
         raise Refused(text)
     return Reply(text)
 
@@ -122,5 +97,27 @@ def _my_error(packet: bytes) -> tuple[int, str]:
     return code, f"answered {escaped(words)} (error {code})"
 
 
-PRESETS: dict[str, Callable[[str], Dialogue]] = {"mysql": mysql, "postgres": postgres, "redis": redis, "smtp": smtp}
+PRESETS: dict[str, Callable[[str], Dialogue]] = {
+    "beanstalkd": presets_lines.beanstalkd,
+    "clamav": presets_lines.clamav,
+    "dns": presets_packets.dns,
+    "etcd": presets_lines.etcd,
+    "gearman": presets_lines.gearman,
+    "imap": presets_lines.imap,
+    "ldap": presets_packets.ldap,
+    "memcached": presets_lines.memcached,
+    "mqtt": presets_packets.mqtt,
+    "mysql": mysql,
+    "nats": presets_lines.nats,
+    "postgres": postgres,
+    "redis": presets_redis.redis,
+    "redis-cluster": presets_redis.redis_cluster,
+    "redis-primary": presets_redis.redis_primary,
+    "redis-sentinel": presets_redis.redis_sentinel,
+    "smtp": presets_lines.smtp,
+    "ssh": presets_lines.ssh,
+    "zookeeper": presets_lines.zookeeper,
+}
 NAMED_USERS = frozenset({"mysql", "postgres"})  # those that ask for a user
+OWN_TLS = frozenset({"mysql", "nats", "postgres", "ssh"})  # of protocols that begin TLS in their own way, or have their own
+TIMEOUTS = {"smtp": 10.0}  # seconds, of those that may be slow and well: postscreen greets for six

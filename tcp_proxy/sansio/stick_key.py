@@ -1,18 +1,25 @@
-"""The key of a client: its address, cut to a prefix, and for some apps a slice of the first message that it sends.
+"""The key of a client: its address, cut to a prefix, and for some apps a slice of the first message that it sends; or, in
+mode http, what a header says.
 
 Keys are text, as people read and write them: "192.0.2.7", "2001:db8:1:2::/64", "192.0.2.7 48454c4c" (the slice in hex).
+A header's value is its own key, unless it is long or more than printable ASCII: then its hash is.
 Pure. The address is as the kernel writes it, with an IPv4 one that came through an IPv6 socket already as IPv4.
 """
 
+from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 BITS = {4: 32, 6: 128}
+MOST = 128  # bytes of a header's value that is its own key
 
 
 class KeyMaker:
-    """`start`, `end`: of the slice, in bytes; without a slice both are 0."""
+    """`start`, `end`: of the slice, in bytes; without a slice both are 0. `is_text`: keys are what a header says."""
 
-    def __init__(self, ipv4_prefix: int = 32, ipv6_prefix: int = 128, start: int = 0, end: int = 0) -> None:
+    def __init__(
+        self, ipv4_prefix: int = 32, ipv6_prefix: int = 128, start: int = 0, end: int = 0, is_text: bool = False
+    ) -> None:
+        self._is_text = is_text
         self.start = start
         self.end = end
         self._prefixes = {4: ipv4_prefix, 6: ipv6_prefix}
@@ -40,8 +47,16 @@ class KeyMaker:
         """`first`: what the client has sent, `end` bytes of it or all there is; a shorter message has a shorter slice."""
         return f"{self.of_address(ip)} {first[self.start : self.end].hex()}".rstrip()
 
+    def of_value(self, value: bytes) -> str:
+        """Of a header."""
+        if len(value) <= MOST and value.isascii() and (text := value.decode()).isprintable():
+            return text
+        return f"blake2b:{blake2b(value, digest_size=16).hexdigest()}"
+
     def of_text(self, text: str) -> str:
         """A key as a person writes it, as the table writes it. Raises ValueError."""
+        if self._is_text:
+            return self.of_value(text.strip().encode())
         ip, space, rest = text.strip().partition(" ")
         address, slash, prefix = ip.partition("/")
         parsed = ip_address(address)

@@ -18,7 +18,7 @@ Always true:
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Entry:
@@ -59,6 +59,9 @@ class StickTable:
         self.notes_changes = False
         self.evicted = 0  # entries that had to go because the table was full
         self.news: list[News] = []
+        self.is_copy = False  # what it has is known elsewhere, too, whose time counts: nothing expires here
+        self.orders: list[tuple[str, str]] | None = None  # what `set` and `delete` have done; None: nobody wants to know
+        self.uses: list[tuple[str, bool]] = []  # of a copy: keys that are in use from now on, or not any more
         self._entries: dict[str, Entry] = {}
         self._in_use: OrderedDict[str, Entry] = OrderedDict()  # by `since`
         self._idle: OrderedDict[str, Entry] = OrderedDict()  # by `since`, so the first is the first to expire
@@ -129,7 +132,7 @@ class StickTable:
     def find(self, key: str, now: float) -> Entry | None:
         """What the table says of this key; that is no use of it."""
         entry = self._entries.get(key)
-        if entry is not None and not entry.open and now - entry.since >= self.expires:
+        if entry is not None and not entry.open and now - entry.since >= self.expires and not self.is_copy:
             self._remove(entry)
             return None
         return entry
@@ -142,6 +145,8 @@ class StickTable:
             self._idle[key] = entry
         elif entry.target != target:
             self._change(entry, target, -1)
+        if self.orders is not None:
+            self.orders.append((key, target))
         return entry
 
     def restore(self, key: str, target: str, version: int, since: float) -> None:
@@ -152,11 +157,33 @@ class StickTable:
             self._entries[key] = self._idle[key] = Entry(key, target, version, since)
             self.version = max(self.version, version)
 
+    def given(self) -> dict[str, Any]:
+        """For a program that takes over, which has the same holders; nothing that JSON cannot say."""
+        entries = [[one.key, one.target, one.version, one.since, one.open, one.copies] for one in self._in_order()]
+        return {"version": self.version, "evicted": self.evicted, "changed": list(self.changed), "entries": entries}
+
+    def _in_order(self) -> Iterator[Entry]:
+        yield from self._idle.values()
+        yield from self._in_use.values()
+
+    def take(self, given: dict[str, Any]) -> None:
+        """What `given` has said, in the place of everything."""
+        self._entries, self._idle, self._in_use = {}, OrderedDict(), OrderedDict()
+        for key, target, version, since, is_open, copies in given["entries"]:
+            entry = self._entries[key] = Entry(key, target, version, since)
+            entry.open, entry.copies = is_open, copies
+            (self._in_use if is_open else self._idle)[key] = entry
+        self.version, self.evicted = given["version"], given["evicted"]
+        self.changed.update(given["changed"])
+        self.resize(self.size, self.expires)
+
     def delete(self, key: str) -> bool:
         entry = self._entries.get(key)
         if entry is None:
             return False
         self._forget(entry)
+        if self.orders is not None:
+            self.orders.append((key, ""))
         return True
 
     def delete_all(self, keys: Iterable[str]) -> int:
@@ -180,7 +207,7 @@ class StickTable:
     def expire(self, now: float, at_most: int) -> list[str]:
         """Forget up to so many entries whose time is over; their keys."""
         gone: list[str] = []
-        while self._idle and len(gone) < at_most:
+        while self._idle and not self.is_copy and len(gone) < at_most:
             entry = next(iter(self._idle.values()))
             if now - entry.since < self.expires:
                 break
@@ -214,6 +241,8 @@ class StickTable:
             self._idle.pop(entry.key, None)
             self._in_use[entry.key] = entry
             self._note(entry.key)
+            if self.is_copy:
+                self.uses.append((entry.key, True))
         entry.open |= 1 << holder
 
     def _unuse(self, entry: Entry, bit: int, now: float) -> None:
@@ -225,6 +254,8 @@ class StickTable:
             del self._in_use[entry.key]
             self._idle[entry.key] = entry
             self._note(entry.key)
+            if self.is_copy:
+                self.uses.append((entry.key, False))
 
     def _evict(self) -> None:
         self.evicted += 1
@@ -240,6 +271,8 @@ class StickTable:
         del self._entries[entry.key]
         (self._in_use if entry.open else self._idle).pop(entry.key, None)
         self._note(entry.key)
+        if self.is_copy and entry.open:
+            self.uses.append((entry.key, False))
 
     def _note(self, key: str) -> None:
         if self.notes_changes:

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import loads
 from benchmarks.lab import Lab
-from benchmarks.measures.memory import idle_clients, open_sessions
+from benchmarks.measures.memory import idle_clients, tell
 from benchmarks.measures.start import first_byte
 from benchmarks.measures.sticky import STICKY
 from benchmarks.programs import PACKAGES, Failed, stream_module
@@ -34,7 +34,7 @@ def test_the_end_of_everything(lab, tmp_path):
     lab.__exit__(None, None, None)
     assert not any(map(procfs.is_running, started))
     assert not list(tmp_path.iterdir())
-    assert lab.complaints == []
+    assert lab.self_reports == []
 
 
 def test_a_proxy_that_died_is_a_failure(lab):
@@ -48,14 +48,14 @@ def test_a_proxy_that_died_is_a_failure(lab):
 def test_complaints(lab):
     with lab.fresh(PROJECT) as proxy, proxy.log.open("a") as log:
         log.write("WARNING something is wrong\n")
-    assert lab.complaints == ["project says: WARNING something is wrong"]
+    assert lab.self_reports == ["project says: WARNING something is wrong"]
 
 
 def test_greetings_come_through_the_proxy(lab):
     with lab.fresh(PROJECT) as proxy, idle_clients(proxy.port["greet"]) as clients:
         assert first_byte(proxy.port["greet"]) == b"!"
-        open_sessions(clients, 3)
-        open_sessions(clients, 250)
+        tell(clients, 3)
+        tell(clients, 250)
         sockets = [procfs.kinds(pid)["socket"] for pid in proxy.pids()]
     assert max(sockets) > 500
 
@@ -85,4 +85,4 @@ def test_sessions_that_are_not_to_be_had(lab):
         port = proxy.port["greet"]
     assert first_byte(port) == b""
     with idle_clients(port) as clients, pytest.raises(Failed, match=r"10 sessions were not to be had: .*refused"):
-        open_sessions(clients, 10)
+        tell(clients, 10)

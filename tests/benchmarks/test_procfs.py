@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks import procfs
 
-BUSY = "import time\nwhile time.process_time() < 0.3: sum(range(20000))\n"
+BUSY = "import time\nwhile time.process_time() < 0.3: sum(range(20000))\nprint(flush=True); open(0).read()\n"
 PARENT = (
     "import subprocess, sys\n"
-    f"child = subprocess.Popen([sys.executable, '-c', {BUSY + 'print(); open(0).read()'!r}], stdout=subprocess.PIPE)\n"
+    f"child = subprocess.Popen([sys.executable, '-c', {BUSY!r}], stdout=subprocess.PIPE)\n"
     "child.stdout.readline(); print(child.pid, flush=True); open(0).read()\n"
 )
 

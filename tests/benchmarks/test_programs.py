@@ -11,6 +11,7 @@ import pytest
 from benchmarks import programs
 from benchmarks.programs import Failed, Missing, Program
 from kit import procfs
+from kit.ports import free_port
 from kit.programs import need
 from kit.waiting import wait_until
 
@@ -52,15 +53,19 @@ def test_the_stream_module_is_a_package_of_its_own(monkeypatch):
         programs.need(["nginx"])
 
 
+def test_another_one_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "_instead", {})
+    path = tmp_path / "haproxy"
+    path.write_text("#!/bin/sh\necho HAProxy version 9.9.9-0 2026/01/01\n")
+    path.chmod(0o755)
+    programs.use("haproxy", str(path))
+    assert (programs.find("haproxy"), programs.version("haproxy")) == (str(path), "9.9.9-0")
+
+
 @pytest.mark.parametrize("name", programs.PACKAGES)
 def test_versions(name):
     need(name)
     assert programs.version(name)[0].isdigit()
-
-
-def test_ports_are_given_once():
-    first, second = programs.free_ports(20), programs.free_ports(20)
-    assert len({*first, *second}) == 40
 
 
 def test_nobody_is_left_whose_start_was_interrupted():
@@ -74,7 +79,7 @@ def test_nobody_is_left_whose_start_was_interrupted():
 
 @pytest.fixture
 def server(tmp_path):
-    [port] = programs.free_ports(1)
+    port = free_port()
     program = Program([sys.executable, "-c", SERVER, port, 0], tmp_path, [port])
     yield program
     program.stop()
@@ -101,7 +106,7 @@ def test_children_of_a_program_that_was_killed_end_too(server):
 
 
 def test_a_program_that_ends_at_once_says_why(tmp_path):
-    [port] = programs.free_ports(1)
+    port = free_port()
     program = Program([sys.executable, "-c", "raise SystemExit('no such luck')"], tmp_path, [port])
     with pytest.raises(Failed, match="no such luck"):
         program.wait_listening()

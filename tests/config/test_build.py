@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tcp_proxy.config.load import load_text
-from tcp_proxy.config.model import Check, Log, Sticky, Target, Timeouts
+from tcp_proxy.config.log_model import AccessLogs, Log
+from tcp_proxy.config.model import Check, Target, Timeouts
 from tcp_proxy.sansio.address import Address, ListenAddress
 
 
@@ -131,7 +132,7 @@ def test_different_apps_may_have_targets_of_one_name():
 
 def test_a_wrong_address_is_an_error_at_the_address(app_complaints):
     assert app_complaints({"targets": ["a:1", "exam_ple..com", {"address": "::1"}]}) == [
-        '$.apps[0].targets[1]: found "exam_ple..com": "exam_ple..com" is not a host name',
+        '$.apps[0].targets[1]: found "exam_ple..com": "exam_ple..com" is not a host name: nothing stands before a dot',
         '$.apps[0].targets[2].address: found "::1": an IPv6 address needs brackets and a port: "[::1]:80"',
     ]
 
@@ -358,6 +359,26 @@ def test_a_wrong_range_is_an_error(entry, hint, app_complaints):
 # -- paths
 
 
+def test_an_app_s_access_log_is_its_own_or_none_or_the_one_of_all():
+    apps = [
+        {"name": "a"}, {"name": "b", "access_log": "b.log"}, {"name": "c", "access_log": "off"},
+        {"name": "d", "access_log_format": "json"}, {"name": "e", "access_log": "top.log", "access_log_format": None},
+    ]  # fmt: skip
+    whole = [{**one, "ports": [5001 + number], "targets": ["a:1"]} for number, one in enumerate(apps)]
+    config = load_text(json.dumps({"access_log": "top.log", "apps": whole}).encode(), "x")
+    own = (("b", "b.log", "text"), ("c", "", "text"), ("d", "top.log", "json"))
+    assert config.access_logs == AccessLogs("top.log", "text", own)
+    assert config.access_logs.paths == ("top.log", "b.log")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [("access_log", "a\0b", "zero"), ("access_log", "syslog+udp://x", "no port"), ("access_log_format", "xml", '"json"')],
+)
+def test_an_app_s_access_log_that_cannot_be_is_an_error(key, value, hint, app_complaints):
+    assert refuses(app_complaints({key: value}), f"$.apps[0].{key}: ", hint) is True
+
+
 @pytest.mark.parametrize("key", ["pid_file", "state", "access_log"])
 def test_a_path_with_a_zero_character_is_an_error(key, complaints):
     app = {"name": "a", "ports": [5001], "targets": ["a:1"]}
@@ -375,27 +396,22 @@ def test_ports_taken_again_and_again_are_an_error_each(app_complaints):
     assert len(found) == 499 * 20
 
 
-# -- sticky
-
-
-def test_sticky_has_defaults_and_takes_a_slice(app):
-    assert app().sticky is None
-    assert app(sticky={}).sticky == Sticky()
-    found = app(sticky={"key": "source_ip+first_bytes", "slice": [2, 9], "expires": 1, "ipv6_prefix": 128}).sticky
-    assert found == Sticky("source_ip+first_bytes", (2, 9), 1.0, ipv6_prefix=128)
+def test_the_user_and_the_group_arrive():
+    text = json.dumps({"user": "www-data", "group": "1000", "apps": [{"name": "a", "ports": [1], "targets": ["t:1"]}]})
+    config = load_text(text.encode(), "x")
+    assert (config.user, config.group) == ("www-data", "1000")
 
 
 @pytest.mark.parametrize(
-    ("more", "complaint"),
+    ("top", "wanted"),
     [
-        ({"sticky": {"slice": [0, 4]}}, '.sticky.slice: a slice is for the key "source_ip+first_bytes"'),
-        ({"sticky": {"key": "source_ip+first_bytes"}}, '.sticky.key: missing key "slice" beside it'),
-        ({"sticky": {"key": "source_ip+first_bytes", "slice": [4, 4]}}, ".sticky.slice: found a list; wanted [start, end)"),
-        ({"sticky": {"key": "source_ip+first_bytes", "slice": [4]}}, ".sticky.slice: found a list; wanted [start,"),
-        ({"sticky": {}, "mode": "http"}, '.sticky: mode "http" balances requests, not clients'),
-        ({"sticky": {}, "balance": "failover"}, '.sticky: balance "failover" has one target for everybody'),
-        ({"sticky": {"size": 0}}, ".sticky.size: found 0; wanted a whole number from 1"),
+        ('"group": "x"', '$.group: it is the group of a user; wanted "user" beside it'),
+        ('"user": 1000', "$.user: found 1000; wanted the name of a user, or a number, as text"),
+        ('"user": ""', '$.user: found ""; wanted the name of a user'),
+        ('"user": "a b"', '$.user: found "a b"; wanted the name of a user'),
+        ('"user": "a", "group": "a:b"', '$.group: found "a:b"; wanted the name of a group'),
     ],
 )
-def test_what_is_wrong_with_sticky(more, complaint, app_complaints):
-    assert refuses(app_complaints(more), complaint) is True
+def test_who_can_be_no_user_is_said(complaints, top, wanted):
+    (found,) = complaints(f'{{{top}, "apps": [{{"name": "a", "ports": [1], "targets": ["t:1"]}}]}}')
+    assert found.partition(" ")[2].startswith(wanted)

@@ -21,9 +21,29 @@ def test_all_keys_of_an_http_check(app):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("more", [{}, {"tls": True}, {"path": "/up", "status": 200}])
+def test_https_is_http_over_tls(app, more):
+    (check,) = app(health={"type": "https", **more}).health
+    assert app(health={**more, "type": "http", "tls": True}).health == (check,)
+    assert (check.type, check.tls) == ("http", True)
+
+
 @pytest.mark.parametrize(("plain", "status"), [(204, "204"), ("2xx", "2xx"), (200.0, "200")])
 def test_one_status(app, plain, status):
     assert app(health={"type": "http", "status": plain}).health[0].status == (status,)
+
+
+def test_a_redirect_is_well_unless_a_status_is_said(app):
+    assert app(health={"type": "http"}).health[0].status == ("2xx", "3xx")
+    (check,) = app(mode="http").health
+    assert (check.type, check.status, check.rise, check.fall) == ("http", ("2xx", "3xx"), 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("plain", "interval_down"), [({}, 2.0), ({"interval": 1}, 1.0), ({"interval_down": 7}, 7.0), ({"interval": 5}, 2.0)]
+)
+def test_interval_down_is_never_above_the_interval(app, plain, interval_down):
+    assert app(health=plain).health[0].interval_down == interval_down
 
 
 def test_all_keys_of_an_exchange(app):
@@ -31,6 +51,22 @@ def test_all_keys_of_an_exchange(app):
     assert app(health=plain).health == (Check("exchange", tls=True, send=r"PING\r\n", expect_regex=r"^\+PONG"),)
     plain = {"type": "exchange", "preset": "postgres", "user": "monitor"}
     assert app(health=plain).health == (Check("exchange", preset="postgres", user="monitor"),)
+
+
+@pytest.mark.parametrize(
+    ("given", "timeout"),
+    [({}, 10.0), ({"interval": 3}, 3.0), ({"interval": 60, "timeout": 1}, 1.0), ({"preset": "redis"}, 2.0)],
+)
+def test_a_preset_may_take_its_usual_time(app, given, timeout):
+    """postscreen greets for six seconds."""
+    (check,) = app(health={"type": "exchange", "preset": "smtp", **given}).health
+    assert check.timeout == timeout
+
+
+def test_the_environment_of_a_script(app):
+    words = ["NAME", "_N=", "A=b=c\td", "*"]
+    (check,) = app(health={"type": "script", "command": "/bin/true", "environment": words}).health
+    assert check.environment == tuple(words)
 
 
 @pytest.mark.parametrize("command", ["/bin/true", ["/bin/true"], ["/bin/true", "-x", ""]])
@@ -50,6 +86,11 @@ def test_a_target_may_have_checks_of_its_own(app):
 @pytest.mark.parametrize(
     ("check", "parts"),
     [
+        (
+            {"type": "https", "tls": False},
+            ["health.tls", 'found false; a check of type "https" is over TLS: wanted "http", or no "tls"'],
+        ),
+        ({"type": "https", "send": "x"}, ["health.send", 'this one is of type "https"']),
         ({"type": "ping", "port": 80}, (".port: ", '"tcp" or "http" or "exchange"', 'of type "ping"')),
         ({"path": "/up"}, (".path: ", '"path" is for checks of type "http"', 'of type "tcp"')),
         ({"type": "http", "send": "x"}, (".send: ", 'of type "exchange"')),
@@ -63,6 +104,10 @@ def test_a_target_may_have_checks_of_its_own(app):
         ({"type": "http", "status": 99}, (".status: ", "wanted a number from 100 to 599")),
         ({"type": "http", "status": [200, "20x"]}, (".status[1]: ", 'found "20x"')),
         ({"type": "http", "status": []}, (".status: ", "a list of them")),
+        ({"environment": ["A"]}, (".environment: ", 'checks of type "script"')),
+        ({"type": "script", "command": "/bin/true", "environment": ["A B"]}, (".environment[0]: ", "NAME=value")),
+        ({"type": "script", "command": "/bin/true", "environment": ["=x"]}, (".environment[0]: ", "NAME=value")),
+        ({"type": "script", "command": "/bin/true", "environment": ["A=\0"]}, (".environment[0]: ", "NAME=value")),
         ({"type": "exchange"}, (": ", '"expect", "expect_regex" or "preset"')),
         ({"type": "exchange", "send": "x"}, (": ", '"expect", "expect_regex" or "preset"')),
         ({"type": "exchange", "expect": "x", "expect_regex": "y"}, (".expect_regex: ", "wanted one of them")),

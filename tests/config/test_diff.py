@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcp_proxy.config.diff import Change, diff, listeners_of, match_targets, overlapped
-from tcp_proxy.config.model import App, Check, Config, Log, Target, Timeouts
+from tcp_proxy.config.diff import Change, applied, diff, listeners_of, match_targets, overlapped
+from tcp_proxy.config.log_model import Log, Tracing
+from tcp_proxy.config.model import App, Check, Config, Target, Timeouts
 from tcp_proxy.sansio.address import Address, ListenAddress, parse_target
 
 A, B, C = (parse_target(f"192.0.2.{n}:80") for n in (1, 2, 3))
@@ -41,10 +42,19 @@ def test_what_is_read_once_says_so():
     assert str(change) == 'pid_file: none -> "p" (at the next start)'
 
 
+def test_what_of_tracing_is_not_read_once():
+    one, two = Tracing("http://a/"), Tracing("http://b/", sample=0.5)
+    changes = diff(config(tracing=one), config(tracing=two))
+    assert {change.key: change.needs_restart for change in changes} == {"tracing.endpoint": True, "tracing.sample": False}
+    assert applied(config(tracing=one), config(tracing=two)).tracing == Tracing("http://a/", sample=0.5)
+    assert applied(config(tracing=one), config(pid_file="p")) == config(tracing=one)
+    assert applied(config(), config(tracing=two)) == config()
+
+
 def test_apps_come_and_go():
     other = App("mail", (ListenAddress("*", 25),), (Target("m", B),))
-    assert texts(config(web()), config(web(), other)) == ["app mail: added, listening on *:25; targets m"]
-    gone = "app mail: removed, with its listeners *:25; its sessions go on to their end"
+    assert texts(config(web()), config(web(), other)) == ["app mail added, listening on *:25; target m"]
+    gone = "app mail removed, with its listener *:25; its sessions go on to their end"
     assert texts(config(web(), other), config(web())) == [gone]
 
 

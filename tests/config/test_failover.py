@@ -26,10 +26,10 @@ def test_all_its_values(app, scripts):
     check, folder = str(scripts / "link"), str(scripts / "folder")
     keys = {
         "check": check, "triggers": [folder, check], "script_timeout": 1, "max_backoff": 0, "while_electing": "refuse",
-        "election_wait": 3, "on_demotion": "close", "failback": True, "failback_after": 0,
+        "election_wait": 3, "on_demotion": "close", "failback": True, "failback_after": 0, "environment": ["A", "B=c"],
     }  # fmt: skip
     made = app(balance="failover", failover=keys)
-    assert made.failover == Failover(check, (folder, check), 1.0, 0.0, "refuse", 3.0, "close", True, 0.0)
+    assert made.failover == Failover(check, (folder, check), 1.0, 0.0, "refuse", 3.0, "close", True, 0.0, ("A", "B=c"))
     assert (made.has_primary, made.refuses) == (True, True)
 
 
@@ -86,6 +86,20 @@ def test_a_trigger_that_cannot_be_run(app_complaints, scripts, name):
             {"balance": "failover", "retries": 0},
             '$.apps[0].retries: retries has no meaning with "balance": "failover": '
             "a client whose connect failed waits until it is clear who is primary",
+        ),
+        (
+            {"balance": "round_robin", "without_quorum": "stop"},
+            '$.apps[0].without_quorum: "stop" is for apps with "balance": "failover"',
+        ),
+        (
+            {"balance": "failover", "slow_start": 5},
+            '$.apps[0].slow_start: slow_start has no meaning with "balance": "failover": '
+            "one target gets all sessions, and none rises beside others",
+        ),
+        (
+            {"balance": "failover", "panic": 50},
+            '$.apps[0].panic: panic has no meaning with "balance": "failover": '
+            "one target gets all sessions, and without it clients wait for the next",
         ),
         ({"balance": "failover", "mode": "http"}, '$.apps[0].balance: "failover" is for mode "tcp"'),
         (

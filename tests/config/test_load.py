@@ -172,7 +172,7 @@ def test_numbers_that_json_cannot_write_are_errors_at_their_place(complaints):
 def test_all_errors_are_reported_at_once_in_the_order_of_the_file(complaints):
     text = """{"apps": [
   {"name": "a", "ports": [70000, "9-1"], "targets": ["a:", {"adress": "b:1"}], "balance": "rr"},
-  {"name": "a", "targets": [], "health": {"interval": 1, "timeout": 5}, "timeouts": {"idle": -1}, "retries": 1.5},
+  {"name": "a", "targets": {}, "health": {"interval": 1, "timeout": 5}, "timeouts": {"idle": -1}, "retries": 1.5},
   "b"
 ], "worker": 1}"""
     found = complaints(text)

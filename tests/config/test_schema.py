@@ -8,9 +8,9 @@ import sys
 import pytest
 from jsonschema import Draft202012Validator
 
-from tcp_proxy.config.positions import Lines, Scanner
+from tcp_proxy.config.positions import Lines, Scanner, shown
 from tcp_proxy.config.report import Report
-from tcp_proxy.config.schema import SCHEMA, Folder, load_schema
+from tcp_proxy.config.schema import SCHEMA, Folder, load_schema, wanted
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PUBLISHED = json.loads(SCHEMA.read_bytes())
@@ -40,7 +40,8 @@ def test_the_schema_is_a_schema_of_2020_12():
 @pytest.mark.parametrize(("name", "key", "schema"), KEYS, ids=[name for name, _, _ in KEYS])
 def test_every_key_has_a_description_and_a_default_that_fits_it(name, key, schema):
     assert key["description"].endswith(".")
-    assert name in schema.get("required", ()) or "default" in key
+    needed = schema.get("required", schema.get("else", {}).get("required", ()))
+    assert name in needed or "default" in key
     if "default" in key:
         assert Draft202012Validator({**key, "$defs": PUBLISHED["$defs"]}).is_valid(key["default"])
 
@@ -49,14 +50,20 @@ def test_every_key_has_a_description_and_a_default_that_fits_it(name, key, schem
 def test_every_number_has_limits_and_every_duration_is_in_seconds(name, key, schema):
     kinds = [key.get("type"), *(branch.get("type") for branch in key.get("anyOf", ()))]
     if "number" in kinds:
-        assert key["x-unit"] == "seconds"
+        assert key["x-unit"] in ("seconds", "parts of 1") or key["x-unit"].endswith(" a second")
     for part in (key, *key.get("anyOf", ())):
         if part.get("type") in ("number", "integer"):
             assert part["minimum"] < part["maximum"]
 
 
+@pytest.mark.parametrize(("name", "key", "schema"), KEYS, ids=[name for name, _, _ in KEYS])
+def test_every_value_of_a_list_is_said_to_be_wanted(name, key, schema):
+    missing = [value for value in key.get("enum", ()) if value is not None and shown(value) not in wanted(key)]
+    assert not missing, f'{name}: "x-wanted" lacks them'
+
+
 def test_every_object_refuses_unknown_keys():
-    assert len(OBJECTS) == 11
+    assert len(OBJECTS) == 24
     assert all(schema["additionalProperties"] is False for schema in OBJECTS)
 
 
@@ -155,12 +162,11 @@ def test_all_missing_keys_of_an_object_are_one_error(complaints):
         ("name", "x" * 101, "found text of 101 characters; wanted text of 1 to 100 characters"),
         ("ports", 5001, "found 5001; wanted a list of ports and ranges, at least one"),
         ("ports", [], "found an empty list; wanted a list of ports and ranges, at least one"),
-        ("targets", [], "found an empty list; wanted a list of targets, at least one"),
-        ("targets", "a:1", 'found "a:1"; wanted a list of targets, at least one'),
+        ("targets", "a:1", 'found "a:1"; wanted a list of targets'),
         ("bind", [], 'found an empty list; wanted an IP address, "*", or a list of them, at least one'),
         ("bind", 5, 'found 5; wanted an IP address, "*", or a list of them, at least one'),
-        ("balance", "rr", 'found "rr"; wanted one of "round_robin", "least_connections", "random_two", '
-         '"source_hash", "failover"'),
+        ("balance", "rr", 'found "rr"; wanted one of "round_robin", "least_connections", "least_time", '
+         '"random_two", "source_hash", "rendezvous", "maglev", "ring_hash", "failover"'),
         ("on_down", "Keep", 'found "Keep"; wanted one of "keep", "close"; did you mean "keep"?'),
         ("retries", -1, "found -1; wanted a whole number from 0 to 1000"),
         ("retries", 1.5, "found 1.5; wanted a whole number from 0 to 1000"),
@@ -169,11 +175,19 @@ def test_all_missing_keys_of_an_object_are_one_error(complaints):
         ("retries", "3", 'found "3"; wanted a whole number from 0 to 1000, without quotes'),
         ("retries", 10**30, "found 100000000000000000000000000...; wanted a whole number from 0 to 1000"),
         ("health", "tcp", 'found "tcp"; wanted a check or a list of checks'),
+        ("health", [{}] * 65, "found a list of 65, which is more than 64; wanted a check or a list of checks"),
         ("timeouts", [], "found an empty list; wanted an object"),
     ],
 )
 def test_a_wrong_value_is_said_with_what_is_wanted(key, value, sentence, app_complaints):
     assert app_complaints({key: value}) == [f"$.apps[0].{key}: {sentence}"]
+
+
+def test_a_target_has_so_many_checks_and_no_more(app, app_complaints):
+    """They may come by the API, and each is judged."""
+    assert len(app(targets=[{"address": "192.0.2.1:1", "health": [{}] * 64}]).targets[0].health) == 64
+    (found,) = app_complaints({"targets": [{"address": "192.0.2.1:1", "health": [{}] * 65}]})
+    assert found.startswith("$.apps[0].targets[0].health: found a list of 65, which is more than 64; ")
 
 
 @pytest.mark.parametrize("value", [0, 65536, -1, 1.5, True, None, {}, []])
@@ -256,4 +270,4 @@ def test_a_stale_configuration_reference_is_noticed(tmp_path):
     page.write_text(page.read_text() + "more\n")
     stale = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False)
     assert stale.returncode == 1
-    assert "run python docs/make_config_md.py" in stale.stderr
+    assert "run make docs" in stale.stderr

@@ -1,9 +1,11 @@
 """Scripts run beside the loop: their end, their time limit, their output, what they leave behind, their number."""
 
+import ctypes
 import itertools
 import logging
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -11,9 +13,17 @@ import pytest
 from kit import procfs
 from kit.shell import write_script
 from kit.waiting import Deadline, wait_until
+from tcp_proxy.control import process_tree
 from tcp_proxy.control import scripts as module
-from tcp_proxy.control.scripts import Output, Places, Scripts
-from tcp_proxy.loop import Loop
+from tcp_proxy.control.process_tree import become_subreaper, reap_orphans
+from tcp_proxy.control.scripts import Output, Scripts, ScriptSlots, environment
+from tcp_proxy.runtime.loop import Loop
+
+
+def nobody_is_left():
+    """The supervisor looks again and again whom it can reap."""
+    reap_orphans()
+    return not procfs.child_ids(os.getpid())
 
 
 @pytest.fixture
@@ -30,7 +40,7 @@ class Bench:
     def __init__(self, folder, places=None):
         self.folder = folder
         self.loop = Loop("bench")
-        self.places = places or Places()
+        self.places = places or ScriptSlots()
         self.scripts = Scripts(self.loop, self.places)
         self.results = []
         self.made = 0
@@ -72,6 +82,15 @@ def short(monkeypatch):
         monkeypatch.setattr(module, name, 0.1)
 
 
+@pytest.fixture
+def subreaper():
+    """This process adopts what its scripts leave behind, as the supervisor does."""
+    prctl = ctypes.CDLL(None).prctl
+    become_subreaper()
+    yield
+    prctl(36, 0, 0, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("body", "success", "text"),
     [
@@ -94,16 +113,37 @@ def test_its_input_is_empty(bench):
 
 def test_arguments_and_environment_arrive(bench, caplog):
     caplog.set_level(logging.INFO)
-    result = bench.run('echo "$# [$1] [$2] $TCP_PROXY_APP $FROM_US"', "a b", "*", env={"TCP_PROXY_APP": "db"}, name="check")
+    result = bench.run('echo "$# [$1] [$2] $TCP_PROXY_APP $HOME"', "a b", "*", env={"TCP_PROXY_APP": "db"}, name="check")
     assert result.last_line == "2 [a b] [*] db"
     assert caplog.messages == ["check: 2 [a b] [*] db"]
 
 
-def test_it_has_a_process_group_of_its_own_and_none_of_our_descriptors(bench):
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ((), {"PATH": "/bin", "HOME": "/root", "LANG": "C", "TCP_PROXY_APP": "db"}),
+        (("TOKEN", "NONE", "LANG=de", "EMPTY="), {
+            "PATH": "/bin", "HOME": "/root", "LANG": "de", "TOKEN": "secret", "EMPTY": "", "TCP_PROXY_APP": "db",
+        }),
+        (("*", "TOKEN=x=y"), {
+            "PATH": "/bin", "HOME": "/root", "LANG": "C", "TOKEN": "x=y", "MORE": "1", "TCP_PROXY_APP": "db",
+        }),
+        (("TCP_PROXY_APP=other",), {"PATH": "/bin", "HOME": "/root", "LANG": "C", "TCP_PROXY_APP": "db"}),
+    ],
+)  # fmt: skip
+def test_its_environment_is_small_unless_the_configuration_says_more(monkeypatch, more, found):
+    for name in tuple(os.environ):
+        monkeypatch.delenv(name)
+    for name, value in {"PATH": "/bin", "HOME": "/root", "LANG": "C", "TOKEN": "secret", "MORE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert environment(more, {"TCP_PROXY_APP": "db"}) == found
+
+
+def test_it_has_a_session_of_its_own_and_none_of_our_descriptors(bench):
     ours = "$(ls -l /proc/$$/fd | grep -c -e anon -e socket)"
-    result = bench.run(f'read -r line < /proc/self/stat; set -- $line; echo "$5 $$" {ours}')
-    group, pid, ours = result.last_line.split()
-    assert group == pid != str(os.getpgrp())
+    result = bench.run(f'read -r line < /proc/self/stat; set -- $line; echo "$5 $6 $$" {ours}')
+    group, session, pid, ours = result.last_line.split()
+    assert group == session == pid != str(os.getpgrp())
     assert ours == "0"  # our loop has an epoll and an eventfd
 
 
@@ -161,6 +201,146 @@ def test_what_it_leaves_behind_is_ended_and_its_last_words_are_logged(bench):
     wait_until(lambda: not procfs.is_running(pid), "the end of what was left behind")
 
 
+@pytest.mark.parametrize("leave", ["exit 0", "wait"], ids=["its end", "its time limit"])
+def test_what_leads_a_process_group_of_its_own_ends_with_it(bench, short, subreaper, leave):
+    """As timeout(1) does, and every job of an interactive shell."""
+    job = f"timeout 1000 sh -c 'echo $$ > {bench.folder}/pid; exec sleep 1000' >/dev/null 2>&1 &"
+    wait = f"while ! [ -s {bench.folder}/pid ]; do sleep 0.01; done"
+    bench.run(f"{job} {wait}; {leave}", timeout=3.0 if leave == "exit 0" else 1.0)
+    pid = bench.pid()
+    bench.until(lambda: not procfs.is_running(pid))
+    bench.until(nobody_is_left)
+
+
+def test_at_the_time_limit_what_it_waits_for_ends_in_whatever_session(bench, short, subreaper):
+    body = f"setsid --wait sh -c 'echo $$ > {bench.folder}/pid; exec sleep 1000' >/dev/null 2>&1"
+    script = bench.start(body, timeout=1000)
+    pid = bench.pid()
+    script._time_over()
+    bench.until(lambda: bench.results and not procfs.is_running(pid))
+    assert bench.results[0].timed_out
+    bench.until(nobody_is_left)
+
+
+def test_at_the_time_limit_what_its_own_answer_to_it_starts_ends_too(bench, subreaper):
+    """In a session of its own, and whoever started it is gone: only the mark in its environment tells whose it is."""
+    last = f"setsid sh -c 'echo $$ > {bench.folder}/pid; exec sleep 1000' >/dev/null 2>&1 &"
+    answer = f"answer() {{ trap '' TERM; {last} exit; }}; trap answer TERM; touch {bench.folder}/ready"
+    bench.write(f"{answer}; while :; do sleep 0.01; done", "answer")
+    script = bench.start(f"trap : TERM; setsid --wait {bench.folder}/answer; while :; do sleep 1; done", timeout=1000)
+    bench.until((bench.folder / "ready").exists)
+    script._time_over()
+    pid = bench.pid()
+    script._kill()
+    bench.until(lambda: bench.results and not procfs.is_running(pid))
+    bench.until(nobody_is_left)
+
+
+def test_what_forks_while_it_is_killed_is_met_again(bench, short, subreaper):
+    """A chain of processes, each in a group of its own, that ends only as a whole."""
+    body = f"f() {{ set -m; (f & sleep 0.01) ; }}; echo $$ > {bench.folder}/pid; f"
+    bench.run(body, timeout=0.3)
+    bench.until(nobody_is_left)
+
+
+FORKS_AT_ITS_END = """
+import os, signal, time
+def end(*_):
+    if os.fork():
+        os._exit(1)
+    os.setsid()
+    if {twice} and os.fork():
+        os._exit(1)
+    {then}
+    open({path!r}, "w").write(str(os.getpid()))
+    time.sleep(1000)
+signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+open({path!r} + ".ready", "w").close()
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["a child", "a grandchild"])
+@pytest.mark.parametrize("then", ["pass", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["polite", "stubborn"])
+def test_what_is_forked_in_the_moment_of_its_end_ends_too_in_whatever_session(bench, short, subreaper, twice, then):
+    path = str(bench.folder / "pid")
+    (bench.folder / "program.py").write_text(FORKS_AT_ITS_END.format(path=path, twice=twice, then=then))
+    script = bench.start(f"exec {sys.executable} {bench.folder}/program.py", timeout=1000)
+    bench.until(lambda: os.path.exists(path + ".ready"))
+    script._time_over()
+    bench.until(lambda: bench.results)
+    bench.until(nobody_is_left)
+
+
+@pytest.fixture
+def in_its_exec(monkeypatch):
+    """in_its_exec(is_over): until then environments are empty, as of a process that becomes another program just now."""
+    environment_of = process_tree._environment
+
+    def begin(is_over):
+        monkeypatch.setattr(process_tree, "_environment", lambda pid: environment_of(pid) if is_over() else [b""])
+
+    return begin
+
+
+def forks_at_its_end(bench, then="pass"):
+    """A script that leaves a grandchild in a session of its own when it is told to end."""
+    path = str(bench.folder / "pid")
+    (bench.folder / "program.py").write_text(FORKS_AT_ITS_END.format(path=path, twice=True, then=then))
+    script = bench.start(f"exec {sys.executable} {bench.folder}/program.py", timeout=1000)
+    bench.until(lambda: os.path.exists(path + ".ready"))
+    return script
+
+
+def test_who_becomes_another_program_in_the_moment_of_its_end_ends_too(bench, short, subreaper, in_its_exec):
+    """It is not seen before the script has been reaped."""
+    script = forks_at_its_end(bench)
+    in_its_exec(lambda: bench.results)
+    script._time_over()
+    bench.until(lambda: bench.results)
+    bench.until(nobody_is_left)
+
+
+def test_who_becomes_another_program_when_everything_ends_ends_too(bench, subreaper, in_its_exec):
+    """The loop ends before the script does."""
+    script = forks_at_its_end(bench)
+    looks = iter(range(3))
+    in_its_exec(lambda: script._process.returncode is not None and next(looks, None) is None)
+    script._time_over()
+    pid = bench.pid()
+    bench.scripts.close()
+    assert next(looks, None) is None, "it was not seen at first"
+    wait_until(nobody_is_left, "the end of all of it")
+    assert not procfs.is_running(pid)
+
+
+def test_what_was_let_go_before_the_time_limit_goes_on(bench, short, subreaper):
+    """It is a program of its own, however the script ends."""
+    body = f"(setsid sh -c 'echo $$ > {bench.folder}/pid; exec sleep 1000' >/dev/null 2>&1 &); sleep 1000"
+    script = bench.start(body, timeout=1000)
+    pid = bench.pid()
+    script._time_over()
+    bench.until(lambda: bench.results)
+    for _ in range(5):
+        bench.loop.run_once(0.05)
+    assert procfs.is_running(pid)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_one_that_has_ended_in_time_has_not_timed_out(bench):
+    """The loop is late: its timer comes before the event."""
+    os.mkfifo(bench.folder / "end")
+    script = bench.start(f"echo $$ > {bench.folder}/pid; read _ < {bench.folder}/end; exit 0")
+    pid = bench.pid()
+    (bench.folder / "end").write_text("now\n")  # while the loop does not turn
+    wait_until(lambda: procfs.is_zombie(pid), "its end")
+    script._time_over()
+    bench.until(lambda: bench.results)
+    assert (bench.results[0].success, bench.results[0].timed_out) == (True, False)
+
+
 def test_what_has_a_session_of_its_own_goes_on(bench):
     result = bench.run(f"setsid sleep 1000 >/dev/null 2>&1 & echo $! > {bench.folder}/pid; sleep 0.1")
     pid = bench.pid()
@@ -171,8 +351,9 @@ def test_what_has_a_session_of_its_own_goes_on(bench):
         os.kill(pid, signal.SIGKILL)
 
 
-def test_a_megabyte_is_logged_in_many_small_rounds(bench, caplog):
+def test_a_megabyte_is_logged_in_many_small_rounds(bench, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr(module, "MOST_OUTPUT", 1 << 21)
     rounds, before = [], bench.loop.run_once
 
     def run_once(timeout):
@@ -265,7 +446,7 @@ def test_close_kills_what_runs(tmp_path):
 
 
 def test_only_so_many_at_a_time(tmp_path):
-    bench = Bench(tmp_path, Places(2))
+    bench = Bench(tmp_path, ScriptSlots(2))
     path = bench.write(
         f'echo "$$" > {tmp_path}/run-$$; ls {tmp_path}/run-* | wc -l; sleep 0.05; rm {tmp_path}/run-$$'
     )
@@ -277,7 +458,7 @@ def test_only_so_many_at_a_time(tmp_path):
 
 
 def test_places_are_shared_by_loops_and_survive_one_that_is_gone(tmp_path):
-    places = Places(1)
+    places = ScriptSlots(1)
     first, gone, last = (Bench(tmp_path, places) for _ in range(3))
     first.start("sleep 0.2")
     gone.start("true")

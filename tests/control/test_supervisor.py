@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import sys
+import types
 
 import pytest
 
@@ -21,8 +22,9 @@ def started(tmp_path):
     """started(targets, code): the program with some lines of Python run before it, not ready yet."""
     running = []
 
-    def start(targets, before="", tree=ROOT, **top):
+    def start(targets, before="", tree=ROOT, apps_more=(), **top):
         app = {"name": "app", "ports": [free_port()], "targets": [item.address for item in targets], "health": []}
+        app |= dict(apps_more)
         config = {"workers": 1, "shutdown_grace": 1, "apps": [app], **top}
         code = f"import sys\n{before}\nfrom tcp_proxy.cli import main\nsys.exit(main(sys.argv[1:]))"
         running.append(program := Proxy(config, tmp_path, program=("env", f"PYTHONPATH={tree}", sys.executable, "-c", code)))
@@ -42,6 +44,7 @@ def ended(program):
 # -- workers that die
 
 
+@pytest.mark.alone
 def test_a_killed_worker_is_replaced_at_once_and_the_log_says_why_and_what_it_cost(started, service):
     program = started([service()]).wait_ready()
     clients = [program.connect().send(b"x").expect(b"x") for _ in range(3)]
@@ -69,7 +72,7 @@ def test_the_counters_of_a_dead_worker_are_in_the_last_line(started, service):
     program.connect().send(b"x").expect(b"x")
     program.close_clients()
     assert program.stop() == 0
-    assert "stopped: 7 sessions accepted, 7 of them connected to a target" in program.log
+    assert "stopped: 7 sessions accepted, 7 connected to a target" in program.log
 
 
 def test_the_tokens_of_a_dead_worker_come_back(started, target):
@@ -89,13 +92,48 @@ def test_the_tokens_of_a_dead_worker_come_back(started, target):
 
 
 def test_workers_that_die_at_birth_are_started_ever_more_slowly(started, service):
-    program = started([service()], "from tcp_proxy.control import workers; workers.MODULE = 'tcp_proxy.nothing'")
+    program = started([service()], "from tcp_proxy.control.processes import workers; workers.MODULE = 'tcp_proxy.nothing'")
     wait_until(lambda: len(ended(program)) == 4, "four deaths")
     watch = Stopwatch()
     wait_until(lambda: len(ended(program)) == 6, "two more")
     assert watch.seconds > 0.8, "the waits are 0, 0.1, 0.2, 0.4, 0.8 seconds and so on"
     assert "exit status 1; 0 sessions ended with it" in ended(program)[0]
     assert program.stop() == 0, "also between two starts"
+    program.lines[:] = [line for line in program.lines if "Traceback" not in line]
+
+
+def test_a_worker_that_meets_a_bug_resets_and_records_its_sessions(started, target):
+    """An exception that ends the worker's loop; a FIN would make a cut answer look whole."""
+    server_side = target()
+    patch = "from tcp_proxy.control.processes import workers; workers.MODULE = 'tests.kit.failing_worker'"
+    program = started([server_side], patch, access_log="access.log", log={"format": "json"}).wait_ready()
+    pairs = [(program.connect().send(b"x"), server_side.accept().expect(b"x")) for _ in range(2)]
+    third = program.connect()
+    for client, server in pairs:
+        client.expect_rst()
+        server.expect_rst()
+    third.read_to_end()
+    program.wait_log("RuntimeError: the third client")
+    program.uncounted = None  # the third has no session
+    assert [record["reason"] for record in program.records(2)] == ["shutdown"] * 2
+    program.lines[:] = [line for line in program.lines if "Traceback" not in line]
+
+
+def test_a_supervisor_that_meets_a_bug_has_its_sessions_reset_and_recorded(started, target):
+    server_side = target()
+    patch = (
+        "from tcp_proxy.control.changes.reload import Reload\n"
+        "def fail(self, name): raise RuntimeError('a bug of ours')\n"
+        "Reload.request = fail"
+    )
+    program = started([server_side], patch, access_log="access.log", log={"format": "json"}, workers=2).wait_ready()
+    client, server = program.connect(), server_side.accept()
+    program.signal(signal.SIGHUP)
+    client.expect_rst()
+    server.expect_rst()
+    assert program.wait() == 1
+    assert program.record()["reason"] == "shutdown"
+    assert "a bug of ours" in program.log
     program.lines[:] = [line for line in program.lines if "Traceback" not in line]
 
 
@@ -200,6 +238,23 @@ def test_a_second_signal_ends_at_once_and_reaps_everybody(started, target, numbe
     program.baseline.clear()
 
 
+def test_a_third_signal_leaves_the_workers_their_time_to_reset_and_record(started, target):
+    server_side = target()
+    patch = "import tcp_proxy.control.supervisor as module\nmodule.CUT_WITHIN = 60"
+    program = started([server_side], patch, access_log="access.log", log={"format": "json"}, shutdown_grace=60).wait_ready()
+    client, server = program.connect(), server_side.accept()
+    (worker,) = program.workers()
+    os.kill(worker, signal.SIGSTOP)
+    for said in ("no new clients", "a second SIGTERM", "another SIGTERM"):
+        program.signal(signal.SIGTERM)
+        program.wait_log(said)
+    os.kill(worker, signal.SIGCONT)
+    client.expect_rst()
+    server.expect_rst()
+    assert program.wait() == 143
+    assert program.record()["reason"] == "shutdown"
+
+
 def test_a_stop_while_it_starts_is_a_clean_end(started, service):
     """Whether its workers import, are ready, or are being told what to serve."""
     for _ in range(5):
@@ -229,7 +284,7 @@ def test_a_worker_that_dies_while_it_drains_is_told(started, target):
     os.kill(left, signal.SIGKILL)
     assert program.wait() == 0
     assert f"(pid {left}) ended: SIGKILL" in program.log
-    assert "1 sessions ended with it" in program.log
+    assert "; 1 session ended with it" in program.log
     assert program.count_log(" ended: ") == 1
     client.read_to_end()
     assert set(workers) > {left}
@@ -245,3 +300,52 @@ def test_a_worker_that_does_not_end_in_time_is_killed(started, service):
     assert f"worker 0 (pid {worker}) did not end in time: it is killed" in program.log
     assert "out of memory" not in program.log
     assert not procfs.is_running(worker)
+
+
+# -- names
+
+
+@pytest.mark.parametrize("mode", ["tcp", "http"])
+def test_a_name_that_did_not_resolve_is_asked_again_when_clients_come(started, service, tmp_path, mode):
+    """Its own turn would come 30 seconds later."""
+    flag, server = tmp_path / "known", service(greeting=b"here", hang_up=True) if mode == "tcp" else service()
+    patch = (
+        "import os, socket\n"
+        "def getaddrinfo(host, port, *more, **other):\n"
+        f"    if not os.path.exists({str(flag)!r}): raise socket.gaierror(-3, 'nobody answers')\n"
+        f"    return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.0.1', {server.port}))]\n"
+        "socket.getaddrinfo = getaddrinfo"
+    )
+    named = types.SimpleNamespace(address=f"db.example:{server.port}")
+    program = started([named], patch, apps_more={"mode": mode}).wait_ready()
+    program.uncounted = None
+
+    def is_served():
+        client = program.connect()
+        if mode == "tcp":
+            return client.read_to_end().startswith(b"here")  # or reset at once
+        return b"503" not in client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").fin().read_to_end()
+
+    assert not is_served()
+    flag.touch()
+    wait_until(is_served, "its address", 15)
+
+
+IS_SUBREAPER = """
+import ctypes
+from tcp_proxy.control.targets.states import States
+start = States.start
+def asked(states):
+    found = ctypes.c_int()
+    ctypes.CDLL(None).prctl(37, ctypes.byref(found), 0, 0, 0)  # PR_GET_CHILD_SUBREAPER
+    sys.stderr.write(f"child subreaper: {found.value}\\n")
+    start(states)
+States.start = asked
+"""
+
+
+def test_what_the_very_first_script_leaves_behind_is_ours_too(started, service):
+    """Checks begin at once; whose parent has ended before we adopt is process 1's, and outlives us."""
+    program = started([service()], IS_SUBREAPER)
+    program.wait_ready()
+    program.wait_log("child subreaper: 1")

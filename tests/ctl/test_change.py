@@ -24,10 +24,11 @@ def known(program, ctl, **wanted):
 
 def test_a_target_is_drained_disabled_and_made_ready(program, ctl):
     stays = program.connect().send(b"x").expect(b"x")
-    for command, word in (("drain", "drain"), ("disable", "disabled")):
-        assert f"app app: target one is {word}, weight 1" in ctl(command, "app", "one").text
+    for command, word, why in (("drain", "draining", "set to drain"), ("disable", "disabled", "disabled")):
+        said = f"app app: target one is {word}, weight 1: {why} (the file says admin ready)\n"
+        assert ctl(command, "app", "one").text == said
         known(program, ctl, shares=[0, 4])
-        assert f"({word})" in ctl("status").text
+        assert f" {word}* " in next(line for line in ctl("status").text.splitlines() if line.startswith("  one "))
         ctl("ready", "app", "one")
         wait_until(lambda: 0 not in shares(program, ctl, 4), "both get sessions")
     stays.send(b"y").expect(b"y")
@@ -113,8 +114,11 @@ def test_plan_says_which_listeners_would_close_for_a_moment(program, ctl, tmp_pa
     (closes,) = [change for change in ctl.json("plan", file)["changes"] if change["closes"]]
     assert closes["subject"] == f"127.0.0.1:{program.port}"
     lines = ctl("plan", file).text.splitlines()
-    assert any(line.endswith("(closed for a moment)") for line in lines)
-    assert lines[-1].startswith("1 listener would be closed for a moment")
+    assert lines == [
+        f"app app: listener 127.0.0.1:{program.port} removed (closed for a moment)",
+        f"app app: listener *:{program.port} added",
+        "1 listener would be closed for a moment: who connects then is refused",
+    ]
 
 
 def test_plan_of_a_wrong_file_has_all_its_errors(program, ctl, tmp_path):
@@ -123,3 +127,43 @@ def test_plan_of_a_wrong_file_has_all_its_errors(program, ctl, tmp_path):
     errors = ctl("plan", file, status=1).errors.splitlines()
     assert len(errors) == 2
     assert all(":1:" in line for line in errors)
+
+
+def test_what_was_said_is_marked_stands_over_a_reload_and_goes_back_to_the_file(program, ctl, service):
+    third = service()
+    for words in ("weight app one 5", "drain app one", "remove app two", f"add app {third.address} --name three --weight 2"):
+        ctl(*words.split())
+    text = ctl("status").text
+    assert [line.split()[:3] for line in text.splitlines() if line.startswith(("  one", "  three"))] == [
+        ["one", "draining*", "5*"], ["three*", "up", "2"],
+    ]  # fmt: skip
+    assert "  removed at run time*: two\n" in text
+    assert "said at run time" in text.splitlines()[-1]
+    stands = [
+        "stands: app app: target one: drain, said at run time; the file says ready",
+        "stands: app app: target one: weight 5, said at run time; the file says 1",
+        "stands: app app: target two: removed at run time; the file has it",
+        "stands: app app: target three: added at run time",
+    ]
+    assert ctl("reload").text.splitlines() == ["nothing is different", *stands]
+    assert ctl("plan", next(program.folder.glob("config-*.json"))).text.splitlines() == ["nothing is different", *stands]
+    assert [f"stands: {line}" for line in ctl("config").errors.splitlines()] == stands
+    program.wait_log("reload: app app: target one: drain, said at run time; the file says ready; .*; and more\\b")
+    assert "three" in ctl("reset", "app", "three").text
+    assert ctl("reset", "app").text.splitlines() == [line.replace("stands", "no longer") for line in stands[:3]]
+    text = ctl("status").text
+    assert "*" not in text
+    assert [line.split()[:3] for line in text.splitlines()[-2:]] == [["one", "up", "1"], ["two", "up", "1"]]
+    assert ctl("reset", "--all").text == "nothing was said at run time: all is as the file says\n"
+    wait_until(lambda: 0 not in shares(program, ctl, 4), "both get sessions")
+    assert [event["data"]["text"] for event in ctl.json("events") if event["data"].get("what") == "reset"] == [
+        "1 target is as the file says again", "2 targets are as the file says again",
+    ]  # fmt: skip
+
+
+def test_reset_wants_to_be_told_what(still):
+    ctl = Ctl.of(still)
+    for words in ([], ["app", "--all"]):
+        assert "wanted an APP" in ctl("reset", *words, status=2).errors
+    assert "there is no app nobody" in ctl("reset", "nobody", status=1).errors
+    assert "no target nobody" in ctl("reset", "app", "nobody", status=1).errors

@@ -1,4 +1,4 @@
-"""checks and unhealthy: what a person sees of a target's health, and a target's own word."""
+"""checks and unhealthy: what a person sees of a target's health, and a target's own report."""
 
 from kit.api import api_config
 from kit.ctl import Ctl
@@ -7,7 +7,7 @@ from kit.waiting import wait_until
 
 def test_the_last_results(proxy, service):
     server = service(greeting=b"220 x\r\n", hang_up=True)
-    checks = [{"interval": 60}, {"type": "exchange", "preset": "smtp", "interval": 60}]
+    checks = [{"interval": 60}, {"type": "exchange", "preset": "smtp", "interval": 60, "interval_down": 60}]
     targets = [{"address": server.address, "name": "one"}, {"address": server.address, "name": "two", "health": []}]
     ctl = Ctl.of(proxy(targets=targets, health=checks, top={"api": api_config()}))
     wait_until(lambda: all(one["probes"] for one in ctl.json("checks", "app", "one")), "the first round")
@@ -24,7 +24,7 @@ def test_the_last_results(proxy, service):
 
 def test_its_own_word(program, ctl):
     said = ctl("unhealthy", "app", "one", "60", "--why", "disk full").text
-    assert said == "app app: target one is down (unhealthy by its own word, for 60 s: disk full)\n"
+    assert said == "app app: target one is down (unhealthy by its own report, for 60 s: disk full)\n"
     assert "disk full" in ctl("status").text
     assert ctl.json("unhealthy", "app", "one", "0")["state"] == "up"
     assert "for" in ctl("unhealthy", "app", "one", "-1", status=1).errors

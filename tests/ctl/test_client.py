@@ -40,8 +40,8 @@ def test_names_are_sent_as_they_are(still):
 
 def test_single_complaints():
     errors = [{"where": "body.weight", "what": "too large"}, {"what": "too small"}]
-    assert Refused({"detail": "both", "errors": errors}).complaints == ["body.weight: too large", "too small"]
-    assert Refused({"detail": "one"}).complaints == ["one"]
+    assert Refused({"detail": "both", "errors": errors}).errors == ["body.weight: too large", "too small"]
+    assert Refused({"detail": "one"}).errors == ["one"]
 
 
 def test_a_stream_brings_what_was_and_what_comes(still):

@@ -1,8 +1,11 @@
 """status, sessions, why, events: what they say is what is."""
 
 import json
+import re
 
+from kit.api import api_config
 from kit.ctl import Ctl, interrupt
+from kit.ports import free_port
 from kit.waiting import wait_until
 
 
@@ -35,7 +38,8 @@ def test_sessions_with_filters_and_limits(program, ctl):
     assert {session["client"] for session in found} == {client.address for client in clients}
     assert len(ctl.json("sessions", "--limit", "0")) == 5
     (mine,) = ctl.json("sessions", "--client", clients[2].address)
-    assert ctl.json("sessions", "--app", "nobody") == []
+    assert ctl("sessions", "--app", "nobody", status=1).errors == 'tcp-proxy-ctl: there is no app named \'nobody\'\n'
+    assert ctl("sessions", "--target", "nobody").text == "no sessions\n"
     done = ctl("sessions", "--limit", "2")
     assert len(done.text.splitlines()) == 3
     assert "--limit 0" in done.errors
@@ -73,7 +77,8 @@ def test_why_tells_the_story_of_a_session_that_has_ended(program, ctl):
 def test_why_of_a_session_that_nobody_knows_is_refused(still):
     ctl = Ctl.of(still)
     assert "is not known" in ctl("why", "1a.1-99", status=1).errors
-    assert "not the id of a session" in ctl("why", "nonsense", status=1).errors
+    assert "Request nonsense is not known" in ctl("why", "nonsense", status=1).errors
+    assert "Request 1a.1-99-3 is not known" in ctl("why", "1a.1-99-3", status=1).errors
 
 
 def test_events_and_those_that_follow(program, ctl):
@@ -87,3 +92,42 @@ def test_events_and_those_that_follow(program, ctl):
         ctl("reload")
         assert json.loads(process.stdout.readline())["kind"] == "reload"
         assert interrupt(process).status == 0
+
+
+def logged(program):
+    return list(map(json.loads, program.access_log.read_text().splitlines()))
+
+
+def test_why_of_a_request_by_the_access_log_s_id_and_by_x_request_id(proxy, target):
+    dead, server = free_port(), target()
+    targets = [f"127.0.0.1:{dead}", server.address]
+    program = proxy(mode="http", targets=targets, top={"api": api_config()})
+    program.uncounted = None
+    ctl, client = Ctl.of(program), program.connect()
+    ids, upstream = [], None
+    for path, more in ((b"/one", b""), (b"/two", b"X-Request-ID: trace-1\r\n")):
+        client.send(b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n" % (path, more))
+        upstream = upstream or server.accept()
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += upstream.receive_line()
+        ids.append(re.search(rb"X-Request-ID: (\S+)", head, re.IGNORECASE)[1].decode())
+        assert "It goes on." in ctl("why", ids[-1]).text
+        upstream.send(b"HTTP/1.1 201 Made\r\nContent-Length: 2\r\n\r\nok")
+        while client.receive_line() != b"\r\n":
+            pass
+        client.expect(b"ok")
+    assert ids[1] == "trace-1"
+    wait_until(lambda: len(logged(program)) == 2, "both are in the access log")
+    made, given = (one["id"] for one in logged(program))
+    assert made == ids[0]
+    for known, path in ((made, "/one"), (given, "/two"), ("trace-1", "/two")):
+        text = ctl("why", known).text
+        assert f": GET {path} HTTP/1.1\n" in text
+        assert f"Target {server.address} answered with the status 201 after " in text
+        assert text.endswith("(reason: done)\n")
+    (one,) = ctl.json("why", "trace-1")["requests"]
+    assert (one["id"], one["own_id"], one["method"], one["path"], one["status"]) == (given, "trace-1", "GET", "/two", 201)
+    first = ctl.json("why", made)["requests"][0]
+    assert first["tried"] in ([], [{"target": targets[0], "error": "ECONNREFUSED"}])
+    assert "X-Request-ID" in ctl("why", "trace-1").text

@@ -10,7 +10,7 @@ import pytest
 from kit.api import TOKEN, api_config
 from kit.ctl import Ctl, interrupt
 from kit.ports import free_port
-from tcp_proxy import __version__
+from tcp_proxy import __version__, build
 from tcp_proxy.ctl.main import COMMANDS
 
 
@@ -26,7 +26,7 @@ def test_every_command_is_in_the_help_and_has_its_own(tmp_path):
         own = " ".join(ctl(name, "--help").text.split())
         assert command.help in own
         assert "--json" in own
-    assert ctl("--version").text == f"tcp_proxy {__version__}\n"
+    assert ctl("--version").text == f"tcp_proxy {__version__} ({build()})\n"
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,18 @@ def test_wrong_usage_is_2(tmp_path, words):
     done = nowhere(tmp_path)(*words, status=2)
     assert done.text == ""
     assert done.errors.splitlines()[-1].startswith("tcp-proxy-ctl")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["dran", "app", "one"], "there is no command dran; did you mean drain?"),
+        (["nonsense"], "there is no command nonsense; --help lists all"),
+        ([], "wanted a command; --help lists all"),
+    ],
+)
+def test_a_word_that_is_no_command_names_the_one_that_is_meant(tmp_path, words, said):
+    assert nowhere(tmp_path)(*words, status=2).errors.splitlines()[-1] == f"tcp-proxy-ctl: error: {said}"
 
 
 @pytest.mark.parametrize("words", [["status"], ["top"], ["events", "--follow"], ["reload", "--json"], ["why", "1.1-1"]])
@@ -97,6 +109,7 @@ def test_a_unix_socket(proxy, service, tmp_path):
 
 def test_the_token(proxy, service, tmp_path):
     file = tmp_path / "token"
+    file.touch(0o600)
     file.write_text(f"{TOKEN}\n")
     program = proxy(targets=[service()], top={"api": api_config(token_file=str(file))})
     assert Ctl.of(program, file).json("status")["status"]["pid"] == program.pid

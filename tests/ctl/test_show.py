@@ -1,16 +1,56 @@
 """How things look to a person."""
 
+import re
+
 import pytest
 
-from tcp_proxy.ctl.show import clean, duration, moment, plural, size, sparkline, table
+from tcp_proxy.ctl.show import clean, duration, is_said, mark, moment, plural, size, sparkline, state_of, table, text_of
 
 
 def test_a_table():
-    assert table(("name", "n"), [("a", 1), ("long", 100)], right="n", indent=" ") == [
+    assert table(("name", "n"), [("a", 1), ("long", 100)], right="n", indent=" ").lines() == [
         " name    n",
         " a       1",
         " long  100",
     ]
+
+
+WIDE = table(
+    ("target", "state", "n", "in", "why"),
+    [("a" * 20, "up*", 1, "10 kB", "b" * 60), ("x", "down (drain)", 100, "0 B", "no answer")],
+    right="n in", indent="  ", optional="in",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", range(44, 120))
+def test_a_table_fits_and_keeps_its_numbers(width):
+    lines = WIDE.lines(width)
+    assert max(map(len, lines)) <= width
+    assert all(number in line for number, line in zip((" 1 ", " 100 "), lines[1:], strict=True))
+    assert ("10 kB" in lines[1]) == ("in" in lines[0].split())
+
+
+def test_a_table_without_a_terminal_is_as_wide_as_it_is():
+    assert ("a" * 20 in WIDE.lines()[1], "b" * 60 in WIDE.lines()[1]) == (True, True)
+    assert "…" not in "".join(WIDE.lines(200))
+
+
+def test_colours_are_for_states_and_change_no_width():
+    plain, coloured = WIDE.lines(100), WIDE.lines(100, colours=True)
+    assert coloured[0] == plain[0]
+    assert "\x1b[32mup*" in coloured[1]
+    assert "\x1b[31mdown (drain)" in coloured[2]
+    assert [re.sub("\x1b.*?m", "", line) for line in coloured] == plain
+
+
+def test_a_table_stands_between_lines():
+    assert list(text_of(["a", table(("n",), [(1,)]), "b"])) == ["a", "n", "1", "b"]
+
+
+def test_what_was_said_is_marked():
+    target = {"overrides": [{"key": "weight", "value": 5, "file": 1}]}
+    assert mark(5, said=is_said(target, "weight")) == "5*"
+    assert mark("up", said=is_said(target, "admin")) == "up"
 
 
 @pytest.mark.parametrize(
@@ -47,3 +87,14 @@ def test_sparklines():
 
 def test_a_name_does_not_move_the_cursor():
     assert clean("a\x1b[2Jb\nü") == "a\\x1b[2Jb\\nü"
+
+
+@pytest.mark.parametrize(
+    ("state", "admin", "text"),
+    [
+        ("up", "ready", "up"), ("down", "ready", "down"), ("draining", "ready", "draining"),
+        ("draining", "drain", "draining"), ("down", "drain", "down (drain)"), ("down", "disabled", "disabled"),
+    ],
+)  # fmt: skip
+def test_a_state_says_nothing_twice(state, admin, text):
+    assert state_of({"state": state, "admin": admin}) == text

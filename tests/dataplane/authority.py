@@ -1,7 +1,7 @@
 """The stick tables as a worker's wire sees them: a table in the test's own loop, which can be made to hold its answers."""
 
 from tcp_proxy.sansio.stick_table import StickTable
-from tcp_proxy.stick_wire import ASK, CLOSED, OPENED, Wire, pair
+from tcp_proxy.wire.stick_table import ASK, ASK_BY_HASH, BY_HASH, CLOSED, OPENED, Wire, pair
 
 
 class Authority:
@@ -12,6 +12,7 @@ class Authority:
         self.table = StickTable(size, expires)
         self.heard = []
         self.holds = False
+        self.is_cut_off = False  # as in a node of a cluster that is
         self._answered = set()
         ours, self.theirs = pair()
         self.wire = Wire(loop, ours, self.hear, lambda: None)
@@ -19,7 +20,9 @@ class Authority:
     def hear(self, items):
         for item in items:
             self.heard.append(item)
-            if item[0] == ASK and not self.holds:
+            if item[0] == ASK and self.is_cut_off:
+                self.wire.send([(item[1], "", BY_HASH)])
+            elif item[0] == ASK_BY_HASH or (item[0] == ASK and not self.holds):
                 self.answer(item)
             elif item[0] == OPENED:
                 self.table.opened(item[2], item[3], 0, self.loop.now)

@@ -3,23 +3,28 @@
 import os
 import socket
 import struct
+from collections import deque
 from contextlib import ExitStack
 
-from tcp_proxy import counters
 from tcp_proxy.config.model import Timeouts
-from tcp_proxy.counters import Counters
 from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.record import Recorder
-from tcp_proxy.dataplane.relay_pool import RelayPool, WorkerHome
+from tcp_proxy.dataplane.relay.pool import RelayPool, WorkerThread
 from tcp_proxy.dataplane.session import Session
-from tcp_proxy.dataplane.tally import Entrance
-from tcp_proxy.loop import Loop
-from tcp_proxy.messages import AppView, TargetView
-from tcp_proxy.socket_options import FIRST_OPTIONS, set_options
+from tcp_proxy.dataplane.session_counters import ListenerCounters
+from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.runtime.socket_options import FIRST_OPTIONS, set_options
+from tcp_proxy.wire import counters
+from tcp_proxy.wire.counters import Counters
+from tcp_proxy.wire.views import AppView, TargetView
 
 FIELDS = (
-    "id app listener client target tried connect_seconds seconds bytes_up bytes_down ended_by reason errno ended_at"
+    "id app listener client target tried connect_seconds seconds bytes_up bytes_down ended_by reason errno ended_at "
+    "peer error tls notes processes trace"
 ).split()
+
+
+SPARE_SLOTS = 16
 
 
 def first_slot(target):
@@ -44,6 +49,8 @@ class Records(Recorder):
         self.incarnation, self.wall, self.all = "test", 0.0, []
         self.add = self.keep
         self._kept, self._loop = [], loop
+        self.requests, self.keep_request = deque(), None
+        self.sample = None
 
     def keep(self, finished):
         self._kept.append(finished)
@@ -63,11 +70,12 @@ class House:
         self.servers = [self.listen(family) for _ in range(targets)]
         app_slot = first_slot(targets)
         self.listener_slot = app_slot + counters.APP_SLOTS
-        self.memory, fd = Counters.create(1 + counters.ROWS_PER_WORKER, self.listener_slot + counters.LISTENER_SLOTS)
+        self.spare_slot = self.listener_slot + counters.LISTENER_SLOTS  # for whatever else a test has counted
+        self.memory, fd = Counters.create(1 + counters.ROWS_PER_WORKER, self.spare_slot + SPARE_SLOTS)
         self.stack.callback(os.close, fd)
         rows = self.memory.rows
         self.row = rows[1]
-        self.home = WorkerHome(self.loop, rows[1], self.records)
+        self.thread = WorkerThread(self.loop, rows[1], self.records)
         views = tuple(
             TargetView(f"t{n}", first_slot(n), 1, False, n < len(limits), "up", (self.endpoint(server),))
             for n, server in enumerate(self.servers)
@@ -76,10 +84,10 @@ class House:
         self.app = LiveApp(view, 0, rows, rows[1], lambda *what: self.asked.append(what))
         self.relays = None
         if relays:
-            self.relays = RelayPool(self.home, rows[2:], self.records, self.bug, lambda: True)
-            self.home.relays = self.relays
-        self.listener = Entrance("127.0.0.1:1", self.listener_slot)
-        self.front = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            self.relays = RelayPool(self.thread, rows[2:], self.records, self.bug, lambda: True)
+            self.thread.relays = self.relays
+        self.listener = ListenerCounters("127.0.0.1:1", self.listener_slot)
+        self.listening = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.sessions = []
 
     def __enter__(self):
@@ -87,7 +95,7 @@ class House:
 
     def __exit__(self, kind, *_):
         for session in self.sessions:
-            session.home.loop.call_soon(_end, session)
+            session.thread.loop.call_soon(_end, session)
         self.turn(2)
         if self.relays is not None:
             self.relays.stop()
@@ -99,7 +107,7 @@ class House:
             assert [self.memory.total(slot) for slot in slots] == [0] * len(slots), "gauges return to 0"
             ids = [record["id"] for record in self.records.all]
             assert sorted(ids) == sorted({f"test-{s.number}" for s in self.sessions}), "one record per session"
-        del self.app, self.home, self.row
+        del self.app, self.thread, self.row
         self.memory.close()
 
     def bug(self, _handler, error):
@@ -118,7 +126,7 @@ class House:
 
     def client(self):
         """A client, and its session, which is dialing or relaying already."""
-        client = self.stack.enter_context(socket.create_connection(self.front.getsockname()))
+        client = self.stack.enter_context(socket.create_connection(self.listening.getsockname()))
         client.settimeout(5)
         session = self.admit()
         self.turn(2)
@@ -126,10 +134,10 @@ class House:
 
     def admit(self):
         """The session of the client that waits."""
-        inner, address = self.front.accept()
+        inner, address = self.listening.accept()
         set_options(inner, FIRST_OPTIONS)
         raw = socket.SocketType(inner.family, socket.SOCK_STREAM, 0, inner.detach())
-        session = Session(len(self.sessions) + 1, self.home, self.app, self.listener, raw, address)
+        session = Session(len(self.sessions) + 1, self.thread, self.app, self.listener, raw, address)
         self.sessions.append(session)
         session.start()
         return session

@@ -3,12 +3,12 @@
 import os
 import socket
 
-from tcp_proxy import counters
 from tcp_proxy.config.model import Timeouts
-from tcp_proxy.counters import PROCESS_SLOTS, TARGET_SLOTS, Counters
 from tcp_proxy.dataplane.apps import LiveApp
-from tcp_proxy.messages import AppView, TargetView
 from tcp_proxy.sansio.reasons import Reason
+from tcp_proxy.wire import counters
+from tcp_proxy.wire.counters import PROCESS_SLOTS, TARGET_SLOTS, Counters
+from tcp_proxy.wire.views import AppView, TargetView
 
 HERE = ((int(socket.AF_INET), ("127.0.0.1", 9)),)
 
@@ -69,9 +69,17 @@ def test_a_change_of_state_counts_from_the_next_session_on():
         assert {rig.choose() for _ in range(4)} == {"b"}
         rig.app.change_target("b", "down", HERE)
         assert rig.choose() is None
-        assert rig.app.why_none() is Reason.NO_TARGET
+        assert rig.app.why_none(0.0) is Reason.NO_TARGET
         rig.app.change_target("a", "up", HERE)
         assert rig.choose() == "a"
+
+
+def test_names_without_an_address_are_asked_for_when_clients_come_at_most_once_a_second():
+    with Rig({"endpoints": ()}, {"state": "down"}) as rig:
+        for now in (10.0, 10.2, 10.9, 11.0, 11.5):
+            assert rig.choose() is None
+            assert rig.app.why_none(now) is Reason.NO_TARGET
+        assert rig.failed == [("web", "a", "")] * 2
 
 
 def test_backups_serve_only_while_no_primary_can():
@@ -95,7 +103,7 @@ def test_a_limit_is_exact_and_a_full_app_says_limit():
     with Rig({"limit": 2}, {"limit": 1}) as rig:
         assert sorted([rig.choose() for _ in range(3)]) == ["a", "a", "b"]
         assert rig.choose() is None
-        assert rig.app.why_none() is Reason.LIMIT
+        assert rig.app.why_none(0.0) is Reason.LIMIT
         rig.give("b")
         assert rig.choose() == "b"
 

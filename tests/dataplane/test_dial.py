@@ -6,10 +6,11 @@ import socket
 
 import pytest
 
-from tcp_proxy import counters
 from tcp_proxy.config.model import Timeouts
 from tcp_proxy.dataplane.session import State
+from tcp_proxy.runtime.loop import WRITE
 from tcp_proxy.sansio.reasons import FAILURES, failure_of
+from tcp_proxy.wire import counters
 from tests.dataplane.house import House, blackhole, reset
 
 SHORT = Timeouts(connect=1.0, idle=10.0, half_closed=2.0)
@@ -95,6 +96,78 @@ def test_a_client_that_leaves_during_the_wait_is_gone():
         house.pass_time(0.2)
 
 
+def hung_up(house, target=0, said=b"", fin=False):
+    """A client; while it is dialed, and before the loop hears of that, this target accepts, says so much and resets."""
+    client = house.stack.enter_context(socket.create_connection(house.listening.getsockname()))
+    client.settimeout(5)
+    session = house.admit()
+    server, _ = house.servers[target].accept()
+    server.sendall(said)
+    if fin:
+        server.shutdown(socket.SHUT_WR)
+    reset(server)
+    return client, session
+
+
+@pytest.mark.parametrize("fin", [False, True], ids=["reset", "end and reset"])
+@pytest.mark.parametrize("said", [b"", b"-ERR too many connections\r\n"], ids=["silent", "spoken"])
+def test_a_target_that_accepts_and_resets_was_connected_to(said, fin):
+    """Whether the loop hears of the connection or of its reset first is chance, and makes no difference to the record."""
+    with House(retries=0) as house:
+        client, _ = hung_up(house, said=said, fin=fin)
+        record = house.record()
+        assert (record["reason"], record["ended_by"]) == ("target_reset", "target")
+        assert record["errno"] == ("EPIPE" if fin else "ECONNRESET")
+        assert record["bytes_down"] == len(said)
+        assert client.recv(100) == said if said else True
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
+def test_a_target_that_resets_without_a_word_gives_way_to_the_next():
+    with House(targets=2) as house:
+        house.app.change_target("t1", "down", ())
+        client, session = hung_up(house)
+        house.app.change_target("t1", "up", (house.endpoint(house.servers[1]),))
+        relaying(house, session)
+        assert (session.target.name, list(session.tried)) == ("t1", [("t0", "ECONNRESET")])
+        client.close()
+
+
+def test_a_target_that_has_spoken_does_not():
+    with House(targets=2) as house:
+        house.app.change_target("t1", "down", ())
+        client, session = hung_up(house, said=b"x")
+        house.app.change_target("t1", "up", (house.endpoint(house.servers[1]),))
+        assert house.receive(client, 1) == b"x"
+        assert (house.record()["target"], session.tried) == ("t0", [])
+
+
+@pytest.mark.parametrize("fin", [False, True], ids=["reset", "end and reset"])
+def test_a_target_that_might_be_ourselves_and_resets(fin):
+    """getpeername() knows no peer any more."""
+    with House(retries=0) as house:
+        house.app.targets["t0"].may_be_ourselves = True
+        client, session = hung_up(house, fin=fin)
+        assert house.record()["reason"] == "target_reset"
+        assert session.state is State.DONE
+        client.close()
+
+
+def test_a_target_that_might_be_ourselves_and_resets_after_the_event():
+    """Between the event that says connected and the question who is there."""
+    with House(retries=0) as house:
+        target = house.app.targets["t0"]
+        target.may_be_ourselves = True
+        client = house.stack.enter_context(socket.create_connection(house.listening.getsockname()))
+        session = house.admit()
+        dial, server = session.dial, house.servers[0].accept()[0]
+        reset(server)
+        dial._ready(WRITE)
+        assert house.record()["reason"] == "target_reset"
+        client.close()
+
+
 def test_dial_ends_after_twice_connect():
     """Three black holes of one second each: the second is given up with the whole phase."""
     with House(targets=3, timeouts=SHORT) as house:
@@ -160,17 +233,17 @@ def test_a_failed_connect_asks_for_one_probe_a_second():
 def test_an_error_of_this_machine_is_counted_apart_and_asks_for_nothing():
     with House(retries=0) as house:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        client = socket.create_connection(house.front.getsockname())
+        client = socket.create_connection(house.listening.getsockname())
         house.stack.enter_context(client)
         next_free = client.fileno() + 2  # room for the accepted client, not for the connection to the target
         resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, hard))
         try:
-            _ = house.stack.enter_context(house.front)
-            inner, address = house.front.accept()
+            _ = house.stack.enter_context(house.listening)
+            inner, address = house.listening.accept()
             from tcp_proxy.dataplane.session import Session
 
             raw = socket.SocketType(inner.family, socket.SOCK_STREAM, 0, inner.detach())
-            session = Session(1, house.home, house.app, house.listener, raw, address)
+            session = Session(1, house.thread, house.app, house.listener, raw, address)
             house.sessions.append(session)
             session.start()
         finally:

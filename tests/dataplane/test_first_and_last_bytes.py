@@ -15,7 +15,7 @@ from tests.dataplane.house import House, blackhole, reset
 
 def spoken(house, words):
     """A client whose words wait in its socket when its session starts."""
-    client = house.stack.enter_context(socket.create_connection(house.front.getsockname()))
+    client = house.stack.enter_context(socket.create_connection(house.listening.getsockname()))
     client.settimeout(5)
     client.sendall(words)
     return client, house.admit()
@@ -34,10 +34,10 @@ def test_what_was_said_before_the_accept_leaves_with_the_connect():
 def test_nothing_of_the_first_bytes_is_lost_or_doubled(family, size):
     words = random.Random(size).randbytes(size)
     with House(family=family) as house:
-        client = house.stack.enter_context(socket.create_connection(house.front.getsockname()))
+        client = house.stack.enter_context(socket.create_connection(house.listening.getsockname()))
         sender = threading.Thread(target=client.sendall, args=(words,))
         sender.start()
-        select.select([house.front], [], [], 5)
+        select.select([house.listening], [], [], 5)
         session = house.admit()
         house.until(lambda: session.state is State.RELAYING)
         server = house.stack.enter_context(house.servers[0].accept()[0])
@@ -75,7 +75,7 @@ def test_first_bytes_wait_for_a_target_that_is_slow_to_accept():
 def test_a_client_that_was_reset_before_it_was_accepted(words, reason):
     """Without a word nobody is called for it; what it said is delivered, as if it had been accepted in time."""
     with House() as house:
-        client = house.stack.enter_context(socket.create_connection(house.front.getsockname()))
+        client = house.stack.enter_context(socket.create_connection(house.listening.getsockname()))
         client.sendall(words)
         reset(client)
         house.admit()

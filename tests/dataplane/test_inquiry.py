@@ -1,12 +1,25 @@
 """What a worker says of its sessions: lists with filters and pages, one session, its end; whatever thread it lives in."""
 
+import dataclasses
+
 import pytest
 
-from tcp_proxy.dataplane import homes
-from tcp_proxy.dataplane.inquiry import PART, Inquiry
-from tcp_proxy.inquiries import AskSession, AskSessions, CloseSession, SessionClosed, SessionsTold, SessionTold
-from tcp_proxy.messages import encode
+from tcp_proxy.dataplane.inquiry import PART, Inquiry, _ended
+from tcp_proxy.dataplane.relay import session_thread
+from tcp_proxy.wire.inquiries import (
+    AskRequests,
+    AskSession,
+    AskSessions,
+    CloseSession,
+    RequestsTold,
+    SessionClosed,
+    SessionsTold,
+    SessionTold,
+)
+from tcp_proxy.wire.messages import encode
+from tcp_proxy.wire.records import Origin, Record
 from tests.dataplane.house import House, blackhole
+from tests.dataplane.http.rig import HttpHouse
 
 
 class Rig(House):
@@ -15,8 +28,8 @@ class Rig(House):
     def __init__(self, relays=True, **house):
         super().__init__(relays=relays, **house)
         self.said = []
-        pool = self.relays if relays else type("NoRelays", (), {"homes": []})()
-        self.inquiry = Inquiry(self.home, pool, lambda: self.records, self.said.append)
+        pool = self.relays if relays else type("NoRelays", (), {"threads": []})()
+        self.inquiry = Inquiry(self.thread, pool, lambda: self.records, self.said.append)
 
     def ask(self, after=0, limit=100, **filters):
         """The sessions of the whole answer."""
@@ -46,8 +59,8 @@ class Rig(House):
         return self.said
 
     def send_away(self, session):
-        session.home.send_away(session)
-        self.until(lambda: session.home is not self.home and session in session.home.members)
+        session.thread.send_away(session)
+        self.until(lambda: session.thread is not self.thread and session in session.thread.members)
 
 
 def test_a_list_says_all_of_each_session():
@@ -112,7 +125,7 @@ def test_a_session_that_is_being_connected_names_the_target_that_it_waits_for():
 
 
 def test_many_sessions_are_told_in_parts_and_slices(monkeypatch):
-    monkeypatch.setattr(homes, "SLICE", 7)
+    monkeypatch.setattr(session_thread, "SLICE", 7)
     with Rig() as rig:
         count = 2 * PART + PART // 2
         for _ in range(count):
@@ -124,7 +137,7 @@ def test_many_sessions_are_told_in_parts_and_slices(monkeypatch):
 
 
 def test_sessions_that_end_while_the_list_is_made_are_left_out(monkeypatch):
-    monkeypatch.setattr(homes, "SLICE", 2)
+    monkeypatch.setattr(session_thread, "SLICE", 2)
     with Rig() as rig:
         for _ in range(9):
             rig.client()
@@ -166,6 +179,19 @@ def test_an_ended_session_is_told_by_its_record():
         assert [(tried.target, tried.error) for tried in ended.tried] == [("t0", "ECONNREFUSED")] * 2
 
 
+def test_an_ended_session_is_told_with_all_that_its_record_has():
+    record = Record(
+        id="a-1", app="web", listener="127.0.0.1:80", client="192.0.2.1:7", target="t0", tried=(("t1", "ECONNREFUSED"),),
+        connect_seconds=0.25, seconds=2.0, bytes_up=3, bytes_down=4, ended_by="client", reason="done", errno="",
+        ended_at=5.0, peer="192.0.2.9:8", error="none", tls=("TLSv1.3", "AES", True, "db.example", "CN=x"),
+        notes="sni=db.example", processes=(6, 7), trace=("8", "9", ""),
+    )  # fmt: skip
+    told = dataclasses.asdict(_ended(tuple(record)))
+    assert told.pop("tried") == ({"target": "t1", "error": "ECONNREFUSED"},)
+    assert tuple(told.pop("tls").values()) == record.tls
+    assert told == {name: value for name, value in record._asdict().items() if name not in ("tried", "tls", "trace")}
+
+
 # -- its end
 
 
@@ -201,10 +227,10 @@ def test_a_session_on_its_way_back_to_the_loop_is_found():
     with Rig() as rig:
         _, _, session = rig.pair()
         rig.send_away(session)
-        relay = session.home
+        relay = session.thread
         relay.loop.call_soon(relay.send_away, session)
         assert [view.number for view in rig.look(1).live] == [1]
-        rig.until(lambda: session.home is rig.home)
+        rig.until(lambda: session.thread is rig.thread)
         relay.loop.call_soon(lambda: None)
         assert rig.numbers() == [1]
 
@@ -220,3 +246,93 @@ def test_those_that_have_ended_since():
         assert encode(told)
         assert [view.id.rpartition("-")[2] for view in told.ended] == ["2", "3"]
         assert (told.live, told.newest, told.left_out) == ((), 3, 0)
+
+
+# -- requests of mode http
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def told(house, session=0, number=0, own_id="", id=""):
+    """What is known of these requests."""
+    said = []
+    pool = type("NoRelays", (), {"threads": []})()
+    Inquiry(house.thread, pool, lambda: house.records, said.append).requests(AskRequests(4, session, number, own_id, id), [])
+    (answer,) = said
+    assert isinstance(answer, RequestsTold)
+    assert encode(answer)
+    return answer.requests
+
+
+def test_requests_of_a_client_that_has_moved_here_are_known_by_the_id_of_its_session():
+    with HttpHouse() as house:
+        client, session = house.client()
+        session.origin = Origin("w.0-7", (4,))
+        server = house.ask(client, b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        (now,) = told(house, -1, 1, id="w.0-7")
+        assert (now.session_id, now.reason) == ("w.0-7", "")
+        assert told(house, session.number, 1) == ()
+        house.send(server, OK)
+        assert house.receive(client, 8) == b"HTTP/1.1"
+        house.turn(3)
+        (ended,) = told(house, -1, 1, id="w.0-7")
+        assert (ended.session_id, ended.reason) == ("w.0-7", "done")
+        assert told(house, session.number, 1) == told(house, -1, 2, id="w.0-7") == ()
+        session.origin = None  # as it came here, its record belongs here
+
+
+def test_requests_are_known_while_they_go_on_and_when_they_have_ended():
+    with HttpHouse() as house:
+        client, session = house.client()
+        server = house.ask(client, b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        house.clock.now += 3
+        house.turn()
+        (now,) = told(house, session.number, 1)
+        assert (now.line, now.target, now.status, now.answer_seconds, now.seconds) == (
+            "GET /a HTTP/1.1", "t0", 0, -1.0, 3,
+        )  # fmt: skip
+        assert (now.reason, now.ended_at) == ("", 0.0)
+        house.send(server, OK)
+        assert house.receive(client, 8) == b"HTTP/1.1"
+        house.turn(3)
+        (ended,) = told(house, session.number, 1)
+        assert (ended.status, ended.reason, ended.bytes_down, ended.answer_seconds) == (200, "done", 2, 3)
+        assert (ended.app, ended.listener, ended.tried, ended.error) == ("web", "127.0.0.1:1", (), "")
+        assert told(house, session.number, 2) == told(house, session.number + 1, 1) == ()
+
+
+def test_requests_are_known_by_what_their_client_calls_them():
+    with HttpHouse() as house:
+        client, _ = house.client()
+        server = house.ask(client, b"GET /1 HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\n\r\n")
+        assert [one.line for one in told(house, own_id="mine")] == ["GET /1 HTTP/1.1"]
+        house.send(server, OK)
+        house.turn(3)
+        client.sendall(b"GET /2 HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\n\r\n")
+        house.turn(3)
+        assert [(one.line, one.reason) for one in told(house, own_id="mine")] == [
+            ("GET /2 HTTP/1.1", ""), ("GET /1 HTTP/1.1", "done"),
+        ]  # fmt: skip
+        assert told(house, own_id="other") == told(house, own_id="ü€") == ()
+        house.read_head(server)
+        house.send(server, OK)
+
+
+def test_a_request_that_was_refused_is_known_too():
+    with HttpHouse() as house:
+        client, session = house.client()
+        client.sendall(b"nons\x80\\\x1b[2J\r\n\r\n")
+        house.turn(3)
+        kept = told(house, session.number, session.requests)
+        line = r"nons\x80\\\x1b[2J"
+        assert [(one.line, one.status, one.reason, one.target) for one in kept] == [(line, 400, "protocol_error", "")]
+
+
+def test_what_is_kept_is_bounded_whatever_clients_send():
+    with HttpHouse() as house:
+        client, session = house.client()
+        server = house.ask(client, b"GET /%b HTTP/1.1\r\nHost: x\r\nX-Request-ID: %b\r\n\r\n" % (b"p" * 5000, b"i" * 5000))
+        house.send(server, OK)
+        house.turn(3)
+        (known,) = told(house, own_id="i" * 200)
+        assert (len(known.line), known.session) == (400, session.number)

@@ -1,15 +1,16 @@
 """Dials that need the client's address, or the port it came to."""
 
+import contextlib
 import errno
 import socket
 
 import pytest
 from dataplane.house import House
 
-from tcp_proxy import counters
 from tcp_proxy.config.model import Timeouts
-from tcp_proxy.dataplane.tally import Entrance
-from tcp_proxy.messages import AppView, TargetView
+from tcp_proxy.dataplane.session_counters import ListenerCounters
+from tcp_proxy.wire import counters
+from tcp_proxy.wire.views import AppView, TargetView
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def make_group(house, ports):
 @pytest.mark.parametrize(("address", "server"), [("127.0.0.1:5001", 0), ("[::1]:5002", 1)])
 def test_a_group_has_a_server_for_each_listening_port(house, address, server):
     make_group(house, (5001, 5002))
-    house.listener = Entrance(address, house.listener_slot)
+    house.listener = ListenerCounters(address, house.listener_slot)
     for _ in range(2):
         client, inner, _ = house.pair(server)
         client.sendall(b"hello")
@@ -39,7 +40,7 @@ def test_a_group_has_a_server_for_each_listening_port(house, address, server):
 
 def test_a_listener_that_has_left_the_group_finds_nobody(house):
     make_group(house, (5001, 5002))
-    house.listener = Entrance("127.0.0.1:5003", house.listener_slot)
+    house.listener = ListenerCounters("127.0.0.1:5003", house.listener_slot)
     house.client()
     house.pass_time(0.2)
     record = house.record()
@@ -61,3 +62,17 @@ def test_source_hash_keeps_a_client_at_its_target():
             assert len(targets) == 1
         assert house.sessions[0].address[0] == "127.0.0.1"
         assert house.sessions[0].client.family == socket.AF_INET
+
+
+def test_least_time_knows_how_long_the_connect_to_the_target_itself_took():
+    """Not what another one took that was tried before, nor what the client had waited for."""
+    with House(targets=2, balance="least_time") as house:
+        other = house.app.targets["t1"]
+        house.stack.enter_context(contextlib.closing(house.servers[0]))
+        house.servers[0].close()
+        for _ in range(3):
+            _, session = house.client()
+            assert session.target is other
+        assert set(house.app.latencies._known) == {"t1"}
+        assert house.app.latencies._known["t1"][0] == 0.0, "by a clock that stands still"
+        assert session.tried in ([], (), [("t0", "ECONNREFUSED")])

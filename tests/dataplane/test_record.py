@@ -2,15 +2,17 @@
 
 import errno
 import gc
+import json
 import os
 import threading
 import time
 
+from tcp_proxy.config.log_model import AccessLogs
 from tcp_proxy.dataplane import record
 from tcp_proxy.dataplane.record import FLUSH_AT, FLUSH_EVERY, KEPT, REASON_INDEX, SIDE_INDEX, Recorder
-from tcp_proxy.loop import Loop
-from tcp_proxy.records import FrameReader, Record
+from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.sansio.reasons import Reason, Side
+from tcp_proxy.wire.records import Record
 from tests.dataplane.house import Clock
 
 
@@ -20,23 +22,24 @@ def finished(number, app="web", **more):
         "number": number, "app": app, "listener": "127.0.0.1:80", "address": ("127.0.0.1", 4711), "target": "t0",
         "tried": (), "started": 1000.0, "connected": 1000.5, "ended": 1002.0, "up": 3, "down": 4,
         "reason": REASON_INDEX[Reason.TARGET_RESET], "side": SIDE_INDEX[Side.TARGET], "code": errno.ECONNRESET,
+        "error": "", "tls": (), "origin": None,
     }  # fmt: skip
     return tuple({**fields, **more}.values())
 
 
 def numbers(records):
-    return [int(record[0].removeprefix("w1-")) for record in records]
+    return [int(record["id"].removeprefix("w1-")) for record in records]
 
 
 class Rig:
-    def __init__(self):
+    def __init__(self, logs=AccessLogs(format="json")):  # noqa: B008  it is frozen
         self.clock = Clock()
         self.loop = Loop("test", self.clock)
         self.read_fd, write_fd = os.pipe()
         os.set_blocking(self.read_fd, False)
         self.warnings = []
-        self.recorder = Recorder(self.loop, write_fd, "w1", self.warnings.append)
-        self.frames = FrameReader()
+        self.recorder = Recorder(self.loop, write_fd, "w1", self.warnings.append, logs)
+        self.begun = b""
 
     def __enter__(self):
         return self
@@ -46,6 +49,15 @@ class Rig:
         self.loop.close()
         os.close(self.read_fd)
 
+    def after_half_a_second(self):
+        self.loop.run_once(0)
+        self.clock.now += FLUSH_EVERY + 0.01
+        self.loop.run_once(0)
+
+    def read_text(self):
+        """Everything, as it is."""
+        return os.read(self.read_fd, 1 << 16).decode()
+
     def read(self):
         got = []
         while True:
@@ -53,7 +65,8 @@ class Rig:
                 data = os.read(self.read_fd, 1 << 16)
             except BlockingIOError:
                 return got
-            got += self.frames.feed(data)
+            *whole, self.begun = (self.begun + data).split(b"\n")
+            got += map(json.loads, whole)
 
 
 def test_a_batch_is_written_after_half_a_second():
@@ -65,6 +78,34 @@ def test_a_batch_is_written_after_half_a_second():
         rig.clock.now += FLUSH_EVERY + 0.01
         rig.loop.run_once(0)
         assert numbers(rig.read()) == [1, 2]
+
+
+def test_lines_of_apps_with_logs_of_their_own_say_where_they_belong():
+    """In the format of that log; what goes on where the last batch has ended comes first, and nothing is said of it."""
+    logs = AccessLogs("usual", "json", (("own", "a\nb", "text"), ("quiet", "", "json"), ("text", "usual", "text")))
+    with Rig(logs) as rig:
+        for number, app in enumerate(("web", "own", "quiet", "text", "own", "web")):
+            rig.recorder.add(finished(number, app))
+        rig.after_half_a_second()
+        lines = rig.read_text().splitlines()
+        assert [(line[0], "id=w1-3" in line) for line in lines[:3]] == [("{", False), ("2", True), ("{", False)]
+        assert lines[3] == '\x01"a\\nb"'
+        assert [line.split()[1] for line in lines[4:]] == ["id=w1-1", "id=w1-4"]
+        rig.recorder.add(finished(6))
+        rig.recorder.add(finished(7, "own"))
+        rig.after_half_a_second()
+        own, mark, usual = rig.read_text().splitlines()
+        assert "id=w1-7" in own
+        assert (mark, json.loads(usual)["id"]) == ('\x01"usual"', "w1-6")
+
+
+def test_with_a_log_of_one_app_alone_the_others_write_nothing():
+    with Rig(AccessLogs("", "json", (("own", "a", "json"),))) as rig:
+        rig.recorder.add(finished(1))
+        rig.recorder.add(finished(2, "own"))
+        rig.after_half_a_second()
+        mark, line = rig.read_text().splitlines()
+        assert (mark, json.loads(line)["id"]) == ('\x01"a"', "w1-2")
 
 
 def test_many_records_do_not_wait():
@@ -106,7 +147,7 @@ def test_what_nobody_reads_is_dropped_counted_and_said_once():
     with Rig() as rig:
         big = "x" * 4096
         for number in range(2 * record.MAX_WAITING // 4096):
-            rig.recorder.add(finished(number, f"{number}{big}"))  # marshal writes one string only once
+            rig.recorder.add(finished(number, f"{number}{big}"))
             if len(rig.recorder._records) >= FLUSH_AT:
                 rig.loop.run_once(0)
                 rig.loop.run_once(0)
@@ -129,7 +170,7 @@ def test_close_writes_what_waits():
     rig = Rig()
     rig.recorder.add(finished(9))
     rig.recorder.close(1.0)
-    assert numbers(rig.frames.feed(os.read(rig.read_fd, 1 << 16))) == [9]
+    assert numbers(map(json.loads, os.read(rig.read_fd, 1 << 16).splitlines())) == [9]
     rig.loop.close()
     os.close(rig.read_fd)
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from tcp_proxy.config.model import Sticky
-from tcp_proxy.dataplane.sticks import Sticks
+from tcp_proxy.dataplane.sticky.copies import StickCopies
 from tcp_proxy.sansio.stick_table import StickTable
-from tcp_proxy.stick_wire import ASK, CLOSED
+from tcp_proxy.wire.stick_table import ASK, CLOSED
 
 KEYS = [f"k{number}" for number in range(3)]
 NAMES = "ab"
@@ -41,7 +41,7 @@ class Target:
 
 
 class Client:
-    """A session as far as it has to do with its key: dataplane.sticky_dial in short."""
+    """A session as far as it has to do with its key: dataplane.sticky.dial in short."""
 
     def __init__(self, worker, key):
         self.worker, self.answers, self.is_waiting = worker, 0, False
@@ -79,8 +79,8 @@ class Worker:
         self.targets = {name: Target(name) for name in NAMES}
         self.loop = SimpleNamespace(now=0.0)
         app = SimpleNamespace(name="web", targets=self.targets, row=None, is_in_turns=True, choose=self.choose)
-        book = SimpleNamespace(loop=self.loop, apps={}, is_open=True, report=self.reports.append, ask=self.ask)
-        self.sticks = book.apps["web"] = Sticks(book, app)
+        table_client = SimpleNamespace(loop=self.loop, apps={}, is_open=True, report=self.reports.append, ask=self.ask)
+        self.sticks = table_client.apps["web"] = StickCopies(table_client, app)
         self.sticks.configure(Sticky(size=SIZE, expires=EXPIRES))
 
     def choose(self, _key, _now, _excluded):

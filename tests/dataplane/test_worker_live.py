@@ -7,10 +7,10 @@ import pytest
 
 from kit import procfs
 from kit.waiting import wait_until
-from tcp_proxy import counters
+from tcp_proxy.config.log_model import AccessLogs
 from tcp_proxy.config.model import Timeouts
-from tcp_proxy.messages import (
-    AppView,
+from tcp_proxy.wire import counters
+from tcp_proxy.wire.messages import (
     Configure,
     Configured,
     Drain,
@@ -20,10 +20,10 @@ from tcp_proxy.messages import (
     Limits,
     Listen,
     Records,
-    TargetView,
     Unlisten,
     Unlistened,
 )
+from tcp_proxy.wire.views import AppView, TargetView
 from tests.dataplane.test_worker import FIRST_TARGET, ROWS, SLOT, Driver, listens
 
 
@@ -83,6 +83,20 @@ def test_a_new_app_gets_a_listener_of_another_one(driver):
     server.expect(b"still").fin()
     client.fin()
     assert driver.records(1)[0].app == "web"
+
+
+def test_a_listener_that_is_closed_before_it_is_another_apps_is_none(driver):
+    """A worker that leaves: what it says of its end and the next reload cross each other. Its sessions go on."""
+    client, server = driver.session(target=0)
+    driver.say(Unlisten((7,), 0.0))
+    driver.until(lambda: driver.of(Unlistened))
+    configure(driver, app(driver, driver.view(0)), app(driver, driver.view(1), name="new"))
+    driver.say(HandOver((7,), (SLOT,), ("new",)))
+    configure(driver, app(driver, driver.view(0)), removed=("new",))
+    client.send(b"still")
+    server.expect(b"still").fin()
+    client.expect_fin().fin()
+    assert driver.records(1)[0].reason == "done"
 
 
 def test_one_of_two_listeners_closes_and_the_other_goes_on(driver):
@@ -152,7 +166,7 @@ def test_records_stop_and_go_on_in_another_pipe(driver):
     driver.until(lambda: driver.total(counters.SESSIONS) == 0)
     os.close(driver.records_fd)
     driver.records_fd, write_fd = os.pipe()
-    driver.say(Records(1), [write_fd])
+    driver.say(Records(1, AccessLogs(format="json")), [write_fd])
     os.close(write_fd)
     whole_session(driver, 0)
     (record,) = driver.records(1)

@@ -15,6 +15,13 @@ from kit.ports import free_port
 TOKEN = "correct-horse-battery-staple"
 
 
+def write_token(path, text=TOKEN):
+    """A file that only its owner may read, as the API wants it."""
+    path.touch(0o600)
+    path.write_text(text)
+    return path
+
+
 def api_config(**more):
     """The `api` of a configuration, on a free port."""
     return {"listen": f"127.0.0.1:{free_port()}", **more}
@@ -67,7 +74,7 @@ class Api:
         return cls(found[1] if found else int(listen.rpartition(":")[2]), token)
 
     def ask(self, method, path, body=None, headers=(), status=None, seconds=20):
-        """`body` is sent as JSON, unless it is bytes. The reply, whose status must be the one wanted, if one is."""
+        """`body` is sent as JSON, and may be bytes. The reply, whose status must be the one wanted, if one is."""
         connection = (
             http.client.HTTPConnection("127.0.0.1", self.where, timeout=seconds)
             if isinstance(self.where, int)
@@ -76,6 +83,7 @@ class Api:
         headers = {**self.headers, **dict(headers)}
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
+        if body is not None:
             headers = {"Content-Type": "application/json", **headers}
         try:
             connection.request(method, path, body, headers)

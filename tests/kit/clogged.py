@@ -4,15 +4,27 @@ import select
 import socket
 from contextlib import ExitStack
 
+from kit.waiting import pause
+
 CHUNK = 65536
+SETTLED = 0.06  # seconds without room: an acknowledgement may come 40 ms later, and gives some
 
 
 def fill(sock, byte=b"x"):
-    """Send until the kernel takes nothing more for now; how many bytes it took.
+    """Send until the kernel takes nothing more, and does not a moment later; how many bytes it took.
 
-    The other side must not read meanwhile. Loopback delivers at once, so a socket that refused every size is full: one of a
-    UNIX socket may refuse much and take little.
+    The other side must not read meanwhile. A socket that refused every size is full: one of a UNIX socket may refuse much
+    and take little.
     """
+    total = taken = _take_room(sock, byte)
+    while taken:
+        pause(SETTLED)
+        taken = _take_room(sock, byte)
+        total += taken
+    return total
+
+
+def _take_room(sock, byte):
     total = 0
     for size in (CHUNK, 4096, 64, 1):
         while True:

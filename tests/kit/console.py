@@ -15,8 +15,8 @@ CONSOLE = f'''
 import json, socket, sys
 sys.path.insert(0, {str(ROOT)!r})
 from tcp_proxy.control import supervisor
-from tcp_proxy.control.operator import CannotApply, ConfigErrors, Unknown
-from tcp_proxy.loop import READ
+from tcp_proxy.control.changes.operator import CannotApply, ConfigErrors, Unknown
+from tcp_proxy.runtime.loop import READ
 
 start = supervisor.Supervisor._start
 
@@ -33,14 +33,14 @@ def accept(self):
         sock.close()
     try:
         if call in ("plan", "reload"):
-            shown = lambda found: found if isinstance(found, list) else [str(x) for x in (*found.changes, *found.errors)]
+            shown = lambda found: found if isinstance(found, list) else [*found.changes, *getattr(found, "errors", ())]
             text = args[0].encode() if args else None
             getattr(self.operator, call)(lambda found: say([str(x) for x in shown(found)]), text)
         elif call == "blocks":
-            slots = self._estate.ledger.slots
-            say([slots.used, len(slots.retired), len(self._crew)])
+            slots = self._context.counter_rows.slots
+            say([slots.used, len(slots.retired), len(self._worker_pool)])
         elif call == "weight":
-            say(self._estate.targets.find(*args).config.weight)
+            say(self._context.targets.find(*args).config.weight)
         else:
             say(getattr(self.operator, call)(*args))
     except (CannotApply, ConfigErrors, Unknown) as error:

@@ -36,6 +36,7 @@ class Peer:
         self.ended = ""  # what its last read met: "", "fin" or "rst"
         self.was_reset = False
         self.address = _name_of(sock)
+        self.port = _port_of_peer(sock)
 
     def __repr__(self):
         return f"<{self.name} {self.address} sent={self.sent} received={self.received} {self.ended}>"
@@ -168,12 +169,12 @@ class Peer:
         assert self.ended == wanted, f"{self!r} ended by {self.ended}, not {wanted}"
         return self
 
-    def _recv(self, most, deadline, complaint):
+    def _recv(self, most, deadline, self_report):
         while not self.ended:  # the kernel reports a reset once
             try:
                 part = self.sock.recv(most)
             except BlockingIOError:
-                self._wait(select.POLLIN, deadline, complaint)
+                self._wait(select.POLLIN, deadline, self_report)
                 continue
             except OSError as error:
                 if error.errno not in (errno.ECONNRESET, errno.EPIPE):
@@ -186,9 +187,9 @@ class Peer:
             return part
         return b""
 
-    def _wait(self, events, deadline, complaint):
+    def _wait(self, events, deadline, self_report):
         if not self._poll(events, deadline.left):
-            raise TimeoutError(f"{self!r}: {complaint() if callable(complaint) else complaint}")
+            raise TimeoutError(f"{self!r}: {self_report() if callable(self_report) else self_report}")
 
     def _poll(self, events, seconds):
         poll = select.poll()
@@ -256,13 +257,15 @@ class Target:
             raise TimeoutError(f"{self!r}: nobody connects")
 
 
-def connect(port, host="127.0.0.1", source="", buffers=0, seconds=PATIENCE, name="client"):
-    """A client that is connected. `source`: from which address; `buffers`: bytes of its kernel buffers."""
+def connect(port, host="127.0.0.1", source="", buffers=0, segment=0, seconds=PATIENCE, name="client"):
+    """A client that is connected. `source`: from which address; `buffers`: bytes of its kernel buffers; `segment`: MSS."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         if buffers:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers)
+        if segment:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
         if source:
             sock.bind((source, 0))
         sock.settimeout(seconds)
@@ -281,6 +284,14 @@ def connect(port, host="127.0.0.1", source="", buffers=0, seconds=PATIENCE, name
 def _name_of(sock):
     name = sock.getsockname()
     return (name or "unix") if sock.family == socket.AF_UNIX else _written(name[0], name[1])
+
+
+def _port_of_peer(sock):
+    """0 where there is none, or none yet."""
+    try:
+        return 0 if sock.family == socket.AF_UNIX else sock.getpeername()[1]
+    except OSError:
+        return 0
 
 
 def _written(host, port):

@@ -6,6 +6,7 @@ Each server lives in its own folder and process and is ended by its process id.
 
 import contextlib
 import glob
+import grp
 import os
 import pathlib
 import pwd
@@ -174,3 +175,91 @@ def _folder(folder, name):
     made = pathlib.Path(folder) / name
     made.mkdir()
     return made
+
+
+DOVECOT = """
+base_dir = {folder}/run
+log_path = {folder}/log
+protocols = imap
+ssl = no
+listen = 127.0.0.1
+haproxy_trusted_networks = 127.0.0.0/8
+default_internal_user = {user}
+default_internal_group = {group}
+default_login_user = {login}
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    port = {port}
+    haproxy = {behind}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+service anvil {{
+  chroot =
+}}
+service stats {{
+  chroot =
+}}
+passdb {{
+  driver = static
+  args = nopassword=y
+}}
+"""
+
+
+def dovecot(folder, behind="yes"):
+    """IMAP, `behind` a PROXY header or not; its log names each client. Root's logins run as users of Debian's package."""
+    server, gone = need("dovecot"), None
+    entry = pwd.getpwuid(os.geteuid())
+    who = {"user": entry.pw_name, "group": grp.getgrgid(entry.pw_gid).gr_name, "login": entry.pw_name}
+    if os.geteuid() == 0:
+        who = {"user": "dovecot", "group": "dovecot", "login": "dovenull"}
+        home = tempfile.TemporaryDirectory()  # pytest's folders are closed to them
+        folder, gone = home.name, home.cleanup
+        os.chmod(folder, 0o755)
+    folder, port = _folder(folder, "dovecot"), free_port()
+    config = folder / "dovecot.conf"
+    config.write_text(DOVECOT.format(folder=folder, port=port, behind=behind, **who))
+    log = folder / "log"
+
+    def is_ready():
+        return log.exists() and "starting up" in log.read_text()
+
+    return Program([server, "-F", "-c", config], port, folder, is_ready=is_ready, gone=gone)
+
+
+def mariadb(folder, *flags):
+    """A fresh one that resolves no names; root without a password by its socket, `folder`/s."""
+    install, server = need("mariadb-install-db"), need("mariadbd")
+    folder, port = _folder(folder, "mariadb"), free_port()
+    home = tempfile.TemporaryDirectory()  # a socket's path is short
+    data = pathlib.Path(home.name) / "data"
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    how = ["--auth-root-authentication-method=normal", "--skip-test-db", f"--user={me}"]
+    run(install, "--no-defaults", f"--datadir={data}", *how, seconds=60)
+    own = [f"--user={me}", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1", f"--socket={home.name}/s"]
+    rest = [f"--pid-file={home.name}/pid", "--skip-name-resolve", f"--log-error={folder}/log", *flags]
+    flags = ["--no-defaults", *own, *rest]
+    made = Program([server, *flags], port, folder, is_ready=lambda: _pings(home.name), gone=home.cleanup)
+    made.socket = f"{home.name}/s"
+    return made
+
+
+def _pings(folder):
+    asked = [need("mariadb-admin"), "--no-defaults", f"--socket={folder}/s", "-u", "root", "ping"]
+    return subprocess.run(asked, check=False, capture_output=True).returncode == 0
+
+
+def varnish(folder, vcl):
+    """It speaks the PROXY protocol on its port."""
+    server = need("varnishd")
+    home = tempfile.TemporaryDirectory()  # its parts run as another user
+    os.chmod(home.name, 0o755)
+    folder, port = _folder(folder, "varnish"), free_port()
+    file = pathlib.Path(home.name) / "default.vcl"
+    file.write_text(vcl)
+    flags = ["-F", "-a", f"127.0.0.1:{port},PROXY", "-n", f"{home.name}/work", "-f", file, "-s", "malloc,16m"]
+    return Program([server, *flags], port, folder, gone=home.cleanup)

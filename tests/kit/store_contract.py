@@ -10,9 +10,12 @@ import threading
 
 import pytest
 
-from tcp_proxy.control.state import SavedTarget
+from tcp_proxy.control.store.state import SavedServer, SavedTarget
+from tcp_proxy.sansio.verdict import Known
 
 WEB = SavedTarget("web", "192.0.2.1:80", "drain", 7, "down", 2, "tcp 192.0.2.1:80: refused", 1000.0)
+FOUND = Known("q", False, 2, "tcp \ud800 refused"), Known("p", True, is_proven=False)
+SERVERS = [SavedServer("web", "192.0.2.1:80", port, FOUND) for port in (0, 5001, 5002)]
 NOW = 1_795_246_424.0  # what the store's clock says
 
 
@@ -50,6 +53,17 @@ class StoreContract:
             assert told.acquire(timeout=10)
             assert store.flush()
             assert not told.acquire(blocking=False)
+
+    def test_servers_come_and_go_with_their_target_or_without(self):
+        with self.store() as store:
+            for server in SERVERS:
+                store.save_server(server)
+            assert store.servers("web", "192.0.2.1:80") == {server.port: server.checks for server in SERVERS}
+            assert store.servers("web", "other") == {}
+            store.forget_servers("web", "192.0.2.1:80", but=(5001, 80))
+            assert list(store.servers("web", "192.0.2.1:80")) == [5001]
+            store.forget("web", "192.0.2.1:80")
+            assert store.servers("web", "192.0.2.1:80") == {}
 
     def test_forgotten_is_gone(self):
         with self.store() as store:

@@ -1,4 +1,4 @@
-"""The smaller instruments: clogged, clock, ports, procfs, waiting, servers, load."""
+"""The smaller instruments: clogged, clock, procfs, waiting, servers, load."""
 
 import os
 import signal
@@ -15,10 +15,10 @@ from kit.clogged import clog, drain, fill
 from kit.exchange import exchange, move_streams
 from kit.load import Load
 from kit.peer import Target, connect
-from kit.ports import Ports, free_port, free_ports, is_free
+from kit.ports import free_port
 from kit.servers import Service, start_service
 from kit.waiting import Stopwatch, pause, settled, wait_until
-from tcp_proxy.loop import Loop
+from tcp_proxy.runtime.loop import Loop
 
 # -- clogged
 
@@ -72,32 +72,6 @@ def test_a_loop_runs_on_the_clock_of_the_test():
     loop.close()
     with pytest.raises(AssertionError):
         clock.turn(-1)
-
-
-# -- ports
-
-
-def test_ports_are_free_unique_and_below_the_ephemeral_range():
-    found = [free_port() for _ in range(50)]
-    assert len(set(found)) == 50
-    assert all(is_free(port) for port in found)
-    assert max(found) < 32768
-    first, second, third = free_ports(3)
-    assert (second, third) == (first + 1, first + 2)
-
-
-def test_two_sessions_never_share_a_block():
-    ours, theirs = Ports(), Ports()
-    try:
-        assert not set(ours.take(20)) & set(theirs.take(20))
-    finally:
-        ours.close()
-        theirs.close()
-
-
-def test_a_port_that_is_listened_on_is_not_free():
-    with Service() as service:
-        assert not is_free(service.port)
 
 
 # -- procfs

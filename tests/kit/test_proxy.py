@@ -8,7 +8,7 @@ import pytest
 
 from kit.peer import Target
 from kit.ports import free_port
-from kit.proxy import Proxy
+from kit.proxy import Proxy, its_own
 
 RELAY = pathlib.Path(__file__).with_name("relay.py")
 
@@ -74,6 +74,14 @@ def test_each_oracle_sees_its_fault(start, fault, words):
         talk(program, target)
     with pytest.raises(AssertionError, match=re.compile(words)):
         end(program)
+
+
+def test_a_record_is_that_of_its_own_listener():
+    one, two = {"listener": "127.0.0.1:5001", "bytes_up": 3}, {"listener": "[::1]:5002", "bytes_up": 0}
+    assert its_own([one, two], 5001) == [one]
+    assert its_own([one, two], 5002) == [two]
+    assert its_own([one], 5002) == [one], "what is told of another one is compared all the same"
+    assert its_own([{"bytes_up": 1}], 5001) == [{"bytes_up": 1}]
 
 
 def end(program):

@@ -7,7 +7,7 @@ Whatever has an event (a socket, a thread, a line of a log) is waited for by tha
 import select
 import time
 
-PATIENCE = 10.0  # seconds that any single step of a dialogue may take; a healthy one takes milliseconds
+PATIENCE = 30.0  # seconds after which one step of a dialogue hangs; it takes milliseconds, on a busy machine seconds
 POLL = 0.005  # seconds between two looks
 
 

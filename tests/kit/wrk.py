@@ -7,6 +7,7 @@
         ...
 """
 
+import contextlib
 import itertools
 import json
 import signal
@@ -14,7 +15,7 @@ import subprocess
 
 from kit import procfs
 from kit.programs import need
-from kit.waiting import wait_until
+from kit.waiting import Deadline, wait_until
 
 LONG = 600  # seconds: longer than any test
 TIMEOUT = 15  # seconds for one answer: on a busy machine, a slow one is no failed one
@@ -70,11 +71,17 @@ class Wrk:
         if self._process is None:
             return
         process, self._process = self._process, None
-        process.send_signal(signal.SIGINT)  # it stops, and reports as if its time were over
-        try:
-            _, said = process.communicate(timeout=20)
-        finally:
-            process.kill()
-            process.wait()
+        with process, contextlib.ExitStack() as stack:
+            stack.callback(process.kill)
+            said = self._end(process)
         self.errors = json.loads(said.splitlines()[-1])
         self.requests = self.errors.pop("requests")
+
+    def _end(self, process):
+        """What it reports: it is told as often as it needs, for what it hears just before its sleep begins wakes nobody."""
+        deadline = Deadline()
+        while True:
+            process.send_signal(signal.SIGINT)  # it stops, and reports as if its time were over
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.communicate(timeout=1)[1]
+            assert not deadline.is_over, f"{self!r} does not end"

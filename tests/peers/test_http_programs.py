@@ -9,9 +9,10 @@ import subprocess
 import pytest
 
 from kit import procfs
+from kit.malformed import ANSWERS, TOLERATED
 from kit.origin import Origin
 from kit.ports import free_port
-from kit.programs import need, nginx, run
+from kit.programs import haproxy, need, nginx, run
 from kit.waiting import Stopwatch, pause, wait_until
 from kit.wrk import Wrk
 
@@ -219,6 +220,36 @@ def test_varnishtest(http, script, tmp_path):
     program = http(f"127.0.0.1:{target}")
     macros = [f"-Dtarget=127.0.0.1:{target}", f"-Dproxy=127.0.0.1:{program.port}"]
     run("varnishtest", "-t", 20, *macros, script, env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/sbin"})
+
+
+HAPROXY = """defaults
+  mode http
+  timeout connect 20s
+  timeout client 20s
+  timeout server 20s
+frontend f
+  bind 127.0.0.1:{{port}}
+  default_backend b
+backend b
+  server s {server}
+"""
+
+
+def test_what_is_taken_from_targets_haproxy_takes_too(http, service, servers, tmp_path):
+    """Body for body the same, and what is 502 here for its length is 502 there."""
+    strict = {"two lengths", "a negative length", "a length that is none", "a huge length", "an empty length"}
+    said = [text + b"hello" for _, text, _ in TOLERATED] + [text for name, text in ANSWERS if name in strict]
+    origin = service(answer=lambda data: said[int(data.split(b" ")[1][1:])])
+    haproxy_ = haproxy(tmp_path, HAPROXY.format(server=origin.address))
+    servers.callback(haproxy_.close)
+    haproxy_.wait_listening()
+    program, found = http(origin), {}
+    for number in range(len(said)):
+        both = [curl(server, f"/{number}", "-o", tmp_path / "body", "-w", "%{http_code}") for server in (program, haproxy_)]
+        found[number] = (*both, (tmp_path / "body").read_bytes() if number < len(TOLERATED) else b"")
+    assert {number for number, (ours, theirs, _) in found.items() if ours != theirs} == set()
+    assert {body for number, (_, _, body) in found.items() if number < len(TOLERATED)} == {b"hello"}
+    assert [ours for number, (ours, _, _) in found.items() if number >= len(TOLERATED)] == ["502"] * len(strict)
 
 
 class _closing:

@@ -233,6 +233,7 @@ def test_gobetween_a_weight_of_0_beside_others_takes_nothing(proxy, service):
 # -- PgBouncer
 
 
+@pytest.mark.alone
 def test_pgbouncer_shutdown_wait_for_clients(proxy, target):
     program, client, server = dialogue(proxy, target, top={"shutdown_grace": 20})
     program.workers()
@@ -272,6 +273,7 @@ def test_pgbouncer_host_list(proxy, service, good_first):
     assert {record["target"] for record in program.records(4)} == {good}
 
 
+@pytest.mark.alone
 def test_pgbouncer_server_connect_timeout_establish(proxy, target):
     hole = target(backlog=0)
     with clog(hole):

@@ -99,6 +99,7 @@ def ask(port, query):
 
 @pytest.fixture
 def cluster(servers, tmp_path):
+    programs.need("ipcrm")  # for `_forget`
     primary = programs.postgres(tmp_path, synchronous_standby_names="*")
     servers.callback(_forget, primary)
     primary.wait_listening()
@@ -113,7 +114,7 @@ def _forget(primary):
     """A server that was killed leaves a segment of shared memory."""
     lines = (primary.folder / "data" / "postmaster.pid").read_text().splitlines()
     primary.close()
-    subprocess.run(["ipcrm", "-m", lines[6].split()[1]], stderr=subprocess.DEVNULL, check=False)
+    subprocess.run([programs.need("ipcrm"), "-m", lines[6].split()[1]], stderr=subprocess.DEVNULL, check=False)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ CHECKS = [
 ]  # fmt: skip
 MORE_TO_KNOW = {  # where a body or parameter may be wrong in a way that no schema says
     ("post", "/api/v1/apps/{app}/targets"), ("post", "/api/v1/plan"), ("post", "/servers"),
-    ("delete", "/servers/{ip}/{port}"), ("get", "/api/v1/sessions"),
+    ("delete", "/servers/{ip}/{port}"), ("get", "/api/v1/sessions"), ("post", "/api/v1/apps/{app}/faults"),
 }  # fmt: skip
 EXAMPLES = 20  # of each operation
 ENDLESS = "/api/v1/events/stream"
@@ -45,6 +45,7 @@ def program(tmp_path_factory):
     config = {"workers": 1, "api": api_config(), "apps": apps, "shutdown_grace": 1}
     with running(config, tmp_path_factory.mktemp("api")) as program:
         yield program
+        Api.of(program).ask("DELETE", "/api/v1/overrides", status=200)  # targets that were added may have semaphores
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,9 @@ def test_every_answer_is_in_the_document(document, method, path, mode):
         about_what_there_is(case, next(numbers))
         with requests.Session() as session:
             response = case.call(session=session)
-            case.validate_response(response, checks=CHECKS)
+            # What is wrong and too big is refused for its size (413) before it is judged.
+            checks = [check for check in CHECKS if response.status_code != 413 or check is not negative_data_rejection]
+            case.validate_response(response, checks=checks)
         if mode is GenerationMode.POSITIVE and (method, path) not in MORE_TO_KNOW:
             assert response.status_code not in (400, 422)
 

@@ -10,12 +10,15 @@ from tcp_proxy.sansio.address import (
     Address,
     ListenAddress,
     client_text,
+    host_field,
     hosts_overlap,
     ip_of,
     parse_listen_host,
     parse_port,
     parse_ports,
     parse_target,
+    place_fault,
+    server_name,
 )
 
 LONG_LABEL = "a" * 64
@@ -80,11 +83,14 @@ def test_a_target_address_is_understood(text, address):
         ("127.0.0.01:80", "leading zeros"),
         ("0x7f000001:80", "not an IPv4 address"),
         ("bücher.example:80", "xn--"),
-        ("*:80", "not a host name"),
-        ("-a:80", "not a host name"),
-        ("a..b:80", "not a host name"),
-        ("user@host:80", "not a host name"),
-        (f"{LONG_LABEL}:80", "not a host name"),
+        ("10.0.0:80", "not an IPv4 address"),
+        ("*:80", 'not a host name: "*" can be in no name'),
+        ("-a:80", 'not a host name: "-a" begins or ends with a hyphen'),
+        ("a..b:80", "not a host name: nothing stands before a dot"),
+        (".b:80", "not a host name: nothing stands before a dot"),
+        ("user@host:80", 'not a host name: "@" can be in no name'),
+        (f"{LONG_LABEL}:80", "not a host name: a part of it has 64 characters, at most 63 are possible"),
+        (f"{'a.' * 127}b:80", "not a host name: it has 255 characters, at most 253 are possible"),
         ("unix:", '"unix:/"'),
         ("unix:run/x.sock", '"unix:/run/x.sock"'),
         ("unix:///run/x.sock", '"unix:/run/x.sock"'),
@@ -98,6 +104,26 @@ def test_a_wrong_target_address_is_refused_with_what_to_write(text, sentence):
         parse_target(text)
     assert sentence in str(refusal.value)
     assert str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize("host", ["a", "a.b.", "_x.a-b.example", "10.0.0.1", "fe80::1%eth0", "::1", "invalid.example"])
+def test_a_host_that_somebody_may_reach(host):
+    assert place_fault(host) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "sentence"),
+    [
+        ("db.invalid", "never has an address (RFC 6761)"),
+        ("x.ONION.", "a name that ends in .onion never has an address (RFC 7686)"),
+        ("224.0.0.1", "multicast"),
+        ("ff02::1", "multicast"),
+        ("255.255.255.255", "broadcast"),
+        ("fe80::1", '"[fe80::1%eth0]"'),
+    ],
+)
+def test_a_host_that_nobody_can_reach(host, sentence):
+    assert sentence in place_fault(host)
 
 
 @settings(derandomize=True, deadline=None)
@@ -230,3 +256,28 @@ def test_addresses_are_shown_as_people_write_them():
     assert client_text(("::1", 5, 0, 0)) == "[::1]:5"
     assert client_text(("::ffff:10.0.0.1", 5, 0, 0)) == "10.0.0.1:5"
     assert ip_of(("::ffff:10.0.0.1", 5, 0, 0)) == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "tls", "said"),
+    [
+        ("shop.example", 80, False, "shop.example"), ("shop.example", 8080, False, "shop.example:8080"),
+        ("shop.example", 443, True, "shop.example"), ("shop.example", 80, True, "shop.example:80"),
+        ("192.0.2.1", 80, False, "192.0.2.1"), ("::1", 80, False, "[::1]"), ("::1", 443, False, "[::1]:443"),
+        ("fe80::1%lo", 80, False, "[fe80::1]"), ("", 0, False, "localhost"),
+    ],
+)  # fmt: skip
+def test_the_host_that_is_said(host, port, tls, said):
+    assert host_field(host, port, 443 if tls else 80) == said
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("shop.example", "shop.example"), ("shop.example:8443", "shop.example"), ("192.0.2.1:443", "192.0.2.1"),
+        ("[2001:db8::1]", "2001:db8::1"), ("[2001:db8::1]:443", "2001:db8::1"), ("", ""), ("a..b", ""), (".a", ""),
+        ("x" * 64, ""), ("shop.example.", "shop.example"), ("shop.example.:8443", "shop.example"), ("a..", ""), (".", ""),
+    ],
+)  # fmt: skip
+def test_the_name_that_tls_asks_for(host, name):
+    assert server_name(host) == name

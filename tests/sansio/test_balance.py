@@ -143,7 +143,7 @@ def test_workers_start_apart():
 
 @given(small_weights, st.integers(2, 4), st.integers(1, 60))
 def test_over_several_workers_counts_differ_by_few(some, workers, count):
-    """Each of `workers` is exact, so together equal candidates differ by at most one for each worker (DESIGN 9.10)."""
+    """Each of `workers` is exact, so together equal candidates differ by at most one a worker (docs/rules.md, R10)."""
     eligible = pool(*[1] * len(some))
     picked = Counter()
     for worker in range(workers):

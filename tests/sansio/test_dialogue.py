@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcp_proxy.sansio.dialogue import Refused, Reply, exchange, http
+from tcp_proxy.sansio.dialogue import Refused, Reply, Silence, exchange, http, listening, silent
 from tcp_proxy.sansio.pattern import regex, text
 
 
@@ -27,6 +27,25 @@ def pieces(data):
     """Every way to cut some bytes."""
     cuts = st.lists(st.integers(1, max(1, len(data) - 1)), unique=True).map(sorted)
     return cuts.map(lambda at: [piece for a, b in zip([0, *at], [*at, len(data)], strict=True) if (piece := data[a:b])])
+
+
+def cut(data, answers):
+    return [data.draw(pieces(answer)) for answer in answers]
+
+
+def test_nothing_is_said_and_nothing_is_waited_for():
+    with pytest.raises(StopIteration) as end:
+        next(silent("there"))
+    assert end.value.value == Reply("there")
+
+
+@pytest.mark.parametrize("go_on", [lambda it: it.send(b""), lambda it: it.send(b"x"), lambda it: it.throw(Silence())])
+def test_whatever_comes_is_welcome_to_who_listens(go_on):
+    dialogue = listening("there")
+    assert next(dialogue) == b""
+    with pytest.raises(StopIteration) as end:
+        go_on(dialogue)
+    assert end.value.value == Reply("there")
 
 
 # -- exchange

@@ -76,3 +76,20 @@ def test_a_key_written_down_is_the_same_key(address, ipv4, ipv6, first):
         address = address.ipv4_mapped
     key = maker.of_message(str(address), first)
     assert maker.of_text(key) == key
+
+
+def test_the_value_of_a_header_is_its_own_key_unless_it_is_long_or_strange():
+    maker = KeyMaker(is_text=True)
+    assert maker.of_value(b"ann@example.org") == "ann@example.org"
+    for value in (b"x" * 129, "\u00e4".encode(), b"a\x01b"):
+        key = maker.of_value(value)
+        assert key.startswith("blake2b:")
+        assert len(key) == 40
+        assert maker.of_value(value) == key
+    assert maker.of_value(b"x" * 128) == "x" * 128
+
+
+@given(st.text(max_size=200))
+def test_what_a_person_writes_of_a_header_is_what_the_client_says(text):
+    maker = KeyMaker(is_text=True)
+    assert maker.of_text(f" {text} ") == maker.of_value(text.strip().encode())

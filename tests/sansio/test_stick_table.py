@@ -136,6 +136,29 @@ def test_who_has_used_a_copy_that_is_none_any_more_hears_of_it():
     assert targets(sticks) == {"k": "b"}
 
 
+def test_a_copy_of_what_others_have_expires_nowhere_and_tells_of_uses():
+    one = table(expires=10.0)
+    one.is_copy = True
+    one.claim("k", "a", 0, 0, 1.0)
+    one.claim("k", "", 0, 1, 1.0)
+    one.closed("k", 0, 2.0)
+    assert one.uses == [("k", True)]
+    one.closed("k", 1, 2.0)
+    assert one.uses == [("k", True), ("k", False)]
+    assert one.expire(100.0, 10) == []
+    assert one.find("k", 100.0).target == "a"
+    one.claim("k", "", 0, 0, 100.0)
+    one.delete("k")
+    assert one.uses[2:] == [("k", True), ("k", False)], "who has it no more does not use it"
+    assert one.orders is None
+    one.orders = []
+    one.set("k", "b", 101.0)
+    one.set("k", "b", 101.0)
+    one.delete("k")
+    one.delete("k")
+    assert one.orders == [("k", "b"), ("k", "b"), ("k", "")]
+
+
 def test_an_operator_sets_deletes_and_clears():
     sticks = table()
     sticks.claim("k", "a", 0, ONE, 0.0)

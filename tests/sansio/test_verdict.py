@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcp_proxy.sansio.verdict import State, Verdict, combine
+from tcp_proxy.sansio.verdict import Known, State, Verdict, combine, restored
 
 UP, DRAINING, DOWN = State.UP, State.DRAINING, State.DOWN
 RESULTS = {"+": True, "-": False}
@@ -167,7 +167,7 @@ def test_a_naive_model_agrees(results, rise, fall, action):
 )
 def test_a_recalled_verdict_counts_on(is_passing, opposed, results, shown):
     verdict = Verdict(rise=3, fall=2)
-    verdict.recall(is_passing, opposed, "as it was (fall 2/2)")
+    verdict.restore(Known("", is_passing, opposed, "as it was (fall 2/2)"))
     assert verdict.is_proven
     assert verdict.is_passing is is_passing
     assert verdict.evidence == "as it was (fall 2/2)"
@@ -177,6 +177,53 @@ def test_a_recalled_verdict_counts_on(is_passing, opposed, results, shown):
 def test_more_results_than_today_s_threshold_wait_for_one_more():
     """The configuration may have changed between two lives: a count never decides by itself."""
     verdict = Verdict(rise=1, fall=1)
-    verdict.recall(False, 7, "refused")
+    verdict.restore(Known("", False, 7, "refused"))
     assert verdict.state is DOWN
     assert play(verdict, "+") == "u"
+
+
+@pytest.mark.parametrize(("first", "shown"), [(False, "u"), (True, "D")])
+def test_a_threshold_that_becomes_lower_waits_for_one_more(first, shown):
+    """A reload counts as a restart does."""
+    verdict = Verdict(rise=3, fall=3)
+    play(verdict, "+--" if first else "-++")
+    verdict.change(1, 1, "down")
+    assert verdict.opposed == 0
+    assert str(verdict).startswith("up 1/1" if first else "down 0/1")
+    assert play(verdict, "-" if first else "+") == shown
+
+
+ILL, WELL = Known("q", False, 1, "refused"), Known("p", True, 2, "accepted")
+UNPROVEN = Known("u", True, is_proven=False)
+
+
+@pytest.mark.parametrize(
+    ("questions", "own", "left", "expected"),
+    [
+        ("q", (), (), [None]),
+        ("q", (ILL,), (), [ILL]),
+        ("pq", (ILL, WELL), (), [WELL, ILL]),
+        ("qq", (ILL, ILL), (), [ILL, ILL]),
+        ("n", (ILL,), (), [Known("", False, 0, "refused")]),
+        ("n", (WELL, ILL), (), [Known("", False, 0, "refused")]),
+        ("pn", (WELL, ILL), (), [WELL, Known("", False, 0, "refused")]),
+        ("pn", (WELL,), (), [WELL, Known("", True, 0, "accepted")]),
+        ("qn", (ILL,), (), [ILL, Known("", True, 0, "not checked yet")]),
+        ("n", (), (WELL, ILL), [Known("", False, 0, "refused")]),
+        ("q", (), (WELL, ILL), [ILL]),
+        ("pq", (), (WELL, ILL), [WELL, ILL]),
+        ("p", (WELL,), (ILL,), [WELL]),
+        ("p", (), (Known("p", True, 0), Known("p", True, 2)), [Known("p", True, 2)]),
+        ("p", (), (Known("p", True, 2), Known("p", True, 0)), [Known("p", True, 2)]),
+        ("q", (), (Known("q", False, 2), Known("q", False, 1)), [Known("q", False, 1)]),
+        ("q", (), (Known("q", True, 2), Known("q", False, 1)), [Known("q", False, 1)]),
+        ("pu", (WELL, UNPROVEN), (), [WELL, None]),
+        ("u", (ILL, UNPROVEN), (), [Known("", False, 0, "refused")]),
+        ("n", (UNPROVEN,), (), [None]),
+        ("p", (), (UNPROVEN,), [None]),
+        ("ab", (Known("", False, 3, "refused"),), (), [Known("", False, 3, "refused")] * 2),
+    ],
+)
+def test_what_a_check_begins_with(questions, own, left, expected):
+    """`n` is new, `p` passes, `q` fails, `u` has had no result; "" is a verdict of all."""
+    assert restored(tuple(questions), own, left) == expected

@@ -1,6 +1,7 @@
 """The access log: one line for each session, text or JSON, flushed within a second, rotated by SIGUSR2."""
 
 import datetime
+import fcntl
 import json
 import os
 import re
@@ -49,6 +50,7 @@ def test_a_text_record_says_the_same(proxy, service):
         assert word in line
 
 
+@pytest.mark.alone
 def test_flushed_within_a_second(proxy, service):
     program = proxy(targets=[service()])
     for _ in range(3):
@@ -153,3 +155,64 @@ def many_sessions(port):
     for _ in range(20):
         with connect(port) as peer:
             peer.send(b"x").expect(b"x").fin().expect_fin()
+
+
+def test_a_pipe_that_nobody_reads_is_an_error_at_start_and_for_a_reload(proxy, service):
+    """Opening it the usual way waits for a reader: the supervisor served nobody's signals, and no failover, meanwhile."""
+    program = proxy(targets=[service()])
+    path = next(program.folder.glob("config-*.json"))
+    os.mkfifo(fifo := program.folder / "fifo")
+    path.write_text(json.dumps({**program.config, "access_log": str(fifo)}))
+    program.signal(signal.SIGHUP)
+    program.wait_log(f"SIGHUP: access_log {fifo}: this is a pipe that nobody reads")
+    program.wait_log("SIGHUP: nothing was changed")
+    one_session(program)
+    other = proxy(targets=[service()], top={"access_log": str(fifo)}, ready=False)
+    assert other.wait() == 1
+    other.wait_log(f"^cannot start: access_log {fifo}: this is a pipe that nobody reads$")
+    fifo.unlink()
+
+
+def test_a_pipe_that_is_read_gets_the_lines_and_one_that_is_full_costs_lines_and_nothing_more(proxy, service):
+    program = proxy(targets=[service()], top={"workers": 1})
+    path = next(program.folder.glob("config-*.json"))
+    os.mkfifo(fifo := program.folder / "fifo")
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    path.write_text(json.dumps({**program.config, "access_log": str(fifo)}))
+    program.signal(signal.SIGHUP)
+    program.wait_log("SIGHUP: done")
+    for _ in range(30):
+        one_session(program)
+    program.wait_log("access log .*: Resource temporarily unavailable; lines are lost until it can be written")
+    line = os.read(reader, 65536).split(b"\n")[0]
+    assert json.loads(line)["reason"] == "done"
+    one_session(program)
+    program.wait_log("access log .*: writing again; [0-9]+ lines? (was|were) lost")
+    program.uncounted = None
+    os.close(reader)
+
+
+def test_sigusr2_with_a_pipe_in_the_place_of_the_file(proxy, service):
+    program = proxy(targets=[service()])
+    one_session(program)
+    program.record()
+    program.access_log.rename(program.folder / "old.log")
+    os.mkfifo(program.access_log)
+    program.signal(signal.SIGUSR2)
+    program.wait_log("cannot be opened again: this is a pipe that nobody reads; it goes on in the old file")
+    one_session(program)
+    wait_until(lambda: len((program.folder / "old.log").read_text().splitlines()) == 2, "the line in the old file")
+    program.access_log.unlink()
+    (program.folder / "old.log").rename(program.access_log)
+
+
+def test_a_configuration_that_has_become_a_pipe_holds_nobody_up(proxy, service):
+    program = proxy(targets=[service()])
+    path = next(program.folder.glob("config-*.json"))
+    path.unlink()
+    os.mkfifo(path)
+    program.signal(signal.SIGHUP)
+    program.wait_log("reading the configuration again")
+    one_session(program)
+    program.wait_log("cannot be read: this is a pipe, and neither a byte nor its end has come for 10 s", 20)

@@ -1,5 +1,6 @@
 """Where it listens and where targets are: IPv4, IPv6, both at once, lists, ranges, UNIX sockets, names, kept ports."""
 
+import contextlib
 import socket
 
 import pytest
@@ -163,3 +164,27 @@ def test_a_unix_target_that_passes_a_descriptor_in_mid_stream(proxy, target, tmp
     client.expect(b"beforewithafter" * 20).expect_fin().fin()
     server.expect_fin()
     assert program.record()["bytes_down"] == 300
+
+
+def test_two_apps_that_lead_to_each_other_by_name_do_not_go_round(proxy, service):
+    """The address that closes the circle is left out when it is resolved; the other app, and all others, serve."""
+    server = service(greeting=b"hello")
+    one, two, three = free_ports(3)
+    apps = [
+        {"name": "one", "ports": [one], "targets": [f"localhost:{two}"], "health": []},
+        {"name": "two", "ports": [two], "targets": [f"localhost:{one}"], "health": []},
+        {"name": "three", "ports": [three], "targets": [server.address], "health": []},
+    ]
+    program = proxy({"apps": apps})
+    program.uncounted = None
+    program.wait_log("ready:")
+    for port in (one, two):
+        # It may be reset before it has heard that it is connected.
+        with contextlib.suppress(ConnectionResetError), socket.create_connection(("127.0.0.1", port), 5) as client:
+            client.settimeout(5)
+            assert client.recv(1) == b""
+    with socket.create_connection(("127.0.0.1", three), 5) as client:
+        client.settimeout(5)
+        assert client.recv(5) == b"hello"
+    ends = [record["app"] for record in program.records(4)]
+    assert sorted(ends) in (["one", "one", "three", "two"], ["one", "three", "two", "two"]), "nobody went round"

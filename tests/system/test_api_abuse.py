@@ -53,12 +53,12 @@ def body(draw):
     ])  # fmt: skip
 
 
-def request(draw):
+def request(draw, kinds=("application/json", "application/json; charset=x")):
     """HTTP that can be read and asks for what cannot be."""
     what = draw.choice(["/api/v1/apps/app/targets", "/api/v1/plan", "/servers", "/api/v1/apps/app/targets/x", path(draw)])
     method = draw.choice(["POST", "PATCH", "PUT", "DELETE", "GET", "BREW"])
     content = body(draw)
-    kind = draw.choice(["application/json", "text/plain", "application/json; charset=x", "\xff"])
+    kind = draw.choice(kinds)
     return head(draw, method, what, f"Content-Length: {len(content)}", f"Content-Type: {kind}") + content
 
 
@@ -69,6 +69,7 @@ def garbage(draw):
         draw.randbytes(draw.randint(1, 2000)), whole[: draw.randint(1, len(whole))], b"\r\n" * 100, b"GET\r\n\r\n",
         b"\x16\x03\x01", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nHost localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\nA: " + b"b" * 70_000,
+        request(draw, kinds=("text/plain", "\xff")),  # 415, and the connection ends
         b"POST /servers HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         b"POST /servers HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         b"POST /servers HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
@@ -106,7 +107,7 @@ def test_ten_thousand_malformed_requests_do_not_stop_traffic(program):
         load.wait_sessions(10)
         Api.of(program).get("/api/v1/status", seconds=60)
     assert load.failures == []
-    assert set(answers) <= {200, 201, 204, 400, 404, 405, 409, 421, 422}, set(answers)
+    assert set(answers) <= {200, 201, 204, 400, 404, 405, 409, 415, 421, 422}, set(answers)
     assert len(answers) > 2000, "most of the kept connections were kept"
     assert (api_pid(program), program.workers()) == before
     stays.send(b"y").expect(b"y")
@@ -130,3 +131,23 @@ def test_the_process_is_killed_again_and_again_and_traffic_goes_on(program):
             Api.of(program).get("/api/v1/status")
             load.wait_sessions(20)
     assert load.failures == []
+
+
+NONSENSE = [
+    json.dumps({f"k{number}": 1 for number in range(20_000)}).encode(),
+    json.dumps({"name": "x", "address": "127.0.0.1:1", "health": [{"type": "nope", "bad": 1}] * 8000}).encode(),
+    json.dumps({"name": "y", "address": "127.0.0.1:1", "health": [{"type": "tcp"}] * 10_000}).encode(),
+    json.dumps("x" * 250_000).encode(),
+    b'{"name": "z", "address": ' + b"[" * 500 + b"]" * 500 + b"}",
+]
+
+
+@pytest.mark.parametrize("body", NONSENSE, ids=["keys", "bad checks", "good checks", "text", "deep"])
+def test_a_target_that_is_long_and_wrong_is_one_clear_answer(program, body):
+    """As much as a body may be."""
+    api = Api.of(program)
+    assert len(body) < 256 * 1024
+    reply = api.ask("POST", "/api/v1/apps/app/targets", body, status=422)
+    assert len(reply.detail) < 2000
+    assert len(reply.json.get("errors", ())) <= 1000
+    assert len(api.get("/api/v1/apps/app/targets").json) == 1

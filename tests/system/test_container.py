@@ -2,9 +2,12 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
+import tempfile
+import time
 import urllib.request
 
 import pytest
@@ -14,6 +17,8 @@ from kit.proxy import PROGRAM, ROOT, Proxy
 from kit.shell import write_script
 
 ENTRY = ROOT / "container" / "entrypoint.sh"
+HEALTH = ROOT / "container" / "health.sh"
+APP = {"name": "web", "ports": [8080], "targets": ["192.0.2.1:80"]}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
@@ -124,21 +129,74 @@ def test_it_becomes_the_program_so_signals_arrive(scratch, service, with_file):
 
 
 def test_the_dockerfile_copies_what_is_there_and_gives_up_its_rights():
-    for sources in re.findall(r"^COPY (.*) \S+$", DOCKERFILE, re.MULTILINE):
+    for sources in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE):
         for source in sources.split():
             assert (ROOT / source).exists(), source
-    for line in ("USER tcp_proxy", "STOPSIGNAL SIGTERM", 'ENTRYPOINT ["/usr/local/bin/tcp-proxy-start"]'):
+    for line in ("USER 10001:10001", "STOPSIGNAL SIGTERM", 'ENTRYPOINT ["/usr/local/bin/tcp-proxy-start"]'):
         assert line in DOCKERFILE
-    assert "/healthz" in DOCKERFILE
+    assert 'CMD ["/usr/local/bin/tcp-proxy-health"]' in DOCKERFILE
     assert os.access(ENTRY, os.X_OK)
+    assert os.access(HEALTH, os.X_OK)
 
 
-def test_its_health_check_is_right(service):
-    (command,) = re.findall(r"CMD (\[.*\])", DOCKERFILE)
-    _, *args = json.loads(command)
+def health(**environment):
+    """Whether the container would be well."""
+    env = {"PATH": f"{pathlib.Path(PROGRAM[0]).parent}:/usr/bin:/bin", **environment}
+    return subprocess.run([HEALTH], env=env, capture_output=True, timeout=20, check=False).returncode == 0
+
+
+def test_it_is_well_while_the_health_file_is_young(tmp_path):
+    file = tmp_path / "a health file"
+    where = {"TCP_PROXY_HEALTH_FILE": str(file), "HEALTH_URL": ""}
+    assert not health(**where)
+    file.write_text("serving\n")
+    assert health(**where)
+    old = time.time() - 60
+    os.utime(file, (old, old))
+    assert not health(**where)
+
+
+def test_it_is_well_without_an_api(proxy, service, tmp_path, monkeypatch):
+    file = str(tmp_path / "health")
+    monkeypatch.setenv("TCP_PROXY_HEALTH_FILE", file)
+    program = proxy(targets=[service()])
+    assert health(TCP_PROXY_HEALTH_FILE=file)
+    program.stop()
+    assert not health(TCP_PROXY_HEALTH_FILE=file)
+
+
+def test_with_an_address_that_is_asked(service):
     answer = b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    for status, exits in ((b"200 OK", 0), (b"503 No", 1)):
+    for status, is_well in ((b"200 OK", True), (b"503 No", False)):
         web = service(answer=lambda _data, status=status: answer % status)
-        env = {**os.environ, "HEALTH_URL": f"http://{web.address}/healthz"}
-        done = subprocess.run([PROGRAM[0], *args], env=env, capture_output=True, timeout=20, check=False)
-        assert done.returncode == exits
+        assert health(HEALTH_URL=f"http://{web.address}/healthz", TCP_PROXY_HEALTH_FILE="/nowhere") is is_well
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become somebody else")
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "groups", "is_good"),
+    [
+        (10001, 10001, 0o400, "", True),  # a file of the machine, or Swarm with uid and mode
+        (0, 0, 0o440, "0", True),  # Kubernetes: defaultMode 0400 and fsGroup 0
+        (0, 2000, 0o440, "2000", False),  # another fsGroup
+        (0, 0, 0o444, "", False),  # what engines do if nothing else is said
+        (0, 0, 0o400, "", False),  # defaultMode 0400 alone
+    ],
+)
+def test_a_token_as_engines_mount_secrets(owner, group, mode, groups, is_good):
+    """docs/container.md says which of these are right. The program's user in the image is number 10001."""
+    assert "--uid 10001" in DOCKERFILE
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        token = pathlib.Path(folder) / "token"
+        token.write_text("0123456789abcdef0123\n")
+        os.chown(token, owner, group)
+        token.chmod(mode)
+        config = {"api": {"listen": f"127.0.0.1:{free_port()}", "token_file": str(token)}, "apps": [APP]}
+        (pathlib.Path(folder) / "config.json").write_text(json.dumps(config))
+        become = ["setpriv", "--reuid=10001", "--regid=10001", f"--groups={groups}" if groups else "--clear-groups"]
+        check = [*become, *PROGRAM, "--check", f"{folder}/config.json"]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(check, env=env, cwd=folder, capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == (0 if is_good else 2), done
+        assert is_good or "token file" in done.stderr

@@ -1,5 +1,8 @@
 """Thousands of sessions: idle ones cost nothing, short ones leave nothing, too many wait, all are spread evenly."""
 
+import json
+import re
+import signal
 import socket
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from kit import procfs
 from kit.load import Load
 from kit.peer import Peer
+from kit.ports import free_port
 from kit.waiting import pause, settled, wait_until
 
 MANY = 2000
@@ -106,3 +110,54 @@ def test_out_of_descriptors_over_and_over(proxy, service):
         for client in clients:
             client.expect(b"x").fin().expect_fin()
     assert {record["reason"] for record in program.records(450)} == {"done"}
+
+
+TOO_FEW = (
+    r"too few descriptors: a process may have {have} \(ulimit -n\), and this configuration needs {least}, "
+    r"{listeners} of them for listeners, so that each worker has room for 16 sessions: raise the limit"
+)
+
+
+def test_a_limit_that_leaves_room_for_too_few_sessions_refuses_the_start(proxy, service):
+    """"ready" with nobody served is worse than no start."""
+    program = proxy(targets=[service()], ports=[free_port() for _ in range(30)], descriptors=87, ready=False)
+    assert not program.starts()
+    assert program.wait() == 1
+    program.wait_log("^cannot start: " + TOO_FEW.format(have=87, least=88, listeners=30) + "$")
+
+
+def test_with_the_least_limit_the_sessions_that_the_log_names_are_served_and_new_ones_after_them(proxy, service):
+    echo = service()
+    ports = [free_port() for _ in range(30)]
+    program = proxy(targets=[echo], ports=ports, descriptors=88)
+    room = int(re.search("with room for ([0-9]+) sessions", program.log).group(1))
+    assert room >= 16
+    for _ in range(2):
+        clients = [program.connect(port) for port in (ports * 3)[:room]]
+        for client in clients:
+            client.send(b"x").expect(b"x")
+        over = [program.connect(port) for port in ports]
+        wait_until(lambda: settled(lambda: echo.active), "the sessions there is room for")
+        for client in clients:
+            client.fin().expect_fin()
+        for client in over:
+            client.send(b"y").expect(b"y").fin().expect_fin()
+
+
+def test_a_reload_that_would_leave_room_for_too_few_sessions_is_refused(proxy, service):
+    program = proxy(targets=[service()], descriptors=100)
+    first, path = program.port, next(program.folder.glob("config-*.json"))
+    more = {**program.config["apps"][0], "ports": [first, *(free_port() for _ in range(42))]}
+    path.write_text(json.dumps({**program.config, "apps": [more]}))
+    program.signal(signal.SIGHUP)
+    program.wait_log("SIGHUP: nothing was changed")
+    program.wait_log("SIGHUP: " + TOO_FEW.format(have=100, least=101, listeners=43))
+    program.connect(first).send(b"x").expect(b"x").fin().expect_fin()
+    path.write_text(json.dumps({**program.config, "apps": [{**more, "ports": more["ports"][:-1]}]}))
+    program.signal(signal.SIGHUP)
+    program.wait_log("SIGHUP: done, 41 changes")
+    for port in more["ports"][:-1]:
+        program.connect(port).send(b"x").expect(b"x").fin().expect_fin()
+    path.write_text(json.dumps(program.config))
+    program.signal(signal.SIGHUP)
+    program.wait_log("SIGHUP: done, 41 changes", since=len(program.lines))

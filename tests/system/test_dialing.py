@@ -1,5 +1,7 @@
 """How a session finds a target: the next one when one fails, and what the client sees when there is none."""
 
+import pytest
+
 from kit.clogged import clog
 from kit.ports import free_port
 from kit.waiting import Stopwatch, wait_until
@@ -77,6 +79,7 @@ def test_a_lone_target_that_comes_back_within_100_ms_gets_the_session(proxy, tar
     assert record["target"] == server_side.address
 
 
+@pytest.mark.alone
 def test_no_eligible_target_is_a_reset_at_once(proxy, target):
     program = proxy(targets=[{"address": target().address, "disabled": True}])
     watch = Stopwatch()
@@ -94,6 +97,7 @@ def test_no_target_is_told_before_the_client_has_sent_anything(proxy, target):
     assert {record["reason"] for record in program.records(20)} == {"no_target"}
 
 
+@pytest.mark.alone
 def test_a_target_that_swallows_connects_times_out_and_the_next_one_serves(proxy, target):
     """A blackhole: the listener's queue is full, its kernel drops every SYN."""
     hole, alive = target(backlog=0), target()
@@ -111,6 +115,7 @@ def test_a_target_that_swallows_connects_times_out_and_the_next_one_serves(proxy
     assert all(0.3 <= record["connect_seconds"] < 1.0 for record in timed_out)
 
 
+@pytest.mark.alone
 def test_dial_ends_after_twice_connect(proxy, target, servers):
     holes = [target(backlog=0) for _ in range(5)]
     for hole in holes:
@@ -125,6 +130,7 @@ def test_dial_ends_after_twice_connect(proxy, target, servers):
     assert len(record["tried"]) == 2
 
 
+@pytest.mark.alone
 def test_a_slow_connect_holds_up_nobody_else(proxy, target, service):
     """The original's fault: connects made one after another in the accept loop."""
     hole, quick = target(backlog=0), service()

@@ -1,10 +1,12 @@
 """One primary at a time: who it is, when it changes, and what clients see of that."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
+import termios
 
 import pytest
 
@@ -13,8 +15,10 @@ from kit.ctl import Ctl
 from kit.ports import free_port, free_ports
 from kit.servers import Service, start_service
 from kit.waiting import Stopwatch, pause, wait_until
-from tcp_proxy.dataplane.parking import GRAIN
+from tcp_proxy.dataplane.primary_queue import GRAIN
 from tests.control.health.bench import in_own_network
+
+TCP_CLOSE = 7  # the state of a TCP socket that was reset
 
 
 def nobody():
@@ -43,6 +47,7 @@ def test_the_first_in_the_list_that_answers_gets_everybody(failover, service):
     program.wait_log(f"target {one.address} is primary")
 
 
+@pytest.mark.alone
 def test_the_client_that_meets_the_loss_is_served_by_the_next_primary(failover, service):
     one, two = service(greeting=b"one"), service(greeting=b"two")
     program = failover([one.address, two.address])
@@ -90,6 +95,7 @@ def test_clients_wait_for_the_first_primary(failover):
         program.close_clients()
 
 
+@pytest.mark.alone
 def test_clients_wait_no_longer_than_election_wait(failover):
     program = failover([nobody()], election_wait=0.5, max_backoff=0.2)
     watch = Stopwatch()
@@ -128,14 +134,15 @@ def test_the_same_port_through_many_elections(failover):
     """The listener is opened again, not made again: nothing to bind, nothing to abort on."""
     port = free_port()
     program = failover([f"127.0.0.1:{port}"], while_electing="refuse", max_backoff=0)
+    since = 0
     for number in range(5):
         with Service(b"%d" % number, port=port):
+            program.wait_log("is primary", since=since)
             wait_until(lambda: _is_open(program.port), "the port is open")
             greeted(program, b"%d" % number).close()
-        with contextlib.suppress(ConnectionRefusedError):
-            client = program.connect()
-            client.close()
-        program.wait_log("no target can be primary")
+            since = len(program.lines)
+        with program.connect():  # it stays: that its target refuses is how the loss is noticed
+            program.wait_log("no target can be primary", since=since)
     program.uncounted = None
 
 
@@ -216,6 +223,84 @@ def test_sessions_on_the_old_primary(failover, service, on_demotion, ends):
         client.send(b"x").expect(b"x")
 
 
+def test_no_byte_reaches_the_old_primary_after_the_first_check_for_a_new_one(failover, target, service, script, tmp_path):
+    """Its clients do not read, and have sent more than it has taken. The check waits until the test has looked."""
+    one, two, gate = target(), service(greeting=b"two"), tmp_path / "gate"
+    os.mkfifo(gate)
+    check = script(f'test "$1" = {one.address} && exit 0; read -r word < {gate}')
+    program = failover([one.address, two.address], check=check, on_demotion="close", top={"api": api_config()})
+    program.wait_log("is primary")
+    one.accept().close()  # the election's own connect
+    client = socket.create_connection(("127.0.0.1", program.port))
+    program.uncounted += 1
+    old = one.accept()
+    for sock in (client, old.sock):
+        sock.setblocking(False)
+    sent = clog(client, old.sock)
+    Api.of(program).post(f"/api/v1/apps/app/targets/{two.address}/promote", status=202)
+    with open(gate, "w") as asked:  # opened when the check runs
+        held = unread(old.sock)
+        assert held < sent
+        assert is_reset(old.sock), "before the check"
+        asked.write("go\n")
+    greeted(program, b"two")
+    assert unread(old.sock) == held
+    client.close()
+
+
+def test_a_worker_that_is_killed_leaves_nothing_on_its_way_to_the_old_primary(failover, target):
+    """The kernel would go on to send what the worker had given to it."""
+    one = target()
+    program = failover([one.address], on_demotion="close")
+    program.wait_log("is primary")
+    one.accept().close()  # the election's own connect
+    client = socket.create_connection(("127.0.0.1", program.port))
+    program.uncounted = None
+    old = one.accept()
+    client.setblocking(False)
+    sent = clog(client)  # were there anything unread from the target, the kernel would reset it anyway
+    (worker,) = program.workers()
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: is_reset(old.sock), "the reset")
+    assert unread(old.sock) < sent
+    client.close()
+    program.baseline.clear()
+
+
+def test_all_that_a_client_sent_before_it_ended_reaches_the_primary(failover, target):
+    """The primary has ended first, and reads late: the proxy's end of the session must not throw anything away."""
+    one = target()
+    program = failover([one.address], on_demotion="close")
+    program.wait_log("is primary")
+    one.accept().close()
+    client, old = program.connect(), one.accept()
+    old.fin()
+    client.expect_fin()
+    client.send(bytes(1_500_000)).fin()
+    assert program.record()["reason"] == "done"
+    assert len(old.read_to_end()) == 1_500_000
+
+
+def clog(*socks):
+    """Both send until nothing moves any more; how much the first one has sent."""
+    sent, quiet = 0, Stopwatch()
+    while quiet.seconds < 0.5:
+        for sock in socks:
+            with contextlib.suppress(BlockingIOError):
+                taken = sock.send(bytes(1 << 16))
+                sent += taken if sock is socks[0] else 0
+                quiet = Stopwatch()
+    return sent
+
+
+def unread(sock):
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), "little")
+
+
+def is_reset(sock):
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
+
+
 def test_the_check_decides_and_gets_the_address_alone(failover, service, script, tmp_path):
     one, two = service(greeting=b"one"), service(greeting=b"two")
     out = tmp_path / "checks"
@@ -279,6 +364,18 @@ def test_triggers_run_in_order_before_the_first_client_and_their_failures_stop_n
     assert out.read_text().splitlines() == [f"{name} 1 {two.address} [{one.address}]" for name in names]
 
 
+def test_scripts_are_told_the_epoch_which_is_higher_each_time(failover, service, script, tmp_path):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    out = tmp_path / "out"
+    write = f'echo "$TCP_PROXY_EPOCH" >> {out}'
+    program = calm(failover([one.address, two.address], check=script(write, "check"), triggers=[script(write, "trigger")]))
+    greeted(program, b"one")
+    one.stop_listening()
+    greeted(program, b"two")
+    first, second, third, last = map(int, out.read_text().split())
+    assert first == second < third == last
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
@@ -334,6 +431,7 @@ def test_health_checks_find_a_loss_before_any_client_does(failover, service):
     greeted(program, b"two")
 
 
+@pytest.mark.alone
 def test_one_that_the_checks_found_down_is_asked_again_in_time(failover):
     """Its last check is a minute old when it is needed."""
     one, two = free_ports(2)
@@ -511,6 +609,7 @@ def test_two_apps_have_an_election_each(proxy, service):
     assert program.count_log("app a: .* is primary") == 1
 
 
+@pytest.mark.alone
 def test_a_primary_that_does_not_answer_costs_all_clients_one_time_limit(failover, target, service):
     """flopsy connects without a limit, and to one client's target after the other's."""
     silent, two = target(backlog=0), service(greeting=b"two")
@@ -610,7 +709,7 @@ def test_a_session_that_waits_is_seen_and_can_be_ended(failover):
     client = program.connect()
     program.wait_log("no target can be primary")
     (session,) = api.get("/api/v1/sessions").json["sessions"]
-    assert session["state"] == "parked"
+    assert session["state"] == "queued"
     assert "no primary" in api.get(f"/api/v1/sessions/{session['id']}/why").json["story"]
     assert api.get("/readyz", status=503)
     api.ask("DELETE", f"/api/v1/sessions/{session['id']}", status=204)

@@ -62,6 +62,23 @@ def test_an_app_that_leaves_and_comes_back_waits_for_its_last_script(failover, s
     assert 'tcp_proxy_elections_total{app="app"} 2.0' in api.get("/metrics").text
 
 
+def test_an_app_that_leaves_and_comes_back_with_another_primary_has_one(failover, service, script):
+    """Its sessions go on when it leaves; when it is there again they are those of a former primary."""
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    program = failover([one.address], on_demotion="close")
+    old = program.connect().expect(b"one")
+    own = dict(program.config["apps"][0])
+    reload(program, name="another")
+    old.send(b"on").expect(b"on")
+    check = script(f"[ $(ss -tnH state established dport = :{one.port} | wc -l) = 0 ]")
+    settings = {**own["failover"], "check": check, "max_backoff": 0}
+    since = reload(program, **{**own, "targets": [two.address], "failover": settings})
+    program.wait_log("is primary", since=since)
+    assert not program.count_log("cannot be primary: check")
+    old.expect_rst()
+    wait_until(lambda: accepts(program, b"two"), "the new one serves")
+
+
 def test_a_primary_that_moves_is_another_one(failover, service, script, tmp_path):
     """The name is the same, the server is not: it is checked, and the triggers run for it, before anybody is sent there."""
     one, two, three = (service(greeting=name) for name in (b"one", b"two", b"three"))

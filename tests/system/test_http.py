@@ -4,7 +4,9 @@ import signal
 
 import pytest
 
-from kit.dialogue import GET, OK, OK_PASSED, closing, head, status
+from kit.api import Api, api_config
+from kit.dialogue import GET, OK, OK_PASSED, closing, head, status, whole_status
+from kit.ports import free_ports
 from kit.waiting import pause, wait_until
 
 # -- connections
@@ -402,6 +404,76 @@ def test_retries_repeat_no_effect(http, target, method, again):
     assert not server.has_client(0.05)
 
 
+@pytest.mark.parametrize("how", ["fin", "rst"])
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_an_unanswered_request_goes_to_another_target_once(http, target, how, is_kept):
+    """It was accepted by one that is about to die: nothing was heard of it, and a GET may be asked for twice."""
+    one, two = target(), target()
+    client = http(one, two).connect().send(GET)
+    upstream = one.accept()
+    head(upstream)
+    if is_kept:
+        upstream.send(OK)
+        client.expect(OK_PASSED).send(GET)
+        other = two.accept()
+        head(other)
+        other.send(OK)
+        client.expect(OK_PASSED)
+        other.close()
+        client.send(GET)
+        head(upstream)
+        getattr(upstream, how)()
+        upstream = one.accept()
+        head(upstream)
+    getattr(upstream, how)()
+    second = two.accept()
+    head(second)
+    second.send(OK)
+    client.expect(OK_PASSED)
+
+
+def test_a_request_that_went_on_to_another_target_is_counted_at_both(http, target):
+    one, two = target(), target()
+    program = http(one, two, top={"api": api_config()})
+    client = program.connect().send(GET)
+    upstream = one.accept()
+    head(upstream)
+    upstream.rst()
+    second = two.accept()
+    head(second)
+    second.send(OK)
+    client.expect(OK_PASSED)
+    client.close()
+    app = Api.of(program).get("/api/v1/statistics").json["apps"]["app"]
+    first, other = (app["targets"][server.address] for server in (one, two))
+    assert (first["requests"]["failures"], other["requests"]["failures"]) == (1, 0)
+    assert (first["connect_retries"], other["connect_retries"]) == (0, 1)
+
+
+def test_an_unanswered_request_goes_to_one_other_target_only(http, target):
+    servers = [target(), target(), target()]
+    client = http(*servers).connect().send(GET)
+    for _ in range(2):
+        asked = wait_until(lambda: next((server for server in servers if server.has_client(0.01)), None), "a client")
+        upstream = asked.accept()
+        head(upstream)
+        upstream.rst()
+        servers.remove(asked)
+    assert status(client) == 502
+    assert not servers[0].has_client(0.05)
+
+
+@pytest.mark.parametrize("request_", [b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", GET])
+def test_what_may_have_an_effect_or_must_not_be_retried_goes_to_one_target(http, target, request_):
+    one, two = target(), target()
+    client = http(one, two, retries=0 if request_ is GET else 3).connect().send(request_)
+    upstream = one.accept()
+    head(upstream)
+    upstream.rst()
+    assert status(client) == 502
+    assert not two.has_client(0.05)
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 10\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\na\r\n"])
 @pytest.mark.parametrize("how", ["fin", "rst"])
 def test_an_answer_that_breaks_off_is_broken_off(http, target, framing, how):
@@ -525,6 +597,16 @@ def test_other_upgrades_are_not_passed_on(http, target):
     assert status(client) == 502
 
 
+def test_of_several_upgrades_those_that_are_allowed_are_passed_on(http, target):
+    server = target()
+    client = http(server).connect().send(SWITCH.replace(b"websocket", b"h2c, websocket"))
+    upstream = server.accept()
+    assert head(upstream).endswith(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    upstream.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nwelcome")
+    assert status(client) == 101
+    client.expect(b"welcome").close()
+
+
 def test_connect_when_it_is_allowed(http, target):
     server = target()
     client = http(server, allow_connect=True).connect().send(b"CONNECT b:80 HTTP/1.1\r\nHost: b:80\r\n\r\n")
@@ -538,6 +620,62 @@ def test_connect_when_it_is_allowed(http, target):
 
 
 # -- routes, headers, log
+
+
+def test_a_host_with_nothing_in_it_is_passed_on(http, target):
+    """Docker's plug-ins ask so (RFC 9112, 3.2)."""
+    server = target()
+    program = http(server)
+    text = b"POST /Plugin.Activate HTTP/%b\r\nHost:\r\nContent-Length: 0\r\n\r\n"
+    client = program.connect().send(text % b"1.1")
+    upstream = server.accept()
+    assert b"\r\nHost: \r\n" in head(upstream)
+    upstream.send(OK)
+    client.expect(OK_PASSED).send(text % b"1.0")
+    assert b"\r\nHost: \r\n" in head(upstream)
+    upstream.send(OK)
+    closing(client, 200)
+
+
+def test_max_forwards_end_here(http, target):
+    server = target()
+    client = http(server).connect()
+    for method in (b"OPTIONS", b"TRACE"):
+        client.send(b"%b / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nCookie: x\r\n\r\n" % method)
+        assert whole_status(client) == 200
+    client.send(b"TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3\r\n\r\n")
+    upstream = server.accept()
+    assert b"\r\nMax-Forwards: 2\r\n" in head(upstream)
+    upstream.send(OK)
+    client.expect(OK_PASSED).send(b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: x\r\n\r\n")
+    closing(client, 400)
+
+
+def test_two_expectations_are_one(http, target):
+    server = target()
+    client = http(server).connect()
+    client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\nExpect: 100-Continue\r\n\r\n")
+    upstream = server.accept()
+    assert head(upstream).count(b"100-continue") == 1
+    upstream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert status(client) == 100
+    client.send(b"hello")
+    upstream.expect(b"hello").send(OK)
+    client.expect(OK_PASSED)
+
+
+def test_no_answer_of_ours_to_head_has_a_body(http, target):
+    """Also where only the method of the request could be read."""
+    program = http(target(), timeouts={"request": 0.2}, limits={"head": 1024, "fields": 20})
+    for code, text in {
+        400: b"HEAD / HTTP/1.1\r\n\r\n", 505: b"HEAD / HTTP/2.0\r\nHost: a\r\n\r\n",
+        431: b"HEAD / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 2000,
+        414: b"HEAD /" + b"a" * 9000, 408: b"\r\nHEAD / HT",
+        501: b"HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        417: b"HEAD / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n",
+    }.items():  # fmt: skip
+        assert closing(program.connect().send(text), code).endswith(b"\r\n\r\n"), code
+    assert not closing(program.connect().send(b"GET / HTTP/1.1\r\n\r\n"), 400).endswith(b"\r\n\r\n")
 
 
 def test_routes(http, target):
@@ -574,6 +712,19 @@ def test_host_and_trust(http, target):
     client.expect(OK_PASSED)
 
 
+@pytest.mark.parametrize("named", ["localhost", "LocalHost", "127.0.0.1"])
+def test_a_target_is_called_what_it_is_written_as(http, service, named):
+    """By its check, and by requests that have no host of their own or are not to keep it."""
+    asked = []
+    server = service(answer=lambda data: asked.append(data) or OK)
+    written = f"{named}:{server.port}"
+    program = http({"address": written}, preserve_host=False, health={"type": "http", "interval": 60, "timeout": 30})
+    program.wait_log(f"target {written} is up")
+    program.connect().send(GET).expect(OK_PASSED)
+    closing(program.connect().send(b"GET / HTTP/1.0\r\n\r\n"), 200)
+    assert [request.count(b"\r\nHost: %b\r\n" % written.encode()) for request in asked] == [1, 1, 1]
+
+
 def test_the_access_log_has_a_line_for_each_request(http, target, tmp_path):
     server = target()
     log = tmp_path / "requests.log"
@@ -589,9 +740,59 @@ def test_the_access_log_has_a_line_for_each_request(http, target, tmp_path):
     first, second = log.read_text().splitlines()
     assert first.startswith("127.0.0.1 - - [")
     assert f'] "GET /\\"x HTTP/1.1" 200 5 "http://r/" "\\xe4 \\"b\\"" app=app target={server.address} host=a id=' in first
-    assert first.endswith(" up=0 reason=done")
-    assert '] "-" 400 0 "-" "-" app=app target=- host=- id=' in second
-    assert second.endswith(" reason=protocol_error")
+    assert first.endswith(" up=0 reason=done error=- peer=- tls=- notes=-")
+    assert '] "nonsense" 400 0 "-" "-" app=app target=- host=- id=' in second
+    assert second.endswith(' reason=protocol_error error="a first line that is none of HTTP/1" peer=- tls=- notes=-')
+
+
+def test_the_access_log_says_what_was_wrong(http, target, tmp_path):
+    server = target()
+    log = tmp_path / "requests.log"
+    program = http(server, top={"access_log": str(log), "log": {"format": "text"}}, timeouts={"request": 0.2})
+    program._access_log = None
+    lines = {
+        b'GET /\xff\x1b"\\ HTTP/1.1\r\nHost: a\r\n\r\n': (
+            r"GET /\xff\x1b\"\\ HTTP/1.1",
+            "a first line that is none of HTTP/1",
+        ),
+        b"\r\nPUT /x HTTP/1.1\r\nA : b\r\n\r\n": ("PUT /x HTTP/1.1", "space before a colon"),
+        b"GET /half HT": ("GET /half HT", "the request did not come in time"),
+        b"GET / HTTP/2.0\r\nHost: a\r\n\r\n": ("GET / HTTP/2.0", "a version other than HTTP/1"),
+        b"GET /" + b"a" * 9000: ("GET /" + "a" * 1019, "a request line of more than 8192 bytes"),
+        b"PUT /y HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n": ("PUT /y HTTP/1.1", "an expectation other than 100-continue"),
+    }
+    for text in lines:
+        program.connect().send(text).read_to_end()
+    client = program.connect().send(b"GET /z HTTP/1.1\r\nHost: a\r\n\r\n")
+    upstream = server.accept()
+    head(upstream)
+    upstream.send(b"nothing of HTTP\r\n\r\n")
+    assert status(client) == 502
+    wait_until(lambda: log.read_text().count("\n") == len(lines) + 1, "all lines")
+    *refused, last = log.read_text().splitlines()
+    for text, (line, error) in zip(refused, lines.values(), strict=True):
+        assert f'] "{line}" ' in text
+        assert text.endswith(f' reason=protocol_error error="{error}" peer=- tls=- notes=-')
+    assert ' reason=protocol_error error="the target\'s answer has a first line that is none of HTTP/1" ' in last
+
+
+# -- a circle that the configuration does not show
+
+
+def test_proxies_that_lead_to_each_other_answer_with_508(proxy):
+    """Of one proxy's own apps the configuration shows it, or their names do when they are resolved (test_addresses)."""
+    one, other = free_ports(2)
+    common = {"mode": "http", "health": [], "upstream_connections": 0}
+    programs = [
+        proxy({"apps": [{"name": "one", "ports": [port], "targets": [f"localhost:{there}"], **common}], "access_log": None})
+        for port, there in ((one, other), (other, one))
+    ]
+    for program in programs:
+        program.uncounted = None
+    client = programs[0].connect(one).send(GET)
+    answer = head(client)
+    assert answer.startswith(b"HTTP/1.1 508 Loop Detected\r\n")
+    assert answer.count(b"Via: 1.1 tcp_proxy\r\n") == 11, "one of the hop that refused, one of each hop on the way back"
 
 
 # -- the end of the program

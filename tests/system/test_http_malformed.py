@@ -3,9 +3,10 @@
 import re
 
 from kit.dialogue import OK, OK_PASSED
-from kit.malformed import ANSWERS, CHUNK_FAULTS, CHUNKED, REQUESTS
+from kit.malformed import ANSWERS, CHUNK_FAULTS, CHUNKED, EXTENSIONS, REQUESTS, TOLERATED, TOLERATED_CHUNKS
 from kit.waiting import wait_until
 
+OK_LINE = b"HTTP/1.1 200 OK\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -79,6 +80,44 @@ def test_no_malformed_answer_reaches_a_client(http, service):
     wait_until(lambda: origin.active <= 1, "no connection with a fault is kept")
 
 
+def test_what_has_one_meaning_is_taken_from_targets(http, service):
+    """And goes on in its proper form, each with an end that the client can see."""
+    chunked = OK_LINE + b"Transfer-Encoding: chunked\r\n"
+    said = [(name, text + b"hello", passed, b"hello") for name, text, passed in TOLERATED]
+    said += [(name, chunked + b"\r\n" + text, chunked, passed) for name, text, passed in TOLERATED_CHUNKS]
+    said += [
+        (
+            extension,
+            chunked + b"\r\n5%b\r\nhello\r\n0%b\r\n\r\n" % (extension, extension),
+            chunked,
+            b"5\r\nhello\r\n0\r\n\r\n",
+        )
+        for extension in EXTENSIONS
+    ]
+    program = http(service(answer=lambda data: said[int(data.split(b" ")[1][1:])][1]))
+    client = program.connect()
+    for number, (name, _, passed, body) in enumerate(said):
+        client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.receive_line()
+        assert head.startswith(passed + b"Via: 1.1 tcp_proxy\r\nDate: "), name
+        assert client.receive(len(body)) == body, name
+    client.close()
+
+
+def test_no_extension_of_a_client_reaches_a_target(http, target):
+    server = target()
+    client, upstream = http(server).connect(), None
+    for extension in EXTENSIONS:
+        client.send(CHUNKED + b"5%b\r\nhello\r\n0%b\r\n\r\n" % (extension, extension))
+        upstream = upstream or server.accept()
+        while upstream.receive_line() != b"\r\n":
+            pass
+        upstream.expect(b"5\r\nhello\r\n0\r\n\r\n").send(OK)
+        client.expect(OK_PASSED)
+
+
 def test_smuggling_by_what_two_readers_see(http, service):
     """The classics: whatever the first reader hides in a body must not come out as a request at the target."""
     seen = []
@@ -90,6 +129,7 @@ def test_smuggling_by_what_two_readers_see(http, service):
         b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n",
         b"Transfer-Encoding: xchunked\r\nContent-Length: 0\r\n\r\n",
+        b"Transfer-Encoding: ,chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n",
         b"Transfer-Encoding : chunked\r\nContent-Length: 0\r\n\r\n",
         b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
         b"X: y\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",

@@ -30,4 +30,12 @@ def test_a_worker_does_not_load(loaded, module):
 
 
 def test_a_worker_loads_the_data_plane(loaded):
-    assert {"tcp_proxy.dataplane.session", "tcp_proxy.loop", "tcp_proxy.messages"} <= loaded
+    assert {"tcp_proxy.dataplane.session", "tcp_proxy.runtime.loop", "tcp_proxy.wire.messages"} <= loaded
+
+
+def test_a_proxy_that_is_alone_loads_nothing_of_a_cluster():
+    code = "import tcp_proxy.control.supervisor, sys; sys.stdout.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert not [name for name in loaded if name.startswith(("tcp_proxy.control.cluster", "tcp_proxy.control.etcd"))]
+    assert not {"aiohttp", "tcp_proxy.control.sticky.shared", "tcp_proxy.control.processes.agent_process"} & {*loaded}

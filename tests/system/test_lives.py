@@ -1,11 +1,14 @@
 """Processes die: a worker, the supervisor, a target. What each death costs, and what comes after it."""
 
+import contextlib
 import os
 import signal
+import sqlite3
 
 import pytest
 
 from kit import procfs
+from kit.api import Api, api_config
 from kit.load import Load
 from kit.ports import free_port
 from kit.proxy import WORKER
@@ -56,8 +59,9 @@ def test_a_worker_that_dies_again_and_again_is_replaced_ever_more_slowly(proxy, 
     watch = Stopwatch()
     while watch.seconds < 6:
         for worker in program.workers():
-            os.kill(worker, signal.SIGKILL)
-            seen += 1
+            with contextlib.suppress(ProcessLookupError):  # it was seen in its end
+                os.kill(worker, signal.SIGKILL)
+                seen += 1
         pause(0.02)
     assert 2 <= seen < 15, f"{seen} workers in 6 s"
     program.connect().send(b"again").expect(b"again")
@@ -104,6 +108,96 @@ def test_workers_without_a_supervisor_stop_listening_and_drain(proxy, target):
     server.expect(b"x")
     client.expect_rst(seconds=8)
     wait_until(lambda: not running(workers), "the workers' end", 4)
+
+
+@pytest.mark.parametrize("keys", [{}, {"while_electing": "refuse"}])
+def test_a_primary_is_left_when_the_supervisor_is_killed_before_another_is_found(proxy, target, keys):
+    """Its sessions are reset by the orphans; and none of them has any when the next life looks for a primary."""
+    one, two = target(), target()
+    program = proxy(primary_of([one, two], keys))
+    one.accept().close()  # the election's own
+    client, server = program.connect(), one.accept()
+    client.send(b"x")
+    server.expect(b"x")
+    workers = program.workers()
+    program.signal(signal.SIGKILL)
+    program.wait()
+    again = proxy(primary_of([two, one], keys, port=program.port))
+    server.expect_rst()
+    client.expect_rst()
+    two.accept().close()
+    again.connect().send(b"y")
+    two.accept().expect(b"y")
+    wait_until(lambda: not running(workers), "the old workers' end", 10)
+
+
+def test_with_state_the_primary_and_the_epochs_are_those_of_the_earlier_life(proxy, service, tmp_path):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    config = {**primary_of([one, two], {}), "state": str(tmp_path / "state"), "api": api_config()}
+    program = proxy(config)
+    Api.of(program).post(f"/api/v1/apps/app/targets/{two.address}/promote", status=202)
+    program.wait_log(f"target {two.address} is primary")
+    program.connect().expect(b"two")
+    wait_until(lambda: saved(tmp_path / "state") == (two.address, 2), "it")
+    program.signal(signal.SIGKILL)
+    program.wait()
+    again = proxy(config)
+    again.connect().expect(b"two")
+    election = Api.of(again).get("/api/v1/apps/app/election").json
+    assert (election["primary"], election["epoch"]) == (two.address, 3)
+    assert again.count_log(f"trying target {one.address}") == 0
+
+
+def saved(path):
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return connection.execute("SELECT target, epoch FROM primaries").fetchone()
+
+
+def test_a_stopped_worker_of_an_earlier_life_keeps_the_next_from_having_two_primaries(proxy, target):
+    """Its port is closed, so that it is not in the way of binding it."""
+    one = target()
+    keys = {"while_electing": "refuse"}
+    program = proxy(primary_of([one], keys))
+    one.accept().close()
+    client, server = program.connect(), one.accept()
+    client.send(b"x")
+    server.expect(b"x")  # the worker knows that it is connected
+    (worker,) = program.workers()
+    os.kill(worker, signal.SIGSTOP)
+    program.signal(signal.SIGKILL)
+    program.wait()
+    try:
+        again = proxy(primary_of([one], keys, port=program.port), ready=False)
+        assert again.wait() == 1
+        assert f"app 'app' would have two primaries: process {worker} (a worker of tcp_proxy" in again.log
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    server.expect_rst()
+    client.expect_rst()
+    wait_until(lambda: not running([worker]), "its end", 10)
+
+
+def test_a_start_names_the_stopped_worker_that_holds_its_port(proxy, target):
+    server_side = target()
+    program = proxy(targets=[server_side])
+    (worker,) = program.workers()
+    os.kill(worker, signal.SIGSTOP)
+    program.signal(signal.SIGKILL)
+    program.wait()
+    try:
+        again = proxy({"apps": [{"name": "app", "ports": [program.port], "targets": [server_side.address]}]}, ready=False)
+        assert again.wait() == 1
+        said = f"process {worker} (a worker of tcp_proxy whose supervisor is gone, stopped) listens there"
+        assert said in again.log
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: not running([worker]), "its end", 10)
+
+
+def primary_of(targets, keys, port=0):
+    failover = {"on_demotion": "close", **keys}
+    app = {"name": "app", "ports": [port or free_port()], "targets": [target.address for target in targets], "health": []}
+    return {"workers": 1, "apps": [{**app, "balance": "failover", "failover": failover}]}
 
 
 def running(pids):

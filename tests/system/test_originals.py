@@ -162,7 +162,6 @@ def test_tcp_proxy_1_bind_failure_kills_the_process_later(tmp_path):
     ("change", "words"),
     [
         ({"ports": [70000]}, ["70000", "ports"]),  # 2: it listened on a random port, on all interfaces
-        ({"targets": []}, ["targets"]),  # 3: the first client was a division by zero
         ({"ports": []}, ["ports"]),
         ({"targets": ["127.0.0.1:"]}, ["targets"]),
         ({"name": ""}, ["name"]),
@@ -174,6 +173,12 @@ def test_tcp_proxy_2_3_what_cannot_work_is_refused_at_start(tmp_path, change, wo
     done = run_to_end(cwd=tmp_path)
     assert done.returncode == 2
     assert all(word in done.stderr for word in words)
+
+
+def test_tcp_proxy_3_without_targets_the_first_client_was_a_division_by_zero(proxy):
+    program = proxy(targets=[])
+    program.connect().expect_rst()
+    assert program.record()["reason"] == "no_target"
 
 
 @pytest.mark.parametrize("text", ['{"Apps": [', '{"Apps": [{]}', "{'Apps': []}"])

@@ -358,6 +358,29 @@ def test_the_log_changes_its_level_and_its_format(proxy, service):
     assert not program.lines[-1].startswith("{")
 
 
+def test_the_access_log_changes_its_format_between_two_lines(proxy, service):
+    program = proxy(targets=[service(greeting=b"g")], top={"workers": 2})
+    file, path = Config(program), program.folder / "other.log"
+    file.config["access_log"] = "other.log"
+    file.reload()
+
+    def sessions(count):
+        before = path.read_text().count("\n")
+        for _ in range(count):
+            program.connect().expect(b"g").fin().expect_fin()
+        wait_until(lambda: path.read_text().count("\n") == before + count, "their lines")
+
+    sessions(4)
+    for format in ("text", "json"):
+        file.config["log"] = {"level": "info", "format": format}
+        file.reload()
+        sessions(4)
+    lines = path.read_text().splitlines()
+    assert ["{" if line.startswith("{") else " reason=done " in line for line in lines] == ["{"] * 4 + [True] * 4 + ["{"] * 4
+    program.uncounted = None
+    program.baseline.clear()
+
+
 @pytest.mark.parametrize("steps", [(3, 1, 2, 1)])
 def test_workers_become_more_and_fewer_and_nobody_is_lost(proxy, service, steps):
     program = proxy(targets=[service()])

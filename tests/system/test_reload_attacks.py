@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from kit import procfs
+from kit.api import Api, api_config
 from kit.clogged import clog
 from kit.ports import free_port
 from kit.waiting import settled, wait_until
@@ -216,7 +217,7 @@ def test_a_listener_that_could_not_come_back_opens_where_ports_are_closed_withou
 
 
 def test_more_listeners_than_the_workers_have_descriptors_for(proxy, service):
-    """To be lent them would end a worker, and every session in it: the reload is refused, and works when there is room."""
+    """To be passed them would end a worker, and every session in it: the reload is refused, and works when there is room."""
     echo = service()
     program = proxy(targets=[echo], descriptors=256, top={"workers": 2})
     clients = [program.connect() for _ in range(200)]
@@ -237,3 +238,35 @@ def test_more_listeners_than_the_workers_have_descriptors_for(proxy, service):
     file.app["ports"] = [first]
     file.reload()
     program.uncounted = None
+
+
+def test_the_limits_of_all_targets_change_while_no_worker_listens(proxy, service):
+    """The semaphores wait for them and are not duplicated: there is no room for that, and a worker that cannot be given what
+    it needs would be ended, with all its sessions."""
+    echo, count = service(greeting=b"x"), 300
+    targets = [{"name": f"t{number}", "address": echo.address, "max_connections": 5} for number in range(count)]
+    networks = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(500)]  # the worker is told of with each change
+    accepts = {"from": networks, "others": "accept"}
+    top = {"workers": 2, "api": api_config()}
+    program = proxy(targets=targets, accept_proxy=accepts, top=top, descriptors=2 * count + 150)
+    program.uncounted = None
+    file, api = Config(program), Api.of(program)
+    client = program.connect().expect(b"x")
+    workers = program.workers()
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    for number in range(100):  # their channels are full then
+        api.ask("PATCH", "/api/v1/apps/app/targets/t1", {"weight": 1 + number % 2}, status=200)
+    for target in targets:
+        target["max_connections"] = 2
+    file.app["targets"] = targets
+    file.write()
+    program.signal(signal.SIGHUP)
+    program.wait_log("max_connections: 5 -> 2")
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    program.wait_log(f"done, {count} changes")
+    client.send(b"still").expect(b"still")
+    assert program.workers() == workers, program.log
+    assert not program.count_log("cannot be given")
+    program.baseline.clear()

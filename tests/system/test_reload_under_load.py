@@ -108,13 +108,19 @@ def test_200_reloads_in_a_row_that_alternate_two_files(house):
         "ports": [it.port, free_port()], "targets": [{"address": b, "weight": 3}], "balance": "least_connections",
         "health": [{"interval": 1}], "timeouts": {"idle": 100},
     }  # fmt: skip
+    family, flat, before = set(it.program.family()), set(), {}
     with it.load():
-        for n in range(200):
-            if n == 20:  # by then it has seen everything
-                before = {pid: procfs.resident(pid) for pid in it.program.family()}
-            assert it.reload(**(first if n % 2 else second))[-1].startswith("SIGHUP: done")
-        grown = {pid: procfs.resident(pid) - size for pid, size in before.items()}
-        assert max(grown.values()) < 4 << 20, grown
+        for n in itertools.count(1):
+            assert it.reload(**(second if n % 2 else first))[-1].startswith("SIGHUP: done")
+            if n % 50:
+                continue
+            now = {pid: procfs.resident(pid) for pid in family}
+            # What is kept of each reload shows in every fifty of them; what has its full size some day does not.
+            flat |= {pid for pid, size in before.items() if now[pid] - size < 512 << 10}
+            if n >= 200 and flat == family:
+                break
+            assert n < 400, (before, now)
+            before = now
 
 
 class ByApi:
@@ -187,7 +193,7 @@ def test_a_port_is_added_and_removed(house):
 
 def check_failures(wrk, program, kills):
     """A killed worker's sessions, and nobody else's; between accept() and its counters one is not counted yet."""
-    lost = [int(found[1]) for found in map(re.compile(r"(\d+) sessions ended with it").search, program.lines) if found]
+    lost = [int(found[1]) for found in map(re.compile(r"(\d+) sessions? ended with it").search, program.lines) if found]
     assert len(lost) == kills
     assert wrk.failed <= sum(lost) + kills, (wrk, lost)
     assert wrk.errors["connect"] == wrk.errors["timeout"] == wrk.errors["status"] == 0, wrk
@@ -202,7 +208,7 @@ def test_a_worker_is_killed(house, kept):
         for _ in range(3):
             since, victim = len(it.program.lines), it.program.workers()[0]
             os.kill(victim, signal.SIGKILL)
-            it.program.wait_log("sessions ended with it", since=since)
+            it.program.wait_log("sessions? ended with it", since=since)
             it.program.wait_log("serves, with room", since=since)
             it.serve()
     check_failures(wrk, it.program, kills=3)
@@ -211,6 +217,7 @@ def test_a_worker_is_killed(house, kept):
 
 def test_ports_change_places_between_apps(house):
     """They are handed over, not closed: whoever comes meanwhile is served by the one or the other."""
+    programs.need("wrk")
     it = house()
     other = free_port()
     second = {**it.web, "name": "second", "ports": [other]}
@@ -256,7 +263,7 @@ def test_workers_are_killed_in_the_middle_of_reloads(house):
             if n % 3:
                 it.program.wait_log("reading the configuration", since=since)
             os.kill(victim, signal.SIGKILL)
-            it.program.wait_log("sessions ended with it", since=since)
+            it.program.wait_log("sessions? ended with it", since=since)
             it.program.wait_log("SIGHUP: done", since=since)
             it.program.wait_log("serves, with room", since=since)
         it.serve()

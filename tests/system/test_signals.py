@@ -47,7 +47,7 @@ def test_a_session_that_outlives_the_grace_is_reset(proxy, target):
     client.expect_rst()
     server.expect_rst()
     assert program.wait() == 0
-    program.wait_log("WARNING.*1 sessions were reset|1 session.* reset", seconds=0.1)
+    program.wait_log("WARNING.*1 session did not end in time and was reset", seconds=0.1)
     record = program.record()
     assert (record["reason"], record["ended_by"]) == ("shutdown", "proxy")
 
@@ -56,17 +56,62 @@ def test_a_session_that_outlives_the_grace_is_reset(proxy, target):
 def test_a_second_signal_ends_at_once(proxy, target, number, status):
     server_side = target()
     program = proxy(targets=[server_side], top={"shutdown_grace": 60})
-    program.connect()
-    server_side.accept()
+    client, server = program.connect(), server_side.accept()
+    server.send(b"the first half of an answer")
+    client.expect(b"the first half of an answer")
     family = program.family()
     program.signal(number)
     wait_until(lambda: not procfs.tcp_sockets(program.pid)["LISTEN"], "the first signal is obeyed")
     watch = Stopwatch()
     program.signal(number)
+    client.expect_rst()  # a FIN would make the half look whole
+    server.expect_rst()
     assert program.wait() == status
     assert watch.seconds < 8
     wait_until(lambda: not any(procfs.is_running(pid) for pid in family), "the workers' end")
+    record = program.record()
+    assert (record["reason"], record["ended_by"]) == ("shutdown", "proxy")
+
+
+def test_a_second_signal_resets_bulk_sessions_too(proxy, target):
+    """Those that live in a relay thread."""
+    server_side = target()
+    program = proxy(targets=[server_side], top={"shutdown_grace": 60})
+    client, server = program.connect(), server_side.accept()
+    chunk = bytes(1 << 20)
+    for _ in range(16):
+        server.send(chunk)
+        client.expect(chunk)
+    program.signal(signal.SIGTERM)
+    wait_until(lambda: not procfs.tcp_sockets(program.pid)["LISTEN"], "the first signal is obeyed")
+    program.signal(signal.SIGTERM)
+    client.expect_rst()
+    server.expect_rst()
+    assert program.wait() == 143
+    assert program.record()["reason"] == "shutdown"
+
+
+def test_a_worker_that_does_not_obey_is_killed_soon_after_a_second_signal(proxy, service):
+    program = proxy(targets=[service()], top={"shutdown_grace": 60})
+    (worker,) = program.workers()
+    os.kill(worker, signal.SIGSTOP)
+    program.signal(signal.SIGTERM)
+    program.wait_log("no new clients")
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 143
+    assert not procfs.is_running(worker)
     program.uncounted = None
+
+
+def test_a_grace_of_nothing_resets_and_records(proxy, target):
+    server_side = target()
+    program = proxy(targets=[server_side], top={"shutdown_grace": 0})
+    client, server = program.connect(), server_side.accept()
+    program.signal(signal.SIGTERM)
+    client.expect_rst()
+    server.expect_rst()
+    assert program.wait() == 0
+    assert program.record()["reason"] == "shutdown"
 
 
 @pytest.mark.parametrize("number", EVERY)

@@ -5,13 +5,16 @@ import json
 import signal
 import sqlite3
 
+import pytest
+
 from kit.api import Api, api_config, path_of
 from kit.console import Console
+from kit.servers import Service
 from kit.waiting import wait_until
 from tcp_proxy.config.load import load_file
-from tcp_proxy.control import saved_overrides
-from tcp_proxy.control.overrides import Overrides
-from tcp_proxy.control.state import StateFile
+from tcp_proxy.control.changes import saved_overrides
+from tcp_proxy.control.changes.overrides import Overrides
+from tcp_proxy.control.store.state import StateFile
 
 SLOW_TO_RISE = {"interval": 0.2, "timeout": 0.15, "rise": 1000}
 
@@ -87,7 +90,7 @@ def test_what_was_said_at_run_time_survives_kills_and_a_reload(proxy, service, t
             assert program.stop() == 0
             say(tmp_path, program, drained.address, removed.address)
             continue
-        program.wait_log(f"target {drained.address} is draining: draining")
+        program.wait_log(f"target {drained.address} is draining: set to drain")
         assert {program.connect().receive(5) for _ in range(9)} == {b"stays"}
         if life == 1:
             program.config["apps"][0]["retries"] = 1
@@ -161,3 +164,36 @@ def test_what_the_api_has_answered_survives_a_kill(proxy, service, tmp_path):
 def saved_weight(folder):
     with contextlib.closing(sqlite3.connect(folder / "state.db")) as connection:
         return (connection.execute("SELECT weight FROM targets WHERE weight IS NOT NULL").fetchone() or [1])[0]
+
+
+@pytest.mark.parametrize("action", ["down", "drain"])
+def test_a_group_that_was_down_is_so_after_a_restart_until_its_ill_server_is_well(
+    proxy, service, free_port, tmp_path, action
+):
+    """The server that is well answers its check at once: that alone says nothing of the group."""
+    ports = [free_port(), free_port()]
+    well, ill = service(greeting=b"well"), service()
+    group = {"name": "g", "ports": {str(ports[0]): well.address, str(ports[1]): ill.address}}
+    other = {"name": "other", "address": "127.0.0.9"}
+    beside = [Service(greeting=b"beside", host="127.0.0.9", port=port) for port in ports]
+    checks = {"interval": 0.2, "timeout": 0.15, "fall_action": action}
+    config = {"ports": ports, "targets": [group, other], "health": checks, "top": {"state": "state.db"}}
+    word = {"down": "down", "drain": "draining"}[action]
+    with contextlib.ExitStack() as stack:
+        for one in beside:
+            stack.enter_context(one)
+        program = proxy(**config)
+        program.wait_log("target g is up")
+        ill.close()
+        program.wait_log(f"target g is {word} .*refused")
+        wait_until(lambda: b"g" in [row[0].encode() for row in saved(tmp_path, word)], "it is on disk")
+        program.workers()
+        program.signal(signal.SIGKILL)
+        program.wait()
+        before = well.accepted
+        program = proxy(**config)
+        wait_until(lambda: well.accepted >= before + 4, "the server that is well was checked again and again")
+        assert not program.count_log("target g is up")
+        assert {program.connect(ports[0]).receive(6) for _ in range(6)} == {b"beside"}
+        stack.enter_context(Service(port=ill.port))
+        program.wait_log(f"target g is up .was {word}")

@@ -9,9 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from tcp_proxy import __version__
-from tcp_proxy.control.api import bodies, pages, routes, schemas, weldr
+from tcp_proxy.control.api import bodies, dashboard, pages, routes, schemas, weldr
 from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.problems import MEDIA_TYPE, Problem
+from tcp_proxy.control.api.sampler import Sampler
 
 DESCRIPTION = """\
 What an operator does to a running proxy. Names in paths are percent-encoded; times are Unix times, durations seconds.
@@ -19,12 +20,15 @@ Every error is `application/problem+json` (RFC 9457).
 """
 
 
-def make_app(link: Link) -> FastAPI:
+def make_app(link: Link, sampler: Sampler | None = None) -> FastAPI:
+    """With a `sampler` that is started by who serves it."""
+    sampler = sampler or Sampler(link)
     app = FastAPI(
         title="tcp_proxy management API", version=__version__, openapi_url=None, docs_url=None, redoc_url=None,
         redirect_slashes=False,
     )  # fmt: skip
-    for router in (routes.make_router(link), weldr.make_router(link), pages.make_router(app, link)):
+    made = (routes.make_router(link), dashboard.make_router(sampler), weldr.make_router(link), pages.make_router(app, link))
+    for router in made:
         app.include_router(router)
         app.state.known = [*getattr(app.state, "known", ()), *router.routes]
     app.add_exception_handler(Problem, _problem)
@@ -59,12 +63,10 @@ def _methods(request: Request) -> set[str]:
     return found
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [{"where": ".".join(map(str, one["loc"])), "what": one["msg"]} for one in error.errors()]
     is_malformed = any(one["type"] == "json_invalid" for one in error.errors())
-    if "json" not in request.headers.get("content-type", "") and any(one["loc"] == ("body",) for one in error.errors()):
-        errors.append({"where": "Content-Type", "what": "wanted application/json"})
     detail = "; ".join(f"{one['where']}: {one['what']}" for one in errors[:3])
     return Problem(400 if is_malformed else 422, detail, errors).response()
 

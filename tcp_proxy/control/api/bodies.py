@@ -9,15 +9,20 @@ from typing import Any, NoReturn
 from tcp_proxy.config.schema import load_schema
 from tcp_proxy.control.api.problems import Problem
 
+MOST_VALUES = 5000  # in one body: 64 checks with everything there is to say are fewer
+
 
 def parse(body: bytes) -> Any:
-    """The value. Raises Problem. What it says it is (Content-Type) does not matter."""
+    """The value. Raises Problem."""
     try:
-        return json.loads(body, parse_constant=_no_number)
+        found = json.loads(body, parse_constant=_no_number)
     except RecursionError:
         raise Problem(400, "the body is nested too deeply") from None
     except ValueError as error:  # UnicodeDecodeError is one too
         raise Problem(400, f"the body is no JSON: {error}") from None
+    if (count := _values(found)) > MOST_VALUES:
+        raise Problem(422, f"the body has {count} values; wanted at most {MOST_VALUES}")
+    return found
 
 
 def described(name: str, description: str) -> dict[str, Any]:
@@ -31,6 +36,19 @@ def schemas() -> dict[str, Any]:
     target = load_schema()["properties"]["apps"]["items"]["properties"]["targets"]["items"]
     configuration = {"type": "object", "description": "A configuration, as in the file; docs/config.md has every key."}
     return {"NewTarget": {"title": "NewTarget", **target}, "Configuration": {"title": "Configuration", **configuration}}
+
+
+def _values(found: Any) -> int:
+    """How many there are in it, itself among them."""
+    count, todo = 0, [found]
+    while todo:
+        one = todo.pop()
+        count += 1
+        if isinstance(one, dict):
+            todo.extend(one.values())
+        elif isinstance(one, list):
+            todo.extend(one)
+    return count
 
 
 def _no_number(name: str) -> NoReturn:

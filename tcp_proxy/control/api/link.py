@@ -9,12 +9,13 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from tcp_proxy import messages
 from tcp_proxy.control.api.problems import Problem
-from tcp_proxy.messages import Answer, Ask, Happened, Logged, Message, Ping, Pong, ServeApi
+from tcp_proxy.sansio.frozen_dataclass import dataclass
+from tcp_proxy.wire import messages
+from tcp_proxy.wire.frames import whole
+from tcp_proxy.wire.messages import Answer, Ask, Happened, Logged, Message, Ping, Pong, ServeApi
 
 MOST_ASKED = 32
 ANSWER_WITHIN = 30.0  # seconds
@@ -40,6 +41,7 @@ class Link(asyncio.Protocol):
         self._ended = ended
         self._in = bytearray()
         self._open: dict[int, asyncio.Future[Answer]] = {}
+        self._parts: dict[int, list[str]] = {}  # of long answers, until the last one
         self._count = 0
         self._turn = asyncio.Semaphore(MOST_ASKED)
         self._followers: set[Follower] = set()
@@ -62,7 +64,9 @@ class Link(asyncio.Protocol):
                 raise Problem(504, f"the supervisor did not answer within {ANSWER_WITHIN:.0f} seconds") from None
             finally:
                 self._open.pop(number, None)
-        body = json.loads(found.body)
+                parts = self._parts.pop(number, [])
+        text = found.body if found.status >= 400 else "".join([*parts, found.body])
+        body = await asyncio.to_thread(json.loads, text) if parts else json.loads(text)
         if found.status >= 400:
             raise Problem(found.status, body["detail"], body["errors"])
         return body
@@ -89,12 +93,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._in += data
-        while len(self._in) >= 4:
-            end = 4 + int.from_bytes(self._in[:4], "little")
-            if len(self._in) < end:
-                return
-            message = messages.decode(bytes(self._in[4:end]))
-            del self._in[:end]
+        for message in map(messages.decode, whole(self._in)):
             self._received(message)
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -110,7 +109,11 @@ class Link(asyncio.Protocol):
         match message:
             case Answer():
                 answer = self._open.get(message.number)
-                if answer is not None and not answer.done():
+                if answer is None or answer.done():
+                    return
+                if message.more:
+                    self._parts.setdefault(message.number, []).append(message.body)
+                else:
                     answer.set_result(message)
             case Happened():
                 event = Event(message.number, message.at, message.kind, message.data)

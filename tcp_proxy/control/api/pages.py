@@ -12,9 +12,10 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from swagger_ui_bundle import swagger_ui_path
 
-from tcp_proxy.control import metrics
 from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.problems import Problem
+from tcp_proxy.control.statistics import prometheus
+from tcp_proxy.sansio.words import counted
 
 PAGE = """\
 <!doctype html>
@@ -99,7 +100,7 @@ def _metrics(router: APIRouter, link: Link) -> None:
         """The statistics, in the text format or, if that is preferred, in OpenMetrics'."""
         statistics = await link.ask("statistics")
         accept = request.headers.get("accept", "")
-        text, content_type = await asyncio.to_thread(metrics.render, statistics, accept)  # with many targets it takes long
+        text, content_type = await asyncio.to_thread(prometheus.render, statistics, accept)  # it takes long
         return Response(text, headers={"Content-Type": content_type})
 
 
@@ -114,9 +115,10 @@ def _health(router: APIRouter, link: Link) -> None:
 
     @router.get("/readyz", summary="Ready?", response_class=PlainTextResponse, responses=plain, tags=["health"])
     async def readyz() -> Response:
-        """200 while the program serves and every app has a target that takes new sessions. Needs no token."""
+        """200 while the program serves and every app has a target that takes new sessions. Of a cluster, a node that is cut
+        off is ready and says "degraded", one that is joining is not ready yet. Needs no token."""
         found = await link.ask("ready")
         if found["ready"]:
-            return PlainTextResponse("ready\n")
-        text = f"not ready: {found['state']}, {found['lacking']} apps without a target that takes new sessions\n"
+            return PlainTextResponse(f"ready, degraded: {found['degraded']}\n" if found["degraded"] else "ready\n")
+        text = f"not ready: {found['state']}, {counted(found['lacking'], 'app')} without a target that takes new sessions\n"
         return PlainTextResponse(text, 503)

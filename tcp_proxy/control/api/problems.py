@@ -11,7 +11,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):
-    """Raised anywhere in a request; `errors` are the single complaints, if there are several."""
+    """Raised anywhere in a request; `errors` are the single self_reports, if there are several."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ it has asked for, is let go.
 import asyncio
 from typing import Any
 
-from h11 import Data, EndOfMessage, Response
+from h11 import IDLE, SEND_RESPONSE, Data, EndOfMessage, Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -57,7 +57,15 @@ class Protocol(H11Protocol):
         self._unstick()
 
     def send_400_response(self, msg: str) -> None:
+        """Also when a body turns out to be none: whoever was going to answer that request answers no more, and where an
+        answer has begun, or is out, there is room for no other."""
         del msg
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (IDLE, SEND_RESPONSE):
+            self.transport.close()
+            return
         body = bytes(Problem(400, "this is no HTTP/1.1, or its head is too long").response().body)
         head: list[tuple[bytes, bytes]] = [
             (b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body)), (b"connection", b"close"),

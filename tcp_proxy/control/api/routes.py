@@ -1,18 +1,18 @@
 """The resources under /api/v1/: thin. A request is parsed, the supervisor asked, its answer described.
 
-To add one: an operation by name (control.operations, control.orders), its view (control.views), the shape of that
-(schemas), a route here; then python docs/make_openapi.py, and a test beside tests/control/api/test_routes.py.
+To add one: an operation by name (control.answers.lists, control.answers.orders), its view (control.answers.views), the
+shape of that (schemas), a route here; then make docs, and a test beside tests/control/api/test_routes.py.
 """
 
 import asyncio
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from tcp_proxy import __version__
-from tcp_proxy.control.api import bodies, schemas, sticks, stream
+from tcp_proxy.control.api import bodies, faults, schemas, sticks, stream
 from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.schemas import AppName, SessionFilters, SessionId, TargetName
 
@@ -20,7 +20,13 @@ LINKS = {
     "status": "the program as a whole",
     "apps": "services: listeners, targets, policy",
     "workers": "the processes that move the bytes",
+    "certificates": "those of TLS, and when they expire",
+    "discoveries": "where targets are listed that the file does not have itself",
     "config": "the configuration as it runs",
+    "rates": "sessions, rates and latencies now",
+    "history": "the same of the last hour",
+    "upgrade": "what a new program would take over, and what became of the last try",
+    "overrides": "what was said of targets at run time, and stands in the place of the file's values",
     "sessions": "those that go on",
     "statistics": "everything that is counted: sessions, bytes, failures, ends, times, checks",
     "limits": "what there is room for, and how much of it is used",
@@ -33,10 +39,13 @@ def make_router(link: Link) -> APIRouter:
     router = APIRouter(prefix="/api/v1")
     _of_the_program(router, link)
     _of_reloads(router, link)
+    _of_workers(router, link)
+    _of_overrides(router, link)
     _of_apps(router, link)
     _of_elections(router, link)
     _of_targets(router, link)
     sticks.add_routes(router, link)
+    faults.add_routes(router, link)
     _of_sessions(router, link)
     _of_events(router, link)
     return router
@@ -56,9 +65,24 @@ def _of_the_program(router: APIRouter, link: Link) -> None:
     async def workers() -> Any:
         return await link.ask("workers")
 
+    @router.get("/certificates", summary="Those of TLS", response_model=list[schemas.Certificate], tags=["program"])
+    async def certificates() -> Any:
+        return await link.ask("certificates")
+
+    @router.get(
+        "/discoveries", summary="Where targets are listed", response_model=list[schemas.Discovery], tags=["program"]
+    )
+    async def discoveries() -> Any:
+        return await link.ask("discoveries")
+
     @router.get("/limits", summary="What there is room for, and its use", response_model=schemas.Limits, tags=["program"])
     async def limits() -> Any:
         return await link.ask("limits")
+
+    @router.get("/cluster", summary="This node, and the others", response_model=schemas.Cluster, tags=["program"])
+    async def cluster() -> Any:
+        """404 for a proxy that is in no cluster."""
+        return await link.ask("cluster")
 
     @router.get("/statistics", summary="Everything that is counted, and peaks", tags=["program"])
     async def statistics() -> dict[str, Any]:
@@ -82,6 +106,25 @@ def _of_reloads(router: APIRouter, link: Link) -> None:
         async with reloads:
             return await link.ask("reload")
 
+    @router.get("/plan", summary="What a reload would do now", response_model=schemas.Plan, tags=["program"])
+    async def plan_of_the_file() -> Any:
+        """The file is read, checked and compared with what runs; nothing is applied. 422 with every error of it."""
+        async with plans:
+            return await link.ask("plan", text=None)
+
+    @router.get("/upgrade", summary="What a take-over would move", response_model=schemas.Upgrade, tags=["program"])
+    async def what_an_upgrade_moves() -> Any:
+        """And what became of the last one."""
+        return await link.ask("upgrade")
+
+    @router.post(
+        "/upgrade", summary="Start the new program", response_model=schemas.Upgrade, status_code=202, tags=["program"]
+    )
+    async def upgrade() -> Any:
+        """With the same arguments and environment; it takes over when its workers are ready, and this program ends. Whoever
+        asks again is answered by the new one, or with the reason why there is none. 409: it cannot be begun."""
+        return await link.ask("start_upgrade")
+
     body = bodies.described("Configuration", "As it would stand in the file")
 
     @router.post(
@@ -93,6 +136,43 @@ def _of_reloads(router: APIRouter, link: Link) -> None:
         text = (await request.body()).decode("utf-8", "surrogateescape")
         async with plans:
             return await link.ask("plan", text=text)
+
+
+def _of_workers(router: APIRouter, link: Link) -> None:
+    @router.post("/rebalance", summary="Even out sessions", response_model=schemas.Rebalanced, tags=["program"])
+    async def rebalance() -> Any:
+        """Workers that have more sessions than the mean give some, the longest first, to those that have less: they go on
+        there, and their clients notice nothing but a short pause."""
+        return await link.ask("rebalance", empty=None)
+
+    @router.post(
+        "/workers/{worker}/empty",
+        summary="Empty a worker, which is replaced",
+        response_model=schemas.Rebalanced,
+        status_code=202,
+        tags=["program"],
+    )
+    async def empty(worker: Annotated[int, Path(ge=0, le=9999, description="As the program lists it")]) -> Any:
+        """It takes no new clients, its sessions go on in the other workers, and it ends with its last one; another one takes
+        its place at once."""
+        return await link.ask("rebalance", empty=worker)
+
+
+def _of_overrides(router: APIRouter, link: Link) -> None:
+    @router.get(
+        "/overrides", summary="What was said at run time and stands", response_model=list[schemas.Said], tags=["program"]
+    )
+    async def overrides() -> Any:
+        return await link.ask("overrides")
+
+    @router.delete("/overrides", summary="Back to the file", response_model=schemas.Reset, tags=["program"])
+    async def reset(
+        app: Annotated[str, Query(max_length=100, description="Of this app; left out: of all")] = "",
+        target: Annotated[str, Query(max_length=schemas.MOST_TARGET, description="Of this target of the app")] = "",
+    ) -> Any:
+        """All of it is applied, or nothing: targets that were added leave, those that were removed come back, weights and
+        what was drained, disabled or made ready are the file's, as it was read last."""
+        return await link.ask("reset", app=app, target=target)
 
 
 def _of_apps(router: APIRouter, link: Link) -> None:
@@ -196,13 +276,22 @@ def _of_sessions(router: APIRouter, link: Link) -> None:
 
     @router.get(
         "/sessions/{id}/why",
-        summary="The story of one, also when it has ended",
+        summary="What became of one, also when it has ended",
         response_model=schemas.Why,
         tags=["sessions"],
     )
     async def why(id: SessionId) -> Any:
         """The last 10,000 records of each worker are kept. A session that nobody knows has the state `unknown`."""
         return await link.ask("why", id=id)
+
+    @router.get(
+        "/requests/{id}/why", summary="What became of a request in mode http", response_model=schemas.WhyRequest,
+        tags=["sessions"],
+    )  # fmt: skip
+    async def why_request(id: schemas.RequestId) -> Any:
+        """By its id in the access log, or by the X-Request-ID that its client has sent. The last 10,000 of each worker are
+        kept; one that nobody knows has the state `unknown`."""
+        return await link.ask("requests", id=id)
 
     @router.delete("/sessions/{id}", summary="End it: both sides are reset", status_code=204, tags=["sessions"])
     async def close_session(id: SessionId) -> None:

@@ -1,7 +1,8 @@
 """The process of the management API: python -P -m tcp_proxy.control.api.server CHANNEL VERSION LISTENER
 
-FastAPI on uvicorn, on one asyncio loop. It serves the listening socket that it was lent and knows nothing but what the
-supervisor answers. Signals to the process group are nothing to it: it ends when its channel does.
+FastAPI on uvicorn, on one asyncio loop. It serves the listening socket that it was passed and knows nothing but what the
+supervisor answers. Signals to the process group are nothing to it: it ends when its channel does, and with the supervisor's
+process at once: imports take a second, and the next supervisor wants the address.
 
     IMPORTING ──ServeApi──> SERVING ──the channel ends──> exit
 """
@@ -14,6 +15,11 @@ import sys
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(_number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+from tcp_proxy.runtime.parent_death import end_with_parent  # noqa: E402
+
+if __name__ == "__main__":
+    end_with_parent(int(sys.argv[1]))
 gc.disable()  # until it serves: what is imported stays, and looking at it again and again is a tenth of the start
 
 import asyncio  # noqa: E402
@@ -31,9 +37,10 @@ from tcp_proxy.control.api.app import make_app  # noqa: E402
 from tcp_proxy.control.api.guard import Guard, Hosts  # noqa: E402
 from tcp_proxy.control.api.link import Link, LogLink  # noqa: E402
 from tcp_proxy.control.api.protocol import HEAD_WITHIN, Protocol  # noqa: E402
-from tcp_proxy.control.token_file import TokenFile  # noqa: E402
-from tcp_proxy.messages import Ready, ServeApi  # noqa: E402
+from tcp_proxy.control.api.sampler import Sampler  # noqa: E402
+from tcp_proxy.control.api.token_file import TokenFile  # noqa: E402
 from tcp_proxy.sansio.address import parse_listen  # noqa: E402
+from tcp_proxy.wire.messages import Ready, ServeApi  # noqa: E402
 
 WRONG_VERSION = 78  # the exit status that says so; EX_CONFIG of sysexits
 MOST_HEAD = 32 * 1024  # bytes
@@ -60,8 +67,9 @@ async def serve(channel: socket.socket, listener: socket.socket) -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # a client that goes away is no news
     hosts = Hosts(parse_listen(order.address), order.hosts)
     token = TokenFile(order.token_file) if order.token_file is not None else None
+    sampler = Sampler(link)
     config = uvicorn.Config(
-        Guard(make_app(link), hosts, token), http=Protocol, ws="none", lifespan="off", loop="asyncio",
+        Guard(make_app(link, sampler), hosts, token), http=Protocol, ws="none", lifespan="off", loop="asyncio",
         log_config=None, access_log=False, server_header=False, proxy_headers=False,
         backlog=128, timeout_keep_alive=HEAD_WITHIN,
         h11_max_incomplete_event_size=MOST_HEAD,
@@ -71,6 +79,7 @@ async def serve(channel: socket.socket, listener: socket.socket) -> None:
     gc.freeze()
     gc.enable()
     link.send(Ready(0))
+    sampler.start()
     await server.serve(sockets=[listener])
 
 

@@ -9,7 +9,11 @@ from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.schemas import MOST_TARGET, AppName, Body, decode
 
 StickKey = Annotated[
-    str, Path(alias="key", description="An address, or one and a slice in hex: 192.0.2.7 48454c4f", max_length=10_000),
+    str,
+    Path(
+        alias="key", description="An address, one and a slice in hex (192.0.2.7 48454c4f), or what a header says",
+        max_length=10_000,
+    ),
     decode,
 ]  # fmt: skip
 

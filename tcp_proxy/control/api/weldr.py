@@ -9,10 +9,10 @@ import json
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tcp_proxy.control.api import bodies
+from tcp_proxy.control.api import bodies, dashboard
 from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.problems import Problem
 from tcp_proxy.control.api.schemas import decode
@@ -63,14 +63,14 @@ class Outcomes(BaseModel):
 
 
 class WeldrStats(BaseModel):
-    client: Outcomes = Field(description="Sessions that have ended: done, or for another reason")
-    server: Outcomes = Field(description="Connects to servers")
+    client: Outcomes = Field(description="Sessions that ended: done, or for another reason. Mode http: requests")
+    server: Outcomes = Field(description="Connects to the servers, the sum of /stats/detail. Mode http: requests")
 
 
 class ServerStats(BaseModel):
     id: str = Field(description="The target's name")
     ip: str
-    port: int
+    port: str = Field(description="Text, as weldr has it")
     success: int
     failed: int
 
@@ -93,14 +93,26 @@ def make_router(link: Link) -> APIRouter:
 
 
 def _index(router: APIRouter) -> None:
-    @router.get("/", summary="What there is", response_model=WeldrIndex)
+    html: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {}}}}
+
+    @router.get("/", summary="What there is; for a browser the dashboard", response_model=WeldrIndex, responses=html)
+    async def weldr_root(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+        """Whoever asks for text/html rather than JSON gets a page for people."""
+        return dashboard.page() if dashboard.wants_page(accept) else index()
+
+    @router.get("/weldr", summary="What there is", response_model=WeldrIndex)
     async def weldr_index() -> Response:
+        return index()
+
+    def index() -> Response:
         links = [{"rel": rel, "href": f"/{rel}", "method": None} for rel in ("servers", "stats")]
-        return _pretty({"about": "Weldr Management API", "links": links})
+        answer = _pretty({"about": "Weldr Management API", "links": links})
+        answer.headers["Vary"] = "Accept"
+        return answer
 
 
 def _servers(router: APIRouter, link: Link) -> None:
-    body = bodies.described("NewServer", "Whatever its Content-Type")
+    body = bodies.described("NewServer", "As weldr has it")
 
     @router.get("/servers", summary="All servers", response_model=Servers)
     async def weldr_servers(app: App = None) -> Response:
@@ -119,7 +131,7 @@ def _servers(router: APIRouter, link: Link) -> None:
             raise Problem(409, f"app {meant['name']} makes no checks of type {server.check.type}")
         if any(place == address for _, place in _servers_of(meant)):
             return _pretty(_view(meant, app))
-        await link.ask("add_target", app=meant["name"], definition=str(address))
+        await link.ask("add_target", app=meant["name"], definition=str(address), assumed_up=True)
         return _pretty(_view(await _meant(link, app), app), 201)
 
     @router.delete("/servers/{ip}/{port}", summary="Remove a server; its sessions go on", response_model=Servers)
@@ -135,29 +147,30 @@ def _servers(router: APIRouter, link: Link) -> None:
 
 
 def _stats(router: APIRouter, link: Link) -> None:
-    async def counted(app: str | None) -> dict[str, Any]:
-        name = (await _meant(link, app))["name"]
+    async def counted(app: str | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """What is counted of the app, and of each server."""
+        meant = await _meant(link, app)
+        name = meant["name"]
         found: dict[str, Any] | None = (await link.ask("statistics"))["apps"].get(name)
         if found is None:
             raise Problem(404, f"there is no app {name} any more")
-        return found
+        servers = [
+            {"id": target, "ip": place.host, "port": str(place.port), **_outcomes_of_server(found["targets"][target])}
+            for target, place in _servers_of(meant)
+            if target in found["targets"]
+        ]
+        return found, servers
 
     @router.get("/stats", summary="How sessions ended and connects went", response_model=WeldrStats)
     async def weldr_stats(app: App = None) -> Response:
-        found = await counted(app)
-        ends = found["session_ends"]
-        client = {"success": ends["done"], "failed": sum(ends.values()) - ends["done"]}
-        return _pretty({"client": client, "server": _connects(found)})
+        found, servers = await counted(app)
+        server = {key: sum(one[key] for one in servers) for key in ("success", "failed")}
+        return _pretty({"client": _outcomes_of_clients(found), "server": server})
 
     @router.get("/stats/detail", summary="Connects to each server", response_model=list[ServerStats])
     async def weldr_stats_detail(app: App = None) -> Response:
-        found = (await counted(app))["targets"]
-        servers = _servers_of(await _meant(link, app))
-        return _pretty([
-            {"id": name, "ip": place.host, "port": place.port, **_connects(found[name])}
-            for name, place in servers
-            if name in found
-        ])  # fmt: skip
+        _, servers = await counted(app)
+        return _pretty(servers)
 
 
 async def _meant(link: Link, app: str | None) -> dict[str, Any]:
@@ -223,12 +236,20 @@ def _view(meant: dict[str, Any], app: str | None) -> dict[str, Any]:
     return {"servers": servers, "links": [{"rel": "add", "href": f"/servers{query}", "method": "POST"}]}
 
 
-def _connects(counted: dict[str, Any]) -> dict[str, int]:
-    """In mode http: requests."""
+def _outcomes_of_clients(counted: dict[str, Any]) -> dict[str, int]:
+    """In mode http of requests, those that the proxy has answered by itself among them: an error is no success."""
+    ends = counted["session_ends"]
+    ways, good = (counted["requests"]["statuses"], ("1xx", "2xx", "3xx")) if "requests" in counted else (ends, ("done",))
+    success = sum(ways[way] for way in good)
+    return {"success": success, "failed": sum(ways.values()) - success}
+
+
+def _outcomes_of_server(counted: dict[str, Any]) -> dict[str, int]:
+    """In mode http of the requests that it was sent: 5xx and no answer are its failures, as weldr counts them."""
     if "requests" in counted:
         statuses = counted["requests"]["statuses"]
-        answered = sum(count for status, count in statuses.items() if status != "none")
-        return {"success": answered - statuses["5xx"], "failed": statuses["5xx"]}
+        failed = statuses["5xx"] + statuses["none"]
+        return {"success": sum(statuses.values()) - failed, "failed": failed}
     return {"success": counted["connect_seconds"]["count"], "failed": sum(counted["connect_failures"].values())}
 
 

@@ -4,14 +4,15 @@ import functools
 
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health.connecting import with_port
-from tcp_proxy.control.health.probe import Done, shown
+from tcp_proxy.control.health.probe import Done, Secured, shown
 from tcp_proxy.control.health.talk import Talk
-from tcp_proxy.loop import Loop
-from tcp_proxy.messages import Endpoint
+from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.sansio import pattern
+from tcp_proxy.sansio.address import host_field, server_name
 from tcp_proxy.sansio.dialogue import Dialogue, exchange
 from tcp_proxy.sansio.escapes import decoded
 from tcp_proxy.sansio.presets import PRESETS
+from tcp_proxy.wire.views import Endpoint
 
 
 @functools.cache
@@ -25,6 +26,12 @@ def dialogue(check: Check) -> Dialogue:
     return exchange(decoded(check.send), expected(check))
 
 
-def start(loop: Loop, endpoint: Endpoint, check: Check, done: Done) -> Talk:
+def start(
+    loop: Loop, endpoint: Endpoint, check: Check, done: Done, host: str = "", secured: Secured | None = None
+) -> Talk:
+    """`host`: the target's, as it is written, for TLS to ask for; `secured`: its own TLS."""
+    asked = server_name(host_field(host, 0, 0)) if host else ""
     name = f"{check.preset or 'exchange'} {shown(with_port(endpoint, check.port))}"
-    return Talk(loop, endpoint, check, done, name, dialogue(check), "" if check.tls else None)
+    if secured is None and check.tls:
+        secured = Secured(asked)
+    return Talk(loop, endpoint, check, done, name, dialogue(check), secured)

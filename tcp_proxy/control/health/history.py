@@ -6,10 +6,10 @@ Owned by the app's health thread; what leaves it are CheckHistory values.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health.probe import Result
+from tcp_proxy.sansio.frozen_dataclass import dataclass
 
 KEPT = 20
 

@@ -21,9 +21,9 @@ from types import ModuleType
 
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health.probe import Done, Result
-from tcp_proxy.loop import READ, Loop
-from tcp_proxy.messages import Endpoint
-from tcp_proxy.sansio.reasons import errno_name, is_local
+from tcp_proxy.runtime.loop import READ, Loop
+from tcp_proxy.sansio.reasons import errno_name, is_local, reported
+from tcp_proxy.wire.views import Endpoint
 
 _PAYLOAD = 56  # bytes, as ping sends
 _REPLY = {socket.AF_INET: 0, socket.AF_INET6: 129}
@@ -68,6 +68,7 @@ class PingProbe:
         self._done: Done | None = done
         zone = f"%{address[3]}" if len(address) > 3 and address[3] else ""
         self._host = address[0] + zone
+        self._source = check.source
         number = next(_numbers)
         self._id, self._sequence = number >> 16 & 0xFFFF, number & 0xFFFF
         self._socket: socket.socket | None = None
@@ -93,7 +94,14 @@ class PingProbe:
 
     def _send(self, address: tuple[object, ...]) -> None:
         sock = self._socket = open_socket(self._family)
-        sock.connect(address)
+        if self._source is None:
+            sock.connect(address)
+        else:
+            from tcp_proxy.runtime.source import SourceConnect  # noqa: PLC0415  for the first that needs it
+
+            code = SourceConnect(self._source)(sock, address)
+            if code:
+                raise OSError(code, os.strerror(code))
         if sock.type == socket.SOCK_DGRAM:
             self._id = sock.getsockname()[1]  # whatever is sent, the kernel writes its own id over it
         ping3().send_one_ping(sock, self._host, self._id, self._sequence, _PAYLOAD)
@@ -106,7 +114,7 @@ class PingProbe:
         except BlockingIOError:
             return
         except OSError as error:  # an ICMP error that the kernel has matched to this socket
-            self._failed(error.errno or errno.EIO)
+            self._failed(reported(error.errno or errno.EIO))
             return
         if self._socket.type == socket.SOCK_RAW and self._family == socket.AF_INET:
             packet = packet[(packet[0] & 0x0F) * 4 :]  # raw IPv4 sockets show the IP header

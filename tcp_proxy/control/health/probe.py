@@ -6,20 +6,29 @@ never blocking. `done(Result)` is called exactly once, unless `cancel` came firs
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tcp_proxy.config.model import Check
-from tcp_proxy.loop import Loop
-from tcp_proxy.messages import Endpoint
+from tcp_proxy.config.tls_model import TargetTls
+from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.sansio.frozen_dataclass import dataclass
+from tcp_proxy.wire.views import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`success` None: this machine's fault, no verdict on the target (DESIGN 9.8). `text` is the evidence."""
+    """`success` None: this machine's fault, no verdict on the target (docs/rules.md, R8). `text` is the evidence."""
 
     success: bool | None
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """TLS with what is checked. `tls` None: any certificate will do. `server_name`: what is asked for; "": nothing."""
+
+    server_name: str
+    tls: TargetTls | None = None
 
 
 class Probe(Protocol):

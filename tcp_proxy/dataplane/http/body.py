@@ -3,7 +3,7 @@
 Owned by the loop's thread. One Body for each direction of an exchange that is not over in one read and one write. What
 comes behind the body is not touched: it is the next message's (`rest`).
 
-    FLOWING ──outlet blocked──> WAITING ──flushed──> FLOWING
+    FLOWING ──writer blocked──> WAITING ──flushed──> FLOWING
        │ the message's end, or the source's where that is the end
        v
      ended ── everything written ──> done: exchange.body_done, once
@@ -16,10 +16,10 @@ import select
 from socket import MSG_DONTWAIT, SocketType
 from typing import Any, Protocol
 
-from tcp_proxy.dataplane.http.outlet import Outlet
-from tcp_proxy.dataplane.pump import CHUNK
-from tcp_proxy.dataplane.splice import HAS_SPLICE, PipePool, drain, take_in
-from tcp_proxy.loop import Loop
+from tcp_proxy.dataplane.http.socket_writer import SocketWriter
+from tcp_proxy.dataplane.relay.pump import CHUNK
+from tcp_proxy.dataplane.relay.splice import HAS_SPLICE, PipePool, drain, take_in
+from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.sansio.http1.chunks import Chunks
 from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
 
@@ -34,26 +34,49 @@ class BodyOwner(Protocol):
     def body_done(self, body: "Body") -> Any: ...
     def body_broken(self, body: "Body") -> Any: ...  # the source has ended, or failed, before the message has
     def body_refused(self, body: "Body", error: Refused) -> Any: ...
-    def outlet_failed(self, body: "Body", code: int) -> Any: ...
+    def writer_failed(self, body: "Body", code: int) -> Any: ...
 
 
 class Body:
-    """`length` as in a head: a number, CHUNKED, or UNTIL_CLOSE. With `decode` the chunks are taken off."""
+    """`length` as in a head: a number, CHUNKED, or UNTIL_CLOSE. With `decode` the chunks are taken off; `is_answer`: it
+    is a target's."""
 
     __slots__ = (
-        "_chunks", "_ends_with_source", "_loop", "_queued", "_splices", "code", "done", "ended", "left", "most", "moved",
-        "outlet", "owner", "rest", "source", "source_ended",
+        "_chunks",
+        "_ends_with_source",
+        "_loop",
+        "_queued",
+        "_splices",
+        "code",
+        "done",
+        "ended",
+        "left",
+        "most",
+        "moved",
+        "owner",
+        "rest",
+        "source",
+        "source_ended",
+        "was_full",
+        "writer",
     )  # fmt: skip
 
     def __init__(
-        self, loop: Loop, owner: BodyOwner, source: SocketType, outlet: Outlet, length: int, decode: bool = False
+        self,
+        loop: Loop,
+        owner: BodyOwner,
+        source: SocketType,
+        writer: SocketWriter,
+        length: int,
+        decode: bool = False,
+        is_answer: bool = False,
     ) -> None:
         self._loop = loop
         self.owner = owner
         self.source = source
-        self.outlet = outlet
+        self.writer = writer
         self.left = max(0, length)
-        self._chunks = Chunks(decode) if length == CHUNKED else None
+        self._chunks = Chunks(decode, is_answer) if length == CHUNKED else None
         self._ends_with_source = length < 0 and self._chunks is None
         self._queued = False
         self._splices = HAS_SPLICE
@@ -62,16 +85,17 @@ class Body:
         self.moved = 0  # bytes read of it, framing included
         self.rest = b""  # read, but not of it, or not judged yet
         self.source_ended = False
+        self.was_full = False  # the last read got all that it could take, so there may have been more
         self.code = 0  # errno of the source
         self.most = 0  # bytes that it may be long if it comes in chunks; 0: any number
 
     def __repr__(self) -> str:
-        state = "done" if self.done else "ended" if self.ended else "waiting" if self.outlet.blocked else "flowing"
+        state = "done" if self.done else "ended" if self.ended else "waiting" if self.writer.blocked else "flowing"
         return f"<Body {state} moved={self.moved} left={self.left}>"
 
     @property
     def delivered(self) -> int:
-        return max(0, self.moved - self.outlet.waiting())
+        return max(0, self.moved - self.writer.waiting())
 
     def take(self, data: bytes) -> bytes:
         """What of `data`, which comes next, is to be written now; the remainder becomes `rest`. Raises Refused."""
@@ -83,6 +107,9 @@ class Body:
             if self.most and chunks.bytes + chunks.in_chunk > self.most:
                 raise Refused(413, f"a body of more than {self.most} bytes")
             self.rest = data[end:]
+            if chunks.cuts:
+                data = chunks.without_cuts(data, end)
+                end = len(data)
             self.moved += end
             self.ended = chunks.is_done
             if chunks.pieces is None:
@@ -101,21 +128,21 @@ class Body:
         return data
 
     def go_on(self, _events: int = 0) -> None:
-        """Read and write until the source is empty, the outlet full, the body over, or the turn."""
+        """Read and write until the source is empty, the writer full, the body over, or the turn."""
         self._queued = False
         for _ in range(TURNS):
-            if self.outlet.blocked or self.ended:
+            if self.writer.blocked or self.ended:
                 break
             if not (self._splice() if self.left >= SPLICE_FROM and self._splices else self._copy()):
                 return
         else:
             self._go_on_later()
             return
-        if self.ended and not self.outlet.blocked:
+        if self.ended and not self.writer.blocked:
             self._finish()
 
     def flushed(self) -> None:
-        """The outlet has room again."""
+        """The writer has room again."""
         if self.done:
             return
         if self.ended:
@@ -130,14 +157,14 @@ class Body:
     def stop(self) -> None:
         """Nothing more is read or written."""
         self.ended = self.done = True
-        pipe = self.outlet.pipe
-        if pipe is not None and not pipe.count:  # what is in it is still on its way, until the outlet's owner gives up
-            self.outlet.give_back(self.owner.pipes)
+        pipe = self.writer.pipe
+        if pipe is not None and not pipe.count:  # what is in it is still on its way, until the writer's owner gives up
+            self.writer.give_back(self.owner.pipes)
 
     def _finish(self) -> None:
         if not self.done:
             self.done = True
-            self.outlet.give_back(self.owner.pipes)
+            self.writer.give_back(self.owner.pipes)
             self.owner.body_done(self)
 
     def _copy(self) -> bool:
@@ -153,18 +180,19 @@ class Body:
         if not data:
             self._source_over()
             return False
+        self.was_full = len(data) == CHUNK
         try:
             out = self.take(data)
-        except Refused as error:
-            self.owner.body_refused(self, error)
+        except Refused as refused:
+            self.owner.body_refused(self, refused)
             return False
         return not out or self._write(out)
 
     def _write(self, out: bytes) -> bool:
         try:
-            self.outlet.write(out)
+            self.writer.write(out)
         except OSError as error:
-            self.owner.outlet_failed(self, error.errno or 0)
+            self.owner.writer_failed(self, error.errno or 0)
             return False
         return True
 
@@ -172,21 +200,23 @@ class Body:
         self.source_ended = True
         if self._ends_with_source and not self.code:
             self.ended = True
-            if not self.outlet.blocked:
+            if not self.writer.blocked:
                 self._finish()
         else:
             self.owner.body_broken(self)
 
     def _splice(self) -> bool:
-        outlet = self.outlet
-        if outlet.pipe is None:
-            outlet.pipe = None if _is_urgent(self.source) else self.owner.pipes.take()
-            if outlet.pipe is None:
-                self._splices = False  # no descriptor or memory for one: copy
+        writer = self.writer
+        if writer.pipe is None:
+            is_plain = type(self.source) is type(writer.sock) is SocketType  # neither TLS nor slowed down
+            must_copy = not is_plain or _is_urgent(self.source)
+            writer.pipe = None if must_copy else self.owner.pipes.take()
+            if writer.pipe is None:
+                self._splices = False  # these, or no descriptor or memory for one: copy
                 return True
             self.source.setblocking(False)
-            outlet.sock.setblocking(False)
-        pipe = outlet.pipe
+            writer.sock.setblocking(False)
+        pipe = writer.pipe
         try:
             size = take_in(pipe, self.source.fileno(), self.left)
         except BlockingIOError:
@@ -200,12 +230,13 @@ class Body:
             return True
         self.left -= size
         self.moved += size
+        self.was_full = True  # it stops where the body does
         self.ended = not self.left
         try:
-            if not drain(pipe, outlet.sock.fileno()):
-                outlet.wait()
+            if not drain(pipe, writer.sock.fileno()):
+                writer.wait()
         except OSError as error:
-            self.owner.outlet_failed(self, error.errno or 0)
+            self.owner.writer_failed(self, error.errno or 0)
             return False
         return True
 

@@ -1,155 +1,173 @@
 """One request and its answer: from the choice of a target to the last byte of the answer, or to why there is none.
 
-Owned by the loop's thread. An Exchange has a target, taken, until `_release`, and an Upstream of it while there is one;
-its session owns the client's side. The words go to the session: `exchange_over`, `answer`, `break_off`, `finish`.
+Owned by the loop's thread. An Exchange has a target, taken, until `release`, and an Upstream of it while there is one. Its
+connection (owner.py) owns the client's side, and is told the one end that it has. The target may stop taking the request
+and still answer: nothing more is sent then, and what it says is heard out. sansio/http1/outcomes.py decides what is what.
 
-    (start) ──idle connection──> SENT ──head of the answer──> ANSWERING ──last byte──> over
-       │ none                     ^ │ nothing was sent, or a kept one was dead and the method is idempotent: once more
+    (start) ──idle connection, the client's own first──> SENT ──head of the answer──> ANSWERING ──last byte──> over
+       │ none                     ^ │ nothing was sent, or nothing heard and the method is idempotent: again (repeats)
        └──> dialing ──────────────┘ └──> no answer: 502, 504 …       ANSWERING ──it breaks off──> the client is reset
 
 Always true: a request goes to a second target only where it can have had no effect at the first (test_retries_…); an
-answer that breaks off is never made to look whole; the answer's head goes out at most once.
+answer that breaks off is never made to look whole; its head goes out at most once.
 """
 
-from select import EPOLLPRI
-from socket import MSG_DONTWAIT, SocketType
-from typing import TYPE_CHECKING, Any
+from errno import EPIPE
+from socket import SocketType
+from typing import Any
 
-from tcp_proxy.dataplane import tally
+from tcp_proxy.dataplane import session_counters
 from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.dial import Dial
+from tcp_proxy.dataplane.http import requests
 from tcp_proxy.dataplane.http.body import Body
-from tcp_proxy.dataplane.http.outcome import Outcome
-from tcp_proxy.dataplane.http.tunnel import open_tunnel
-from tcp_proxy.dataplane.http.upstreams import Upstream
-from tcp_proxy.dataplane.pump import CHUNK
-from tcp_proxy.dataplane.splice import PipePool
-from tcp_proxy.loop import EDGE, FAILED, RDHUP, READ, WRITE
-from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
+from tcp_proxy.dataplane.http.owner import ExchangeOwner
+from tcp_proxy.dataplane.http.reader import READABLE, UNSURE, URGENT
+from tcp_proxy.dataplane.http.repeats import NEVER, send_again
+from tcp_proxy.dataplane.http.upstreams import Upstream, has_spoken
+from tcp_proxy.dataplane.relay.pump import CHUNK
+from tcp_proxy.dataplane.route_targets import begin
+from tcp_proxy.runtime.loop import EDGE, WRITE
+from tcp_proxy.runtime.socket_options import outstanding
+from tcp_proxy.sansio.http1 import outcomes
+from tcp_proxy.sansio.http1.fields import Refused
 from tcp_proxy.sansio.http1.forward import request_head, response_head
+from tcp_proxy.sansio.http1.outcomes import Failure
 from tcp_proxy.sansio.http1.requests import Request
-from tcp_proxy.sansio.http1.responses import UNTIL_CLOSE, Response, read_response
-from tcp_proxy.sansio.reasons import Reason, Side, errno_name
-from tcp_proxy.socket_options import outstanding
+from tcp_proxy.sansio.http1.responses import Response
+from tcp_proxy.sansio.http1.upgrades import allowed_upgrades, is_asked_for
+from tcp_proxy.sansio.reasons import Reason, Side
 
-if TYPE_CHECKING:
-    from tcp_proxy.dataplane.http.session import HttpSession
-
-URGENT = EPOLLPRI  # a splice stops there, a read stops short of it, and no event tells of what lies behind
-UNSURE = RDHUP | FAILED | URGENT  # with these a short read does not say that there is no more
-READABLE = READ | UNSURE
-_NO_ANSWER = {Reason.NO_TARGET: "no target is up", Reason.LIMIT: "every target is at its limit"}
+INTERIMS = 32  # interim answers in one turn
 
 
-class Exchange(Outcome):
-    """What comes before its end."""
+class Exchange:
+    """`response` is None until its head has come; `status` is what the client was told."""
+    answered_at = -1.0
+    served_by = ""  # the name of the last target
+    bytes_up = 0  # of the bodies, when it is over
+    bytes_down = 0
+    target: LiveTarget | None = None
+    cut = 0
+    upstream: Upstream | None = None
+    tried: tuple[tuple[str, str], ...] = ()
+    up: Body | None = None
+    down: Body | None = None
+    response: Response | None = None
+    has_interim = False  # an interim answer has come: nothing is sent a second time
+    repeats = NEVER  # so far
+    keep = False
+    upgrade = b""  # the protocols that the target is asked for
+    hears_later = False  # heads of interim answers wait in the reader until others have had their turn
+    switched: tuple[Response, bytes] | None = None  # the target's 101, and what came behind it, until the request is whole
+    span: Any = None  # what is traced of it (sansio.trace_context)
+    error = ""  # what the client is told where the answer is ours, or would have been told
 
-    def __init__(self, session: "HttpSession", request: Request, lane: Any) -> None:
-        self.session = session
-        self.request = request
-        self.lane = lane
-        self.started = session.home.loop.now
-        self.block = session.app.slot  # where its counters are
-
-    @property
-    def pipes(self) -> PipePool:
-        return self.session.front.pipes
+    def __init__(self, connection: ExchangeOwner, request: Request, route_targets: Any) -> None:
+        self.connection = self.owner = connection  # `owner`: whom a bug that is met here ends
+        self.request, self.route_targets = request, route_targets
+        self.pipes = connection.shared.pipes
+        self.started = connection.thread.loop.now
+        self.status = self.ending = self.reset_code = 0  # `status`: of the answer, so far; `reset_code`: what sending met
+        self.up_failed = self.was_late = False  # `was_late`: it waited for a target, or another one was tried before
+        self.block = connection.app.slot  # where its counters are
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request!r} at {self.target.name if self.target else None}, status {self.status}>"
 
     @property
-    def owner(self) -> "HttpSession":
-        return self.session
-
-    @property
     def is_long(self) -> bool:
         """Whether there is more than one write of the request: the target may take its time with it."""
-        return self.up is not None or (self.upstream is not None and self.upstream.outlet.blocked)
+        return self.up is not None or (self.upstream is not None and self.upstream.writer.blocked)
 
     @property
     def owed(self) -> int:
         """Bytes of a long request that the target's machine has not acknowledged."""
         upstream = self.upstream
-        return outstanding(upstream.sock) + upstream.outlet.waiting() if upstream is not None and self.is_long else 0
+        return outstanding(upstream.sock) + upstream.writer.waiting() if upstream is not None and self.is_long else 0
 
     # -- to a target
 
     def start(self) -> None:
-        session = self.session
-        fields = self.request.fields
+        connection, fields = self.connection, self.request.fields
         if b"upgrade" in fields.values and b"upgrade" in fields.options and self.request.minor:
-            wanted = fields.value(b"upgrade")
-            if wanted.lower() in session.site.upgrades and not self.request.length:
-                self.upgrade = wanted
-        target = self.lane.choose(session.key, self.started, None)
-        if target is None:
-            reason = self.lane.why_none()
-            session.answer(503, _NO_ANSWER[reason], self._is_read, self, reason)
-            return
-        self._serve(target, target.cut)
-        upstream = session.front.upstreams.take(target, session.listener.port)
+            self.upgrade = allowed_upgrades(fields, connection.http_app.upgrades)
+        if connection.upstreams.resting:
+            upstream, is_full = connection.upstreams.take(self.route_targets, connection.thread.row)
+            if upstream is not None:
+                self.serve(upstream.target, upstream.target.cut)
+                self._send(upstream)
+                return
+            if is_full:
+                self._not_connected(Reason.LIMIT)
+                return
+        target = self.route_targets.choose(connection.key, self.started, None)
+        if target is None or not self.send_kept(target):
+            self.dial(target)
+
+    def send_kept(self, target: LiveTarget) -> bool:
+        """`target` is taken: whether the request goes there over a connection that is kept."""
+        self.serve(target, target.cut)
+        upstream = self.connection.upstreams.take_for(target, self.connection.listener.port)
         if upstream is not None:
             self._send(upstream)
-        else:
-            self._dial(target)
+        return upstream is not None
 
-    def _serve(self, target: LiveTarget, cut: int) -> None:
-        self.target, self.cut = target, cut
-        self.served_by, self.block = target.name, target.slot
+    def serve(self, target: LiveTarget, cut: int) -> None:
+        self.target, self.cut, self.served_by, self.block = target, cut, target.name, target.slot
 
-    def _dial(self, target: LiveTarget) -> None:
-        dial = self.session.dialing(self.lane)
-        self.target = None  # the dial's, for now
-        dial.begin(target)
+    def dial(self, target: LiveTarget | None, excluded: set[LiveTarget] | None = None) -> None:
+        """`excluded`: targets that are not to be tried. None: there is none, but perhaps one that can be waited for."""
+        dial = self.connection.dialing(self.route_targets)
+        dial.excluded, self.target = excluded, None  # the target is the dial's, for now
+        begin(dial, target)
 
     def connected(self, dial: Dial, sock: SocketType, events: int) -> None:
-        session, target = self.session, dial.target
+        connection, target, loop = self.connection, dial.target, self.connection.thread.loop
         assert target is not None
-        loop = session.home.loop
-        self._serve(target, dial.cut)
+        self.serve(target, dial.cut)
         self.tried += tuple(dial.tried)
-        tally.connected(session.home.row, target.slot, loop.now - self.started)
-        upstream = session.front.upstreams.adopt(sock, target, session.listener.port)
+        session_counters.connected(connection.thread.row, target.slot, loop.now - self.started)
+        upstream = connection.shared.upstreams.adopt(sock, target, connection.listener.port)
         loop.attend(sock.fileno(), EDGE, upstream.ready)
+        if target.cut != self.cut:  # given up while we dialed it: it is not to hear of this request
+            upstream.owner, self.upstream = self, upstream
+            self.cut_off(target.cut_reason)
+            return
         self._send(upstream)
         if events & READABLE and self.upstream is upstream:
             self.upstream_ready(events & ~WRITE)
-        if target.cut != self.cut and self.target is target:
-            session.cut_off()
 
     def dial_failed(self, dial: Dial, reason: Reason, code: int) -> None:
         self.tried += tuple(dial.tried)
-        if reason is Reason.CONNECT_FAILED:
-            text = f"no target could be connected to ({errno_name(code)})"
-            self.session.answer(502, text, self._is_read, self, reason)
-        else:
-            self.session.answer(503, _NO_ANSWER[reason], self._is_read, self, reason)
+        self._not_connected(reason, code)
+
+    def _not_connected(self, reason: Reason, code: int = 0) -> None:
+        self.connection.answer(self, outcomes.not_connected(reason, code), self._is_read)
 
     def _send(self, upstream: Upstream) -> None:
-        session, request = self.session, self.request
+        connection, request = self.connection, self.request
         upstream.owner = self
         self.upstream = upstream
-        site = session.site
-        host = b"" if site.http.preserve_host and request.host else upstream.host
-        out = request_head(request, session.who, session.identity, host, self.upgrade)
+        host = b"" if connection.http_app.keeps_host(request) else upstream.host
+        out = request_head(request, connection.who, connection.identity, host, self.upgrade, requests.begin_span(self))
         first = b""
         if request.length:
-            self.up = Body(session.home.loop, self, session.client, upstream.outlet, request.length)
-            self.up.most = site.body_most
-            first = session.take_input()
+            self.up = Body(connection.thread.loop, self, connection.client, upstream.writer, request.length)
+            self.up.most = connection.http_app.body_most
+            first = connection.reader.take()
             try:
                 out += self.up.take(first)
-            except Refused as error:
-                self.body_refused(self.up, error)
+            except Refused as refused:
+                self.body_refused(self.up, refused)
                 return
-        session.exchanging()
+        connection.exchanging()
         try:
-            upstream.outlet.write(out)
+            upstream.writer.write(out)
         except OSError as error:  # nothing of it was taken
             self.up = None
-            session.input = first
-            self._lost(error.errno or 0, nothing_sent=True)
+            connection.reader.input = first
+            self.not_sent(upstream, error.errno or 0)
             return
         if self.up is not None:
             self.up.go_on()
@@ -157,141 +175,133 @@ class Exchange(Outcome):
     # -- events
 
     def client_ready(self, events: int) -> None:
-        """The session's socket has something while the exchange goes on."""
+        """The client's socket has something while the exchange goes on."""
         up = self.up
         if up is not None and not up.done and events & READABLE:
             if events & URGENT:
                 up.copy_on()
-            self.session.last = self.session.home.loop.now
-            if not up.outlet.blocked:
+            self.connection.timers.last = self.connection.thread.loop.now
+            if not up.writer.blocked:
                 up.go_on()
         elif events & READABLE:
-            self.session.unread = True
+            self.connection.reader.unread = True
 
     def client_flushed(self) -> None:
         if self.down is not None:
             self.down.flushed()
-        elif self.response is None and self.upstream is not None:
-            self._hear(0)
+        elif self.response is None and self.switched is None and self.upstream is not None:
+            self.hear(self.upstream, 0)
 
     def upstream_ready(self, events: int) -> None:
-        upstream, session = self.upstream, self.session
+        upstream, connection = self.upstream, self.connection
         assert upstream is not None
         if events & UNSURE:
             self.ending |= events & UNSURE
             if events & URGENT and self.down is not None:
                 self.down.copy_on()
-        if not session.outlet.blocked:  # else nothing of it is read
-            session.last = session.home.loop.now
-        if events & WRITE and upstream.outlet.blocked and not self._flush():
+        if not connection.writer.blocked:  # else nothing of it is read
+            connection.timers.last = connection.thread.loop.now
+        if events & WRITE and upstream.writer.blocked and not self._flush(upstream):
             return
         if events & READABLE and self.upstream is upstream:
             if self.response is None:
-                if not session.outlet.blocked:  # by an interim answer: first things first
-                    self._hear(events)
-            elif self.down is not None and not self.down.outlet.blocked:
+                if not connection.writer.blocked and self.switched is None:  # by an interim answer: first things first
+                    self.hear(upstream, events)
+            elif self.down is not None and not self.down.writer.blocked:
                 self.down.go_on()
 
-    def _flush(self) -> bool:
+    def _flush(self, upstream: Upstream) -> bool:
         """Whether the exchange goes on."""
-        upstream, up = self.upstream, self.up
-        assert upstream is not None
         try:
-            flushed = upstream.outlet.flush()
+            flushed = upstream.writer.flush()
         except OSError as error:
             self._cannot_send(error.errno or 0)
             return self.upstream is upstream
-        if flushed and up is not None:
-            up.flushed()
+        if flushed and self.up is not None:
+            self.up.flushed()
         return self.upstream is upstream
 
-    def _hear(self, events: int) -> None:
+    def hear(self, upstream: Upstream, events: int) -> None:
         """Read the head of the answer."""
-        upstream, session = self.upstream, self.session
-        assert upstream is not None
-        while True:
-            try:
-                data = upstream.sock.recv(CHUNK, MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._lost(error.errno or 0)
-                return
-            if not data:
-                self._lost(0)
-                return
-            size = len(data)
-            if self.heard:
-                data = self.heard + data
-            try:
-                if self._understand(data):
-                    return
-            except Refused as error:
-                self._bad_answer(error)
-                return
-            if self.upstream is not upstream or session.exchange is not self or session.outlet.blocked:
-                return
-            if size < CHUNK and events and not events & UNSURE:
+        while not self.hears_later:
+            if not self.heard(upstream, upstream.reader.receive(), events):
                 return
 
-    def _understand(self, data: bytes) -> bool:
-        """Whether this was the last head. Interim ones are passed on."""
-        session, request, at = self.session, self.request, 0
-        bodiless = request.method == b"HEAD"
-        while True:
-            found = read_response(data, at, session.site.limits, bodiless, self.seen)
-            if found is None:
-                self.heard = data[at:] if at else data
-                self.seen = len(self.heard)
-                return False
-            if self.seen:
-                self.seen = 0
-            response, at = found
-            if not response.is_interim:
-                break
-            self.retried = True  # it lives: what comes now is not to be asked for again
-            if request.minor and not session.write(response_head(response, request, True, b"")):
-                return True
-        if self.heard:
-            self.heard = b""
-        self._answer(response, data[at:])
+    def heard(self, upstream: Upstream, size: int, events: int) -> bool:
+        """What one read has brought; whether there may be more of the head."""
+        if not size:
+            self._lost(upstream, upstream.reader.code)
+            return False
+        return size > 0 and not self._understand(upstream) and (size == CHUNK or not events or bool(events & UNSURE))
+
+    def _hear_more(self, _events: int) -> None:
+        self.hears_later = False
+        upstream = self.upstream
+        if upstream is not None and not self._understand(upstream):
+            self.hear(upstream, 0)
+
+    def _understand(self, upstream: Upstream) -> bool:
+        """Whether no more is read for now. Interim answers are passed on; after some of them others have their turn."""
+        connection, request, reader = self.connection, self.request, upstream.reader
+        limits, bodiless = connection.http_app.limits, request.method == b"HEAD"
+        try:
+            for _ in range(INTERIMS):
+                response = reader.next_response(limits, bodiless)
+                if response is None:
+                    return connection.writer.blocked
+                if not response.is_interim:
+                    self._answer(response, reader.take())
+                    return True
+                self.has_interim = True  # it lives: what comes now is not to be asked for again
+                if request.minor and not connection.write(response_head(response, request, True, b"")):
+                    return True
+        except Refused as error:
+            self._fail(outcomes.wrong_answer(error))
+            return True
+        self.hears_later = True
+        connection.thread.loop.call_again(self._hear_more)
         return True
 
     def _answer(self, response: Response, first: bytes) -> None:
-        session, request = self.session, self.request
-        is_tunnel = response.status == 101 or (request.method == b"CONNECT" and 200 <= response.status < 300)
-        if is_tunnel:
-            if response.status == 101 and not self.upgrade:
+        connection, request = self.connection, self.request
+        if connection.http_app.cookies is not None:
+            self.route_targets.marked(response, self.served_by, connection.who.proto == b"https")
+        if outcomes.switches(request, response):
+            if response.status == 101 and not is_asked_for(response.fields, self.upgrade):
                 raise Refused(502, "an upgrade that nobody has asked for")
-            self._switch(response, first)
+            if self.up_failed:
+                raise Refused(502, "an upgrade before the request was whole")
+            self.switched = (response, first)
+            if self.up is None or self.up.done:
+                self._switch(response, first)
             return
         self.response = response
         self.status = response.status
-        self.answered_at = session.home.loop.now
-        decode = response.length == CHUNKED and not request.minor
-        ends_with_close = decode or response.length == UNTIL_CLOSE
+        self.answered_at = connection.thread.loop.now
+        decode = outcomes.decodes(request, response)
         read = self._is_read
-        self.keep = read and not ends_with_close and session.may_keep and request.keeps
-        out = response_head(response, request, self.keep, session.front.date)
+        self.keep = read and connection.may_keep and outcomes.may_keep_client(request, response, decode)
+        out = response_head(response, request, self.keep, connection.shared.date)
         length = response.length
         if len(first) == length:  # all of it is here
             self.bytes_down = length
-            if not session.write(out + first):
+            if not connection.write(out + first):
                 return
-            if read and not session.outlet.blocked:
-                self._over()
+            if read and not connection.writer.blocked:
+                self.over()
                 return
             length, out, first = 0, b"", b""
         assert self.upstream is not None
-        down = self.down = Body(session.home.loop, self, self.upstream.sock, session.outlet, length, decode)
+        down = Body(connection.thread.loop, self, self.upstream.sock, connection.writer, length, decode, is_answer=True)
+        self.down = down
         down.code = self.reset_code
         try:
             out += down.take(first)
         except Refused as error:
             self.response = self.down = None  # nothing of it was passed on
-            self._bad_answer(error)
+            self._fail(outcomes.wrong_answer(error))
             return
-        if not out or session.write(out):
+        if not out or connection.write(out):
             down.go_on()
 
     # -- how it ends
@@ -300,42 +310,141 @@ class Exchange(Outcome):
         """Over when both directions are; but nobody sends the body of a request that was refused before it came."""
         up, down = self.up, self.down
         if body is up:
-            self.session.input = body.rest
-            self.session.unread = True  # where the body ended, reading has: no event will tell of what lies behind it
+            self.connection.reader.put_back(body.rest)
+            if self.switched is not None:
+                self._switch(*self.switched)
+                return
         if down is None or not down.done:
             return
         if up is None or up.done or (self.request.expects and not up.moved):
-            self._over()
+            self.over()
 
     def body_broken(self, body: Body) -> None:
         """Before its end."""
         if body is self.up:
             if self.response is None or body.code:
-                self.session.client_lost(body.code)
+                self.connection.client_lost(body.code)
                 return
             self.up_failed = True  # it has heard enough to say no more, and may still read
             body.stop()
             if self.down is not None and self.down.done:
-                self._over()
+                self.over()
         else:
-            text = f"the target broke off its answer ({errno_name(body.code) or 'end of file'})"
-            self._fail(502, text, Reason.TARGET_RESET, Side.TARGET)
+            self._fail(outcomes.broken_off(body.code))
 
     def body_refused(self, body: Body, error: Refused) -> None:
-        if body is self.up:
-            self._fail(error.status, str(error), Reason.PROTOCOL_ERROR, Side.CLIENT)
-        else:
-            self._bad_answer(error)
+        self._fail(outcomes.wrong_request(error) if body is self.up else outcomes.wrong_answer(error))
 
-    def outlet_failed(self, body: Body, code: int) -> None:
-        if body is self.up:
-            self._cannot_send(code)
-        else:
-            self.session.client_lost(code)
+    def writer_failed(self, body: Body, code: int) -> None:
+        (self._cannot_send if body is self.up else self.connection.client_lost)(code)
 
     def _switch(self, response: Response, rest: bytes) -> None:
-        """The session is a plain relay from now on."""
+        """The connection is a plain relay from now on: the request is with the target, to the last byte of its body."""
+        if self.up is not None:
+            self.bytes_up = self.up.delivered
         self.status = response.status
-        self.answered_at = self.session.home.loop.now
-        head = response_head(response, self.request, True, self.session.front.date)
-        open_tunnel(self.session, self, head + rest)
+        self.answered_at = self.connection.thread.loop.now
+        head = response_head(response, self.request, True, self.connection.shared.date)
+        self.connection.switch(self, head + rest)
+
+    def cut_off(self, reason: Reason) -> None:
+        """The target is not to serve any more, by our own decision."""
+        self._fail(outcomes.taken_out(reason))
+
+    def timed_out(self) -> None:
+        """No byte in any direction for `timeouts.response`."""
+        up, down = self.up, self.down
+        if down is not None and down.done:
+            self.over()
+            return
+        is_waiting = self.request.expects and not self.has_interim and up is not None and not up.moved  # for leave to send
+        is_client_late = up is not None and not up.done and not up.writer.blocked and not is_waiting
+        self._fail(outcomes.silent(self.connection.http_app.timeouts.response, self.response is not None, is_client_late))
+
+    def _cannot_send(self, code: int) -> None:
+        """The target takes no more of the request; perhaps because it has answered already."""
+        upstream, up = self.upstream, self.up
+        assert upstream is not None
+        if up is not None:
+            up.moved -= upstream.writer.waiting()
+            up.stop()
+        upstream.writer.give_up(self.pipes)
+        self.up_failed = True
+        if code != EPIPE:  # that is an end that has been heard
+            self.reset_code = code
+        if self.switched is not None:
+            self._fail(outcomes.NO_SWITCH)
+        elif self.response is None:
+            self.hear(upstream, 0)
+        elif self.down is not None:
+            self.down.code = self.reset_code
+            if self.down.done:
+                self.over()
+
+    def not_sent(self, upstream: Upstream, code: int) -> None:
+        """The target takes nothing. One that has answered a connection as such, and reset it, is heard all the same."""
+        if upstream.is_used or not has_spoken(upstream):
+            self._lost(upstream, code, nothing_sent=True)
+            return
+        self.up_failed = True
+        if code != EPIPE:
+            self.reset_code = code
+        self.hear(upstream, 0)
+
+    def _lost(self, upstream: Upstream, code: int, nothing_sent: bool = False) -> None:
+        """The target's connection ended before there was an answer."""
+        if not send_again(self, upstream, code, nothing_sent):
+            self._fail(outcomes.lost(code))
+
+    def let_go(self, upstream: Upstream) -> None:
+        self.connection.shared.upstreams.close(upstream)
+        self.upstream, self.up_failed = None, False
+        self.ending = self.reset_code = 0
+
+    def _fail(self, failure: Failure) -> None:
+        """The client is told, or reset where it has heard a part of the answer."""
+        is_read = self._is_read
+        self.error = failure.text
+        if failure.side is Side.TARGET:
+            requests.target_failed(self)
+        self.release(reset=True)
+        if self.response is None:
+            self.connection.answer(self, failure, is_read)
+        else:
+            requests.ended(self, failure.reason)
+            self.connection.break_off(failure.reason, failure.side)
+
+    def over(self) -> None:
+        """The last byte of the answer is written."""
+        connection, upstream, response, up, down = self.connection, self.upstream, self.response, self.up, self.down
+        assert upstream is not None
+        assert response is not None
+        sent = (up is None or up.done) and not self.up_failed and not upstream.writer.blocked
+        clean = not self.ending and (down is None or not (down.rest or down.source_ended))
+        if sent and clean and response.keeps:
+            upstream.is_drained = not (upstream.reader.was_full or (down is not None and down.was_full))
+            has_login = response.fields.has_login or self.request.fields.has_login
+            if connection.upstreams.put_away(upstream, self.cut, has_login, self.keep, connection.http_app.http):
+                self.upstream = None
+        self.release(reset=not sent)
+        requests.ended(self, Reason.DONE)
+        connection.exchange_over(self.keep)
+
+    def release(self, reset: bool) -> None:
+        """Let everything go that is not the client's, but the target: it is given back when all is counted."""
+        upstream, up, down = self.upstream, self.up, self.down
+        if up is not None:
+            self.bytes_up = up.delivered
+            up.stop()
+        if down is not None:
+            self.bytes_down = down.delivered or self.bytes_down
+            down.stop()
+        if upstream is not None:
+            self.upstream = None
+            upstream.owner = None
+            self.connection.shared.upstreams.close(upstream, reset)
+
+    @property
+    def _is_read(self) -> bool:
+        """Whether the whole request has been read, so that what comes next is the next one."""
+        return not self.request.length if self.up is None else self.up.done and not self.up_failed

@@ -1,12 +1,22 @@
-"""What is counted of a request, and its line in the access log. Beside dataplane.tally, which counts sessions.
+"""What is counted of a request, and its line in the access log. Beside dataplane.session_counters, which counts sessions.
 
 Called in the loop's thread, whose row is written. These lines are paid by every request.
 """
 
 from bisect import bisect_left
-from typing import Any
+from random import getrandbits
+from socket import SocketType
+from typing import Any, Protocol
 
-from tcp_proxy.counters import (
+from tcp_proxy.dataplane.apps import LiveTarget
+from tcp_proxy.dataplane.http.owner import ExchangeOwner
+from tcp_proxy.dataplane.record import ID_MOST, LINE_MOST, REASON_INDEX, SIDE_INDEX
+from tcp_proxy.dataplane.tls_told import Told, told
+from tcp_proxy.sansio.address import notes_of, peer_text
+from tcp_proxy.sansio.http1.requests import Request
+from tcp_proxy.sansio.reasons import Reason, Side
+from tcp_proxy.sansio.trace_context import Span, take_up
+from tcp_proxy.wire.counters import (
     BYTES_DOWN,
     BYTES_UP,
     DURATIONS,
@@ -21,58 +31,145 @@ from tcp_proxy.counters import (
     SESSION_MICROSECONDS,
     SESSIONS,
 )
-from tcp_proxy.dataplane.record import REASON_INDEX, SIDE_INDEX
-from tcp_proxy.records import REQUEST
-from tcp_proxy.sansio.http1.requests import Request
-from tcp_proxy.sansio.reasons import Reason, Side
+from tcp_proxy.wire.records import REQUEST
+
+STATUS_CLASS = (0, 1, 2, 3, 4, 5, 5, 5, 5, 5)  # RFC 9110, 15: 600 and above are as good as 5xx
 
 
-def ended(exchange: Any, reason: Reason) -> None:
+class Counted(Protocol):
+    """An exchange, as far as it is counted."""
+
+    target: LiveTarget | None
+    span: Any
+    bytes_up: int
+    bytes_down: int
+
+    @property
+    def tried(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def connection(self) -> ExchangeOwner: ...
+    @property
+    def request(self) -> Request: ...
+    @property
+    def route_targets(self) -> Any: ...  # where it chose its target
+    @property
+    def block(self) -> int: ...  # where its counters are
+    @property
+    def started(self) -> float: ...
+    @property
+    def answered_at(self) -> float: ...  # -1: not yet
+    @property
+    def status(self) -> int: ...
+    @property
+    def served_by(self) -> str: ...
+    @property
+    def error(self) -> str: ...
+    @property
+    def was_late(self) -> bool: ...
+
+
+def ended(exchange: Counted, reason: Reason) -> None:
     """A request has its answer, or a part of it. Seconds count from its whole head to the answer's.
 
     The target is given back last of all: whoever sees it without sessions sees all that will ever be written there.
     """
-    session = exchange.session
-    home, block = session.home, exchange.block
-    row, now = home.row, home.loop.now
+    connection = exchange.connection
+    thread, block = connection.thread, exchange.block
+    row, now = thread.row, thread.loop.now
     seconds = (exchange.answered_at if exchange.answered_at >= 0 else now) - exchange.started
-    row[block + HTTP_STATUS + exchange.status // 100] += 1
+    if connection.app.outlier is not None and exchange.target is not None and not exchange.error and exchange.status:
+        late = exchange.was_late or exchange.tried
+        connection.app.outlier.answered(exchange.target, exchange.status, 0.0 if late else seconds, now)
+    latencies = connection.app.latencies
+    if latencies is not None and exchange.answered_at >= 0 and not (exchange.was_late or exchange.tried):
+        latencies.add(exchange.served_by, seconds, now)
+    row[block + HTTP_STATUS + STATUS_CLASS[exchange.status // 100]] += 1
     row[block + HTTP_LATENCIES + bisect_left(HTTP_BUCKETS, seconds)] += 1
     row[block + HTTP_MICROSECONDS] += int(seconds * 1e6)
     if exchange.bytes_up:
         row[block + BYTES_UP] += exchange.bytes_up
-        session.bytes_up += exchange.bytes_up
+        connection.bytes_up += exchange.bytes_up
     if exchange.bytes_down:
         row[block + BYTES_DOWN] += exchange.bytes_down
-        session.bytes_down += exchange.bytes_down
-    session.target_name = exchange.served_by
-    if home.recorder.add_request is not None:
-        _record(session, exchange.request, exchange, reason)
+        connection.bytes_down += exchange.bytes_down
+    connection.target_name = exchange.served_by
+    recorder = thread.recorder
+    if recorder.keep_request is not None:
+        request, values = exchange.request, exchange.request.fields.values
+        own_id = values[b"x-request-id"][0][:ID_MOST] if b"x-request-id" in values else b""
+        recorder.keep_request((
+            _session(connection), connection.requests, connection.app.name, connection.listener.address, connection.address,
+            request.line[:LINE_MOST], own_id, exchange.served_by, exchange.tried, exchange.status, exchange.started,
+            exchange.answered_at, now, exchange.bytes_up, exchange.bytes_down, REASON_INDEX[reason], exchange.error,
+        ))  # fmt: skip
+    if recorder.add_request is not None:
+        request, answer = exchange.request, seconds if exchange.answered_at >= 0 else -1.0
+        _record(
+            connection, request, request.line, exchange.served_by, exchange.status, exchange.bytes_up, exchange.bytes_down,
+            answer, now - exchange.started, reason, exchange.error, begin_span(exchange), exchange.tried,
+        )  # fmt: skip
+    if connection.app.sticks is not None and hasattr(exchange.route_targets, "end_stick"):
+        exchange.route_targets.end_stick()
     target = exchange.target
     if target is not None:
         exchange.target = None
         target.give(row)
 
 
-def refused(session: Any, request: Request | None, status: int, reason: Reason) -> None:
-    """A request that never came so far as to choose a target."""
-    home = session.home
-    row, block = home.row, session.app.slot
+def refused(
+    connection: ExchangeOwner, request: Request | None, status: int, reason: Reason, error: str, line: bytes
+) -> None:
+    """A request that never came so far as to choose a target. `line`: its first one, as far as it was read."""
+    thread = connection.thread
+    row, block = thread.row, connection.app.slot
     row[block + HTTP_STATUS + status // 100] += 1
     row[block + HTTP_LATENCIES] += 1  # it was answered at once
-    if home.recorder.add_request is not None:
-        _record(session, request, None, reason, status)
+    if thread.recorder.keep_request is not None:
+        now = thread.loop.now
+        own_id = b"" if request is None else request.fields.values.get(b"x-request-id", [b""])[0]
+        thread.recorder.keep_request((
+            _session(connection), connection.requests, connection.app.name, connection.listener.address, connection.address,
+            line[:LINE_MOST], own_id[:ID_MOST], "", (), status, now, -1.0, now, 0, 0, REASON_INDEX[reason], error,
+        ))  # fmt: skip
+    if thread.recorder.add_request is not None:
+        _record(connection, request, line, "", status, 0, 0, -1.0, 0.0, reason, error, span_of(connection, request), ())
 
 
-def target_failed(exchange: Any) -> None:
+def _session(connection: ExchangeOwner) -> int | str:
+    """As in record.FinishedRequest."""
+    return connection.number if connection.origin is None else connection.origin.id
+
+
+def span_of(connection: ExchangeOwner, request: Request | None) -> Span | None:
+    """What is traced of it, and what its target is told of that; None: there is no tracing."""
+    sample = connection.thread.recorder.sample
+    return None if sample is None else take_up({} if request is None else request.fields.values, sample, getrandbits)
+
+
+def begin_span(exchange: Counted) -> Span | None:
+    """The same, when it goes to a target; of a request that goes to several it is one."""
+    if exchange.span is None:
+        exchange.span = span_of(exchange.connection, exchange.request)
+    span: Span | None = exchange.span
+    return span
+
+
+def target_failed(exchange: Counted) -> None:
     """The target did not answer, or not as it should."""
-    exchange.session.home.row[exchange.block + HTTP_FAILURES] += 1
+    thread, app = exchange.connection.thread, exchange.connection.app
+    thread.row[exchange.block + HTTP_FAILURES] += 1
+    if app.outlier is not None and exchange.target is not None:
+        app.outlier.unanswered(exchange.target, exchange.error, thread.loop.now)
 
 
-def session_ended(session: Any, reason: Reason, side: Side, code: int) -> None:
-    """A client has left: as dataplane.tally counts a session, at the app; its requests were counted at their targets."""
-    home, app, listener = session.home, session.app, session.listener
-    row, now, started, block = home.row, home.loop.now, session.started, app.slot
+def session_ended(connection: ExchangeOwner, reason: Reason, side: Side, code: int) -> None:
+    """A client has left: counted as a session is, at the app; its requests were counted at their targets."""
+    thread, app, listener = connection.thread, connection.app, connection.listener
+    row, now, started, block = thread.row, thread.loop.now, connection.started, app.slot
+    if app.places is not None:
+        app.places.end(connection.number, row)
+    if app.client_limits is not None:
+        app.client_limits.release(connection.number, row)
     row[SESSIONS] -= 1
     row[listener.slot + LISTENER_ENDED] += 1
     seconds = now - started
@@ -80,32 +177,58 @@ def session_ended(session: Any, reason: Reason, side: Side, code: int) -> None:
     row[block + ENDS + index] += 1
     row[block + DURATIONS + bisect_left(SESSION_BUCKETS, seconds)] += 1
     row[block + SESSION_MICROSECONDS] += int(seconds * 1e6)
-    home.recorder.keep((
-        session.number, app.name, listener.address, session.address, session.target_name, (), started, -1.0, now,
-        session.bytes_up, session.bytes_down, index, SIDE_INDEX[side], code,
+    thread.recorder.keep((
+        connection.number, app.name, listener.address, connection.address, connection.target_name, (), started, -1.0, now,
+        connection.bytes_up, connection.bytes_down, index, SIDE_INDEX[side], code, "",
+        _told(connection.client), connection.origin,
     ))  # fmt: skip
 
 
-def _record(session: Any, request: Request | None, exchange: Any, reason: Reason, status: int = 0) -> None:
-    recorder, now = session.home.recorder, session.home.loop.now
-    line = b"-" if request is None else request.line.rstrip()
+def _told(client: SocketType) -> Told:
+    """Asked for each request: without TLS it costs nothing."""
+    return () if type(client) is SocketType else told(client)
+
+
+def _record(
+    connection: ExchangeOwner,
+    request: Request | None,
+    line: bytes,
+    served_by: str,
+    status: int,
+    bytes_up: int,
+    bytes_down: int,
+    answer_seconds: float,
+    seconds: float,
+    reason: Reason,
+    error: str,
+    span: Span | None,
+    tried: tuple[tuple[str, str], ...],
+) -> None:
+    recorder = connection.thread.recorder
+    assert recorder.add_request is not None
     values = {} if request is None else request.fields.values
     recorder.add_request((
         REQUEST,
-        f"{recorder.incarnation}-{session.number}-{session.requests}",
-        session.app.name,
-        session.listener.address,
-        session.client_text,
-        exchange.served_by if exchange is not None else "",
-        line.decode("latin-1"),
+        connection.identity.decode(),
+        connection.app.name,
+        connection.listener.address,
+        connection.client_text,
+        served_by,
+        line.rstrip(b"\r\n") or b"-",
         b"" if request is None else request.host,
-        exchange.status if exchange is not None else status,
-        exchange.bytes_up if exchange is not None else 0,
-        exchange.bytes_down if exchange is not None else 0,
-        exchange.answered_at - exchange.started if exchange is not None and exchange.answered_at >= 0 else -1.0,
-        now - exchange.started if exchange is not None else 0.0,
-        b", ".join(values.get(b"referer", ())),
-        b", ".join(values.get(b"user-agent", ())),
+        status,
+        bytes_up,
+        bytes_down,
+        answer_seconds,
+        seconds,
+        b", ".join(values[b"referer"]) if b"referer" in values else b"",
+        b", ".join(values[b"user-agent"]) if b"user-agent" in values else b"",
         reason.value,
-        now + recorder.wall,
+        connection.thread.loop.now + recorder.wall,
+        error,
+        peer_text(connection.address),
+        _told(connection.client),
+        notes_of(connection.address),
+        span[:3] if span is not None and span.is_sampled else (),
+        tried,
     ))  # fmt: skip

@@ -4,30 +4,90 @@ Owned by the loop's thread. The new Session has the old one's number, client and
 target is held on, and it ends as sessions do.
 """
 
-from typing import TYPE_CHECKING
+from socket import SocketType
+from typing import Any, Protocol
 
+from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.http import requests
+from tcp_proxy.dataplane.http.reader import RequestReader
+from tcp_proxy.dataplane.http.shared import HttpShared
+from tcp_proxy.dataplane.http.socket_writer import SocketWriter
+from tcp_proxy.dataplane.http.upstreams import Upstream
+from tcp_proxy.dataplane.relay.session_thread import SessionThread
 from tcp_proxy.dataplane.session import Session
+from tcp_proxy.dataplane.session_counters import ListenerCounters
+from tcp_proxy.dataplane.session_state import RELAYING
+from tcp_proxy.runtime.loop import QUIET_EDGE
+from tcp_proxy.sansio.reasons import Reason
+from tcp_proxy.wire.records import Origin
 
-if TYPE_CHECKING:
-    from tcp_proxy.dataplane.http.exchange import Exchange
-    from tcp_proxy.dataplane.http.session import HttpSession
+
+class TunnelClient(Protocol):
+    """Whose client it was; all of it is read, and nothing asked of it."""
+
+    number: int
+    thread: SessionThread
+    shared: HttpShared
+    app: LiveApp
+    listener: ListenerCounters
+    client: SocketType
+    address: Any
+    started: float
+    origin: Origin | None
+    reader: RequestReader
+    writer: SocketWriter
 
 
-def open_tunnel(http: "HttpSession", exchange: "Exchange", first_down: bytes) -> None:
-    """`first_down`: what the client is to have before all else."""
+class Switched(requests.Counted, Protocol):
+    """The exchange that has switched: its target and the connection to it are the tunnel's."""
+
+    upstream: Upstream | None
+    cut: int
+
+
+def open_tunnel(http: TunnelClient, exchange: Switched, first_down: bytes) -> None:
+    """`first_down`: what the client is to have before all else, but for what waits for it already."""
     upstream, target = exchange.upstream, exchange.target
     assert upstream is not None
     assert target is not None
-    home = http.home
-    home.loop.unwatch(http.client.fileno())
-    home.loop.unwatch(upstream.sock.fileno())
-    session = Session(http.number, home, http.app, http.listener, http.client, http.address)
-    session.started = http.started
-    first_up, http.input = http.input, b""
+    thread = http.thread
+    thread.loop.unwatch(http.client.fileno())
+    thread.loop.unwatch(upstream.sock.fileno())
+    held: bytes = http.client.take_held() if hasattr(http.client, "take_held") else b""  # by a fault on purpose
+    session = _session(http, getattr(exchange.route_targets, "copy", None), target)
+    session.started, session.origin = http.started, http.origin
     exchange.target = exchange.upstream = None
-    http.front.upstreams.forget(upstream)
-    http.handed_over(exchange)
-    home.members.add(session)
-    first_down = bytes(http.outlet.pending) + first_down  # interim answers
-    first_up = bytes(upstream.outlet.pending) + first_up
-    session.tunnel(upstream.sock, target, exchange.cut, exchange.tried, first_up, first_down)
+    http.shared.upstreams.forget(upstream)
+    thread.members.discard(http)
+    requests.ended(exchange, Reason.DONE)
+    thread.members.add(session)
+    first_up = bytes(upstream.writer.pending) + http.reader.take() + held
+    first_down = bytes(http.writer.pending) + first_down  # interim answers
+    up, down = session.connected_before(upstream.sock, target, exchange.cut, exchange.tried)
+    thread.loop.watch(session.client.fileno(), QUIET_EDGE, up.ready)
+    thread.loop.watch(upstream.sock.fileno(), QUIET_EDGE, down.ready)
+    up.begin(first_up, 0)
+    if session.state is RELAYING:
+        down.begin(first_down, 0)
+
+
+def _session(http: TunnelClient, stick: Any, target: LiveTarget) -> Session:
+    """`stick`: the key's copy, of a client that stays by a header (http.stick)."""
+    is_stuck = stick is not None and http.app.sticks is not None
+    made = http.shared.stuck_session if is_stuck else Session
+    client = _not_paced(http.thread, http.client)
+    session: Session = made(http.number, http.thread, http.app, http.listener, client, http.address)
+    if is_stuck:
+        session.arrive_as(stick.key, target.name)  # type: ignore[attr-defined]
+    return session
+
+
+def _not_paced(thread: SessionThread, client: SocketType) -> SocketType:
+    """As a session wants it, whose pumps are slowed down themselves."""
+    if not hasattr(client, "paused_until"):
+        return client
+    from tcp_proxy.dataplane.pacing import PacedSocket, paced_pump  # noqa: PLC0415
+
+    thread.paced = paced_pump
+    sock: SocketType = client.release()  # type: ignore[attr-defined]
+    return PacedSocket(sock.family, sock.type, 0, sock.detach()) if type(sock) is SocketType else sock

@@ -5,8 +5,10 @@
       v
     TRAILERS ──the empty line──> DONE
 
-Nothing of a size line or of the trailers goes on before it is whole and was found right. Extensions are refused: nobody
-needs them, and readers disagree about where they end. A chunk is read as it comes: its size is no promise to hold it.
+Nothing of a size line or of the trailers goes on before it is whole and was found right. Extensions are read by the
+grammar of RFC 9112, 7.1.1, and do not go on: they are for one hop, and readers disagree about where odd ones end (`cuts`).
+They may be EXTENSIONS_MOST bytes longer in all than the content so far. A chunk is read as it comes: its size is no
+promise to hold it.
 """
 
 import re
@@ -15,8 +17,14 @@ from enum import IntEnum
 from tcp_proxy.sansio.http1.fields import Refused, read_trailers
 
 SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
-SIZE_PART = re.compile(rb"[0-9A-Fa-f]{0,15}\r?")
-MAX_SIZE_LINE = 17
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED = rb"\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+\""
+_EXTENSIONS = rb"(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
+EXTENDED = re.compile(rb"([0-9A-Fa-f]{1,15})%b\r\n" % _EXTENSIONS)
+PADDED = re.compile(rb"([0-9A-Fa-f]{1,15})%b[ \t]*\r\n" % _EXTENSIONS)  # old servers fill the line up with spaces
+SIZE_PART = re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:[ \t]*(?:;[\t -~\x80-\xff]*)?)?)?\r?")
+SIZE_LINE_MOST = 4096  # bytes of one, with its extensions
+EXTENSIONS_MOST = 16 << 10
 TRAILERS_MOST = 8192  # bytes
 
 
@@ -34,9 +42,13 @@ SIZE, DATA, AFTER, TRAILERS, DONE = Step
 class Chunks:
     """`feed` with what is there; what it did not take comes again, with more behind it."""
 
-    __slots__ = ("_left", "_step", "bytes", "pieces", "trailers")
+    __slots__ = ("_extensions", "_left", "_long_line", "_step", "bytes", "cuts", "pieces", "trailers")
 
-    def __init__(self, decode: bool = False) -> None:
+    def __init__(self, decode: bool = False, is_answer: bool = False) -> None:
+        """`is_answer`: of a target, which may put spaces behind a size."""
+        self._long_line = PADDED if is_answer else EXTENDED
+        self._extensions = 0  # bytes of them
+        self.cuts: list[tuple[int, int]] = []  # where in what was fed last something does not go on
         self._step = SIZE
         self._left = 0
         self.bytes = 0  # of the content
@@ -90,15 +102,39 @@ class Chunks:
         return self._line_end(data, at) if self._step is AFTER else self._trailers(data, at)
 
     def _size(self, data: bytes, at: int) -> int:
-        found = SIZE_LINE.match(data, at)
+        found = SIZE_LINE.match(data, at) or self._extended(data, at)
         if found is None:
-            part = SIZE_PART.match(data, at)
-            if part is None or part.end() != len(data):
-                raise Refused(400, "a chunk size that is none")
             return at
         self._left = int(found[1], 16)
         self._step = DATA if self._left else TRAILERS
         return found.end()
+
+    def _extended(self, data: bytes, at: int) -> re.Match[bytes] | None:
+        """A size line with more than a size; None as long as it is not whole."""
+        found = self._long_line.match(data, at, at + SIZE_LINE_MOST)
+        if found is None:
+            if len(data) - at >= SIZE_LINE_MOST:
+                raise Refused(400, f"a chunk size line of more than {SIZE_LINE_MOST} bytes, or none")
+            part = SIZE_PART.match(data, at)
+            if part is None or part.end() != len(data):
+                raise Refused(400, "a chunk size that is none")
+            return None
+        start, end = found.end(1), found.end() - 2
+        self._extensions += end - start
+        if self._extensions > self.bytes + EXTENSIONS_MOST:
+            raise Refused(400, f"chunk extensions that are more than {EXTENSIONS_MOST} bytes longer than the content")
+        self.cuts.append((start, end))
+        return found
+
+    def without_cuts(self, data: bytes, end: int) -> bytes:
+        """What of the `data` that was fed last goes on, as far as `end`."""
+        parts, at = [], 0
+        for start, after in self.cuts:
+            parts.append(data[at:start])
+            at = after
+        parts.append(data[at:end])
+        self.cuts = []
+        return b"".join(parts)
 
     def _line_end(self, data: bytes, at: int) -> int:
         if data.startswith(b"\r\n", at):

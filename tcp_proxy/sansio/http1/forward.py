@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tcp_proxy.sansio.http1.fields import CHUNKED, UNSAID
 from tcp_proxy.sansio.http1.requests import Request
 from tcp_proxy.sansio.http1.responses import Response
+from tcp_proxy.sansio.trace_context import NOTHING, Span
 
 REASONS = {
     400: b"Bad Request",
@@ -17,6 +18,7 @@ REASONS = {
     413: b"Content Too Large",
     414: b"URI Too Long",
     417: b"Expectation Failed",
+    429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
     501: b"Not Implemented",
@@ -24,8 +26,10 @@ REASONS = {
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
+    508: b"Loop Detected",
 }
-RETRY_AFTER = b"Retry-After: 5\r\n"
+RETRY_AFTER = b"Retry-After: %d\r\n"
+RETRY_SECONDS = 5  # where nobody knows
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _VIA = (b"Via: 1.0 tcp_proxy\r\n", b"Via: 1.1 tcp_proxy\r\n")
 _CODING = frozenset({b"transfer-encoding"})
@@ -37,27 +41,44 @@ _FRAMING = frozenset({b"transfer-encoding", b"content-length"})
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Whom a request comes from, as the target is told. `trusted`: what it says of those before it is believed."""
+    """Whom a request comes from, as the target is told. `trusted`: what it says of those before it is believed. `port`: the
+    one that it had connected to, where that is told; `certificate`: lines about the one that it has shown."""
 
     ip: bytes
     trusted: bool = False
     forwarded: bool = False  # say it in Forwarded (RFC 7239) as well
     proto: bytes = b"http"
+    port: bytes = b""
+    certificate: bytes = b""
 
 
-def request_head(request: Request, client: Client, identity: bytes, host: bytes = b"", upgrade: bytes = b"") -> bytes:
+def request_head(
+    request: Request, client: Client, identity: bytes, host: bytes = b"", upgrade: bytes = b"", span: Span | None = None
+) -> bytes:
     """For the target. `identity`: the X-Request-ID if the client has sent none; `host`: in place of the client's.
 
-    `upgrade`: the protocol that may be asked for.
+    `upgrade`: the protocol that may be asked for; `span`: what is traced of it.
     """
     fields = request.fields
-    values, kept = fields.values, fields.kept
-    if request.is_rewritten or host or not request.host:
+    line, kept = request.line, fields.kept
+    replaced = NOTHING if span is None else span.dropped
+    if request.is_rewritten or host:
         line = b"%b %b HTTP/1.1\r\n" % (request.method, request.path)
         dropped = _HOST | _EXPECT if not request.minor else _HOST
-        kept = b"Host: %b\r\n%b" % (host or request.host, fields.without(dropped))
-    else:
-        line = request.line
+        kept = b"Host: %b\r\n%b" % (host or request.host, fields.without(dropped | replaced))
+    elif not replaced.isdisjoint(fields.values):
+        kept = fields.without(replaced)
+    end = b"" if b"x-request-id" in fields.values else b"X-Request-ID: %b\r\n" % identity
+    if span is not None:
+        end += span.line
+    if upgrade:
+        end += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
+    return b"%b%b%b\r\n" % (line, request_lines(request, client, kept), end)
+
+
+def request_lines(request: Request, client: Client, kept: bytes) -> bytes:
+    """What stands between the first line and X-Request-ID. `kept`: the client's own."""
+    values = request.fields.values
     if len(values) > 1 and not values.keys().isdisjoint(_OF_CLIENT):
         added = _who_asked(request, client)
     else:
@@ -66,13 +87,13 @@ def request_head(request: Request, client: Client, identity: bytes, host: bytes 
             client.proto,
             request.host,
         )
+        if client.port:
+            added += b"X-Forwarded-Port: %b\r\n" % client.port
+    if client.certificate:
+        added += client.certificate
     if client.forwarded:
         added += _forwarded(request, client)
-    if b"x-request-id" not in values:
-        added += b"X-Request-ID: %b\r\n" % identity
-    if upgrade:
-        added += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
-    return b"%b%b%b%b\r\n" % (line, kept, _VIA[request.minor], added)
+    return b"%b%b%b" % (kept, _VIA[request.minor], added)
 
 
 def response_head(response: Response, request: Request, keep: bool, date: bytes) -> bytes:
@@ -99,31 +120,36 @@ def response_head(response: Response, request: Request, keep: bool, date: bytes)
     return b"%b%b%b\r\n" % (line, kept, end)
 
 
-def own_answer(status: int, text: str, keep: bool, date: bytes, bodiless: bool = False) -> bytes:
-    """What we say ourselves: the status, and why, in one line of plain text."""
+def own_answer(
+    status: int, text: str, keep: bool, date: bytes, bodiless: bool = False, after: int = RETRY_SECONDS
+) -> bytes:
+    """What we say ourselves: the status, and why, in one line of plain text. `after`: seconds until a new try."""
     reason = REASONS[status]
     body = b"%d %b: %b\n" % (status, reason, text.encode("latin-1", "replace"))
-    more = (RETRY_AFTER if status == 503 else b"") + (b"" if keep else b"Connection: close\r\n")
+    more = (RETRY_AFTER % after if status in (429, 503) else b"") + (b"" if keep else b"Connection: close\r\n")
     head = b"HTTP/1.1 %d %b\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nDate: %b\r\n%bVia: 1.1 tcp_proxy\r\n\r\n"
     return head % (status, reason, len(body), date, more) + (b"" if bodiless else body)
 
 
-_OF_CLIENT = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"})
+_OF_CLIENT = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"})
 
 
 def _who_asked(request: Request, client: Client) -> bytes:
     """The client has something to say of those before it."""
     fields = request.fields
-    chain, proto, host = client.ip, client.proto, request.host
+    chain, proto, host, port = client.ip, client.proto, request.host, client.port
     passed = b""
     if client.trusted:
         before = fields.value(b"x-forwarded-for")
         chain = before + b", " + client.ip if before else client.ip
         proto = fields.value(b"x-forwarded-proto") or proto
         host = fields.value(b"x-forwarded-host") or host
+        port = fields.value(b"x-forwarded-port") or port
         if b"forwarded" in fields.values and not client.forwarded:
             passed = b"Forwarded: %b\r\n" % fields.value(b"forwarded")
     said = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (chain, proto, host)
+    if port:
+        said += b"X-Forwarded-Port: %b\r\n" % port
     return said + passed
 
 

@@ -17,6 +17,7 @@ LONE = re.compile(rb"(?<!\r)\n|\r(?![\n]|\Z)|\x00")
 END = b"\r\n\r\n"
 # Doing it twice is the same as once (RFC 9110, 9.2.2): may be sent again when nobody knows whether it arrived.
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+LINE_SHOWN = 1024  # bytes of a first line that was refused
 _SKIPPED = 2  # empty lines before a request: some clients send one after a body
 
 
@@ -50,11 +51,11 @@ class Request:
             if minor:
                 raise Refused(400, "no Host")
             self.host = b""
-        else:
-            if len(hosts) != 1 or not HOST.fullmatch(hosts[0]):
+        else:  # empty where there is no authority (RFC 9112, 3.2)
+            if len(hosts) != 1 or not (HOST.fullmatch(hosts[0]) or not hosts[0]):
                 raise Refused(400, "more than one Host" if len(hosts) != 1 else "a Host that is none")
             self.host = hosts[0]
-        if path[0] != 47:
+        if path[0] != 47 or method == b"CONNECT":
             self._other_form()
 
     def __repr__(self) -> str:
@@ -72,7 +73,7 @@ class Request:
 
     @property
     def expects(self) -> bool:
-        """Whether the client waits for a word before it sends the body."""
+        """Whether the client waits for 100 Continue before it sends the body."""
         return b"expect" in self.fields.values and self.minor > 0
 
     def _other_form(self) -> None:
@@ -119,19 +120,26 @@ def read_request(data: bytes, start: int, limits: Limits, seen: int = 0) -> tupl
         raise Refused(431, f"a head of more than {limits.head} bytes")
     found = LINE.match(data, start)
     if found is None:
-        raise _why(data[start : data.index(b"\r\n", start)], limits)
+        end_of_line = data.index(b"\r\n", start)
+        raise _why(data[start:end_of_line], limits)
     method, path, major, minor = found.groups()
     body = found.end()
     if body - start > limits.line:
         raise Refused(414, f"a request line of more than {limits.line} bytes")
     if major != b"1":
         raise Refused(505, "a version other than HTTP/1")
-    if method == b"CONNECT" and path[0] == 47:
-        raise Refused(400, "a CONNECT to what is no authority")
     fields = read_fields(data[body : end + 2])
     if fields.count > limits.fields:
         raise Refused(431, f"more than {limits.fields} fields")
-    return Request(method, path, 0 if minor == b"0" else 1, fields, data[start:body]), end + 4
+    request = Request(method, path, 0 if minor == b"0" else 1, fields, data[start:body])
+    if minor > b"1":  # RFC 9110, 2.5: the highest version that we know is spoken to all above it
+        request.is_rewritten = True
+    return request, end + 4
+
+
+def first_line(data: bytes) -> bytes:
+    """Of a request that could not be read: as much of it as there is, and as anybody wants to see."""
+    return data.lstrip(b"\r\n")[:LINE_SHOWN].partition(b"\n")[0].rstrip(b"\r")
 
 
 def look_at_part(data: bytes, start: int, seen: int = 0) -> None:

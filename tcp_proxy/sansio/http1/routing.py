@@ -5,15 +5,23 @@ case. A prefix counts by whole segments: "/api" is the beginning of "/api", "/ap
 the routes that fit the one with the most exact host wins, then the one with the longest prefix, then the first.
 """
 
+import ipaddress
 from collections.abc import Sequence
 
 
 def bare_host(host: bytes) -> str:
-    """Without port, in lower case, without the dot at the end."""
+    """Without port, in lower case, without the dot at the end; an IPv6 address in its short form."""
     text = host.decode("latin-1").lower()
     if text.startswith("["):
-        return text.partition("]")[0] + "]"
+        return _short(text.partition("]")[0][1:])
     return text.partition(":")[0].removesuffix(".")
+
+
+def _short(text: str) -> str:
+    try:
+        return f"[{ipaddress.IPv6Address(text)}]"
+    except ValueError:
+        return f"[{text}]"  # no address, and no route's
 
 
 class Router:
@@ -21,7 +29,7 @@ class Router:
 
     def __init__(self, rules: Sequence[tuple[str, str]]) -> None:
         ranked = sorted(range(len(rules)), key=lambda i: (-_exactness(rules[i][0]), -len(rules[i][1]), i))
-        self._rules = [(rules[i][0].lower(), rules[i][1].encode("latin-1"), i) for i in ranked]
+        self._rules = [(bare_host(rules[i][0].encode("latin-1")), rules[i][1].encode("latin-1"), i) for i in ranked]
 
     def __repr__(self) -> str:
         return f"<Router of {len(self._rules)} rules>"

@@ -22,6 +22,9 @@ def test_the_bounds_of_the_design():
         ("bulk", "rate"): 1.0, ("bulk", "cpu"): 1.0, ("roundtrip", "p50"): 1.0, ("roundtrip", "p99"): 1.1,
         ("memory", "session@9000"): 4096, ("start", "start"): 0.35,
         ("sticky", "more"): 200.0, ("sticky", "morebeside"): 200.0,
+        ("tlsnew", "rate"): 0.9, ("tlsnew", "cpu"): 1.1, ("tlsresumed", "rate"): 0.8, ("tlskept", "rate"): 0.8,
+        ("tlsbulk", "rate@get"): 1.0, ("tlsbulk", "cpu@get"): 0.9, ("tlsbulk", "rate@put"): 1.0, ("tlsbulk", "cpu@put"): 0.9,
+        ("tlsidle", "session"): 1.0, ("tlsidle", "moved"): 1.0,
         ("httpkept", "rate"): 0.5, ("httpbodies", "rate"): 1.0,
     }  # fmt: skip
     assert wanted.items() <= bounds.items()

@@ -22,7 +22,7 @@ def operations(document):
 
 
 def test_the_committed_document_is_the_one_that_is_served(document):
-    """Else run python docs/make_openapi.py, and look at what it changes."""
+    """Else run make docs, and look at what it changes."""
     assert json.loads(COMMITTED.read_text()) == json.loads(json.dumps(document))
 
 

@@ -1,9 +1,11 @@
 """Bodies that the supervisor checks: JSON or not; as the document describes them, so the file's schema does."""
 
+import json
+
 import pytest
 
 from tcp_proxy.config.schema import load_schema
-from tcp_proxy.control.api.bodies import described, parse, schemas
+from tcp_proxy.control.api.bodies import MOST_VALUES, described, parse, schemas
 from tcp_proxy.control.api.problems import Problem
 
 
@@ -16,6 +18,15 @@ def test_what_is_none_is_refused(body):
     with pytest.raises(Problem) as refused:
         parse(body)
     assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("made", [lambda n: [0] * n, lambda n: {"a": {str(key): {} for key in range(n - 1)}}])
+def test_a_body_has_a_limit_of_values(made):
+    """What is held against a schema costs much more than its bytes, most of all when it is wrong everywhere."""
+    assert parse(json.dumps(made(MOST_VALUES - 1)).encode()) == made(MOST_VALUES - 1)
+    with pytest.raises(Problem, match=f"has {MOST_VALUES + 1} values; wanted at most {MOST_VALUES}") as refused:
+        parse(json.dumps(made(MOST_VALUES)).encode())
+    assert refused.value.status == 422
 
 
 def test_a_target_is_described_by_the_schema_of_the_file():

@@ -6,11 +6,11 @@ import socket
 
 import pytest
 
-from tcp_proxy import messages
 from tcp_proxy.control.api import link as module
 from tcp_proxy.control.api.link import Link
 from tcp_proxy.control.api.problems import Problem
-from tcp_proxy.messages import Answer, Ask, Happened, Ping, Pong, ServeApi
+from tcp_proxy.wire import messages
+from tcp_proxy.wire.messages import Answer, Ask, Happened, Ping, Pong, ServeApi
 
 
 class Supervisor:

@@ -60,6 +60,72 @@ def test_a_connection_too_many_is_answered_with_a_problem(where):
     wait_until(lambda: api.ask("GET", "/healthz").status == 200, "they have gone")
 
 
+ANSWER = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+
+
+async def answers_at_once(_scope, _receive, send):
+    await send(ANSWER)
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def answers_by_and_by(_scope, receive, send):
+    await send(ANSWER)
+    await send({"type": "http.response.body", "body": b"o", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    await send({"type": "http.response.body", "body": b"k"})
+
+
+async def reads_first(scope, receive, send):
+    while (message := await receive()).get("more_body"):
+        pass
+    if message["type"] != "http.disconnect":
+        await answers_at_once(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("app", "is_seen", "status"),
+    [
+        (answers_at_once, False, b"400"),
+        (answers_at_once, True, b"200"),
+        (answers_by_and_by, False, b"400"),
+        (answers_by_and_by, True, b"200"),
+        (reads_first, False, b"400"),
+    ],
+)
+def test_a_body_that_is_none_is_answered_once_and_is_no_mistake_of_ours(caplog, app, is_seen, status):
+    """Whether it comes with the head or, `is_seen`, when the answer to that is there already, or a part of it."""
+    mistakes = []
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: mistakes.append(context))
+        ours, theirs = socket.socketpair()
+        config = uvicorn.Config(app, log_config=None)
+        config.load()
+        state = uvicorn.server.ServerState()
+        await loop.create_connection(lambda: Protocol(config, state, {}), sock=ours)
+        head, body = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"no chunk\r\n"
+        said = b""
+        async with asyncio.timeout(20):
+            await loop.sock_sendall(nonblocking(theirs), head if is_seen else head + body)
+            if is_seen:
+                while not said.endswith(b"o") and not said.endswith(b"ok"):
+                    said += await loop.sock_recv(theirs, 65536)
+                await loop.sock_sendall(theirs, body)
+            while part := await loop.sock_recv(theirs, 65536):
+                said += part
+            await asyncio.gather(*state.tasks)
+        theirs.close()
+        return said
+
+    said = asyncio.run(run())
+    assert said.startswith(b"HTTP/1.1 " + status)
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert not mistakes
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_who_takes_nothing_is_cut_off(monkeypatch):
     """A transport whose buffer is full, and one that gets room again in time."""
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from kit.api import Api, api_config
+from kit.dialogue import GET
 from kit.ports import free_port
 from kit.waiting import wait_until
 
@@ -69,8 +70,28 @@ def test_stats(program, api, one):
     found = {"client": {"success": 1, "failed": 0}, "server": {"success": 1, "failed": 0}}
     wait_until(lambda: api.get("/stats").json == found, lambda: f"{found}, found {api.get('/stats').json}")
     assert api.get("/stats/detail").json == [
-        {"id": one.address, "ip": "127.0.0.1", "port": int(one.address.rpartition(":")[2]), "success": 1, "failed": 0}
+        {"id": one.address, "ip": "127.0.0.1", "port": one.address.rpartition(":")[2], "success": 1, "failed": 0}
     ]
+
+
+def test_stats_of_requests(http, service):
+    """A 400 of ours is no success, and neither it nor a 503 of ours is a server's matter; the servers are the total."""
+    answers = {b"GET /%d" % code: b"HTTP/1.1 %d x\r\nContent-Length: 0\r\n\r\n" % code for code in (200, 302, 404, 500)}
+    server = service(answer=lambda data: answers[data[:8]])
+    program = http(server, top={"api": api_config()})
+    api = Api.of(program)
+    for code in (200, 302, 404, 500):
+        client = program.connect().send(b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % code)
+        assert client.read_to_end().startswith(b"HTTP/1.1 %d" % code)
+    assert program.connect().send(b"nonsense\r\n\r\n").read_to_end().startswith(b"HTTP/1.1 400")
+    found = {"client": {"success": 2, "failed": 3}, "server": {"success": 3, "failed": 1}}
+    wait_until(lambda: api.get("/stats").json == found, lambda: f"{found}, found {api.get('/stats').json}")
+    (detail,) = api.get("/stats/detail").json
+    assert {key: detail[key] for key in ("success", "failed")} == found["server"]
+    api.ask("PATCH", f"/api/v1/apps/app/targets/{server.address}", {"admin": "disabled"}, status=200)
+    wait_until(lambda: b" 503 " in program.connect().send(GET).read_first(), "nobody is there")
+    wait_until(lambda: api.get("/stats").json["client"]["failed"] > 3, "it is counted")
+    assert api.get("/stats").json["server"]["failed"] == 1
 
 
 @pytest.fixture
@@ -125,3 +146,22 @@ def test_what_is_refused(several):
     assert several.ask("DELETE", "/servers/a%2Fb/1?app=web", status=400).detail
     assert "takes GET, POST" in several.ask("DELETE", "/servers", status=405).detail
     assert len(several.get("/servers?app=web").json["servers"]) == 2
+
+
+def test_a_server_that_is_added_is_active_until_it_has_failed_three_times(proxy, service):
+    """One that an app's file names goes down with its first failure."""
+    ill, other = (service(answer=lambda _: b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n") for _ in range(2))
+    check = {"type": "http", "fall": 3, "interval": 0.3, "timeout": 0.2}
+    program = proxy(targets=[{"address": other.address, "name": "of the file"}], health=check, top={"api": api_config()})
+    program.wait_log("target of the file is down .*first result")
+    Api.of(program).ask("POST", "/servers", {"url": f"http://{ill.address}"}, status=201)
+    program.wait_log(f"target {ill.address} is down .was up.*fall 3/3")
+    assert ill.accepted >= 3
+
+
+def test_an_app_may_begin_without_servers(proxy, one):
+    program = proxy(targets=[], top={"api": api_config()})
+    assert program.count_log("app app has no targets: it turns every client away until there is one") == 1
+    program.connect().expect_rst()
+    Api.of(program).ask("POST", "/servers", {"url": f"http://{one.address}"}, status=201)
+    wait_until(lambda: program.connect().read_first() == b"one", "it serves")

@@ -18,8 +18,8 @@ from kit.clock import Clock
 from kit.waiting import PATIENCE, Deadline
 from tcp_proxy.control.health.probe import Result
 from tcp_proxy.control.health.runner import HealthRunner
-from tcp_proxy.control.resolver import endpoints
-from tcp_proxy.loop import Loop
+from tcp_proxy.control.targets.resolver import endpoints
+from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.sansio.address import Address
 
 CLONE_NEWNET = 0x40000000

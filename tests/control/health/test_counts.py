@@ -11,11 +11,12 @@ def test_rounds_are_counted_by_check_and_result():
         counts.add("web", "t0", "tcp", success)
     counts.add("web", "t0", "ping", True)
     counts.add("shop", "t0", "tcp", False)
-    assert counts.all() == {
-        ("web", "t0"): {"tcp": {"success": 2, "failure": 1, "error": 1}, "ping": {"success": 1, "failure": 0, "error": 0}},
-        ("shop", "t0"): {"tcp": {"success": 0, "failure": 1, "error": 0}},
-    }
-    assert repr(counts) == "<ProbeCounts of 5 kinds of results>"
+    assert counts.of("web", "t0") == {
+        "tcp": {"success": 2, "failure": 1, "error": 1}, "ping": {"success": 1, "failure": 0, "error": 0},
+    }  # fmt: skip
+    assert counts.of("shop", "t0") == {"tcp": {"success": 0, "failure": 1, "error": 0}}
+    assert counts.of("shop", "t1") == {}
+    assert repr(counts) == "<ProbeCounts of 2 targets>"
 
 
 def test_targets_that_have_left_are_forgotten():
@@ -23,7 +24,9 @@ def test_targets_that_have_left_are_forgotten():
     counts.add("web", "t0", "tcp", True)
     counts.add("web", "t1", "tcp", True)
     counts.keep({("web", "t1")})
-    assert list(counts.all()) == [("web", "t1")]
+    assert (counts.of("web", "t0"), bool(counts.of("web", "t1"))) == ({}, True)
+    counts.forget("web", "t1")
+    assert counts.of("web", "t1") == {}
 
 
 def test_threads_of_several_apps_lose_nothing_while_somebody_reads():
@@ -39,10 +42,9 @@ def test_threads_of_several_apps_lose_nothing_while_somebody_reads():
         thread.start()
     begin.wait(5)
     while any(thread.is_alive() for thread in threads):
-        counts.all()
-    assert {key: found["tcp"]["success"] for key, found in counts.all().items()} == {
-        (f"app{n}", f"t{t}"): 100 for n in range(4) for t in range(50)
-    }
+        counts.of("app0", "t0")
+    found = {counts.of(f"app{n}", f"t{t}")["tcp"]["success"] for n in range(4) for t in range(50)}
+    assert found == {100}
 
 
 def test_a_target_with_another_name_keeps_its_counts():
@@ -51,4 +53,5 @@ def test_a_target_with_another_name_keeps_its_counts():
     counts.add("web", "new", "tcp", True)
     counts.add("shop", "old", "tcp", True)
     counts.rename("web", "old", "new")
-    assert {key: found["tcp"]["success"] for key, found in counts.all().items()} == {("web", "new"): 2, ("shop", "old"): 1}
+    found = [counts.of(*key).get("tcp", {}).get("success") for key in (("web", "new"), ("web", "old"), ("shop", "old"))]
+    assert found == [2, None, 1]

@@ -11,8 +11,10 @@ import sys
 
 import pytest
 
+from kit.programs import need
 from kit.waiting import PATIENCE, wait_until
 from tcp_proxy.config.model import Check
+from tcp_proxy.config.target_model import Source
 from tcp_proxy.control.health import ping
 from tests.control.health.bench import Bench, in_own_network, no_descriptors, sockets
 
@@ -39,6 +41,23 @@ def test_answered(bench, endpoint, host):
     assert result.success is True
     assert result.text == f"ping {host}: answered in 0.0 ms"  # the bench's clock stands still
     assert sockets() == before
+
+
+@pytest.mark.parametrize("allowed", [EVERYBODY, NOBODY])
+def test_it_comes_from_the_address_that_is_said(allowed):
+    """With a raw socket, which shows headers, and with one of the kernel's; an address that is not there is no verdict."""
+
+    def play():
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as heard, Bench() as bench:
+            assert probe(bench, V4, source=Source(("127.0.0.7",))).success is True
+            assert probe(bench, V6, source=Source(("127.0.0.7", "::1"))).success is True
+            assert probe(bench, V4, source=Source(interface="lo")).success is True
+            packet = heard.recv(2048)
+            assert socket.inet_ntoa(packet[12:16]) == "127.0.0.7"
+            result = probe(bench, V4, source=Source(("192.0.2.9",)))
+            assert (result.success, "EADDRNOTAVAIL" in result.text) == (None, True)
+
+    in_own_network(play, **allowed)
 
 
 @pytest.mark.parametrize(("allowed", "kind"), [(EVERYBODY, socket.SOCK_DGRAM), (NOBODY, socket.SOCK_RAW)])
@@ -163,7 +182,7 @@ def test_a_link_local_address_keeps_its_interface(allowed):
     """ping3 asks for the address by its text, so the interface has to be in it."""
 
     def play():
-        subprocess.run(["ip", "address", "add", "fe80::1/64", "dev", "lo", "nodad"], check=True)
+        subprocess.run([need("ip"), "address", "add", "fe80::1/64", "dev", "lo", "nodad"], check=True)
         routes = pathlib.Path("/proc/thread-self/net/ipv6_route")
         local = "fe800000000000000000000000000001 80"
         wait_until(lambda: local in routes.read_text(), "the route of the new address: the kernel makes it later")
@@ -175,6 +194,7 @@ def test_a_link_local_address_keeps_its_interface(allowed):
     in_own_network(play, **allowed)
 
 
+@pytest.mark.skipif(not may_ping(), reason="this user may not send ICMP")
 def test_too_few_descriptors_are_no_verdict(bench):
     ping.ping3()
     with no_descriptors():

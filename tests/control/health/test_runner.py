@@ -1,7 +1,10 @@
 """The health thread of an app, turned by hand: when it probes, and what it makes of the results."""
 
+import dataclasses
+import gc
 import itertools
 import logging
+import random
 import socket
 
 import pytest
@@ -10,7 +13,7 @@ from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import runner as module
 from tcp_proxy.control.health.probe import subject_of
 from tcp_proxy.control.health.runner import Finding
-from tcp_proxy.sansio.verdict import State
+from tcp_proxy.sansio.verdict import Known, State
 from tests.control.health.bench import Hand, Scripted
 
 A, B, C = ((socket.AF_INET, (f"127.0.0.{n}", 80)) for n in (1, 2, 3))
@@ -22,6 +25,11 @@ def script(monkeypatch):
     script = Scripted()
     monkeypatch.setitem(module.KINDS, "scripted", script.start)
     return script
+
+
+def said(hand):
+    """The findings without what each check has found, which is for the store."""
+    return [dataclasses.replace(finding, known=()) for finding in hand.findings]
 
 
 def scripted(**check):
@@ -36,7 +44,7 @@ def test_the_first_round_comes_at_once_and_all_together(bench, script):
     hand.set_targets(a=[A], b=[B], c=[C])
     assert {probe.endpoint for probe in script.probes} == {A, B, C}
     script.answer(True)
-    assert hand.findings == [
+    assert said(hand) == [
         Finding("shop", name, State.UP, "accepted (first result)", changed=True) for name in ("a", "b", "c")
     ]
 
@@ -66,7 +74,7 @@ def test_every_target_draws_for_itself(bench, script):
 
 def test_two_probes_of_one_target_never_overlap_and_the_late_one_follows_at_once(bench, script):
     """A timeout as long as the interval: without this every second round would be lost."""
-    hand = Hand(bench, scripted(interval=10.0, timeout=10.0), draw=lambda: 0.0)
+    hand = Hand(bench, scripted(interval=10.0, interval_down=10.0, timeout=10.0), draw=lambda: 0.0)
     hand.set_targets(a=[A])
     bench.turn(9.5)
     assert script.begun == len(script.probes) == 1
@@ -167,6 +175,27 @@ def test_a_target_that_left_is_probed_no_more(bench, script):
     assert [probe.endpoint for probe in script.probes] == [B]
 
 
+def test_nothing_is_left_of_targets_that_left(bench, script):
+    """Counted without a look for garbage, which may not come for hours."""
+    hand = Hand(bench, scripted(interval=10.0))
+    gc.collect()
+    gc.disable()
+    try:
+        hand.set_targets(a=[A], **many(50))
+        script.answer(False)
+        hand.findings.clear()
+        bench.turn(1.0)
+        hand.set_targets(a=[A])
+        bench.turn(20.0)
+        script.answer(True)
+        kinds = [type(one).__name__ for one in gc.get_objects()]
+        assert {name: kinds.count(name) for name in ("Subject", "Pair", "Verdict", "History")} == dict.fromkeys(
+            ("Subject", "Pair", "Verdict", "History"), 1
+        )
+    finally:
+        gc.enable()
+
+
 def test_a_target_that_comes_back_begins_anew(bench, script):
     hand = Hand(bench, scripted(rise=3))
     hand.set_targets(a=[A])
@@ -202,10 +231,21 @@ def test_one_with_a_new_name_says_again_what_is_thought_of_it(bench, script):
     for old, new in (("a", "first"), ("b", "second"), ("c", "third")):
         hand.runner.rename(old, new)
     hand.set_targets(first=[A], second=[B], third=[C])
-    assert hand.findings == [
+    assert said(hand) == [
         Finding("shop", "first", State.DOWN, "refused (first result)", False, is_passing=False),
         Finding("shop", "second", State.UP, "accepted (first result)", False),
     ]
+
+def test_a_target_with_checks_of_its_own_that_gets_another_name_and_those_of_the_app(bench, script):
+    """Both at once: under the new name it is asked what the app asks."""
+    hand = Hand(bench, scripted())
+    hand.runner.set_checks((scripted(),), {"old": ()})
+    hand.set_targets(old=[A])
+    assert script.begun == 0
+    hand.runner.rename("old", "new")
+    hand.runner.change([], {"new": (A,)}, {}, {}, {"old": None, "new": None})
+    bench.turn(0)
+    assert script.begun == 1
 
 
 def test_a_shorter_interval_counts_at_once_and_a_longer_one_from_the_next_round(bench, script):
@@ -435,12 +475,189 @@ def test_checks_that_become_a_targets_own_are_asked_at_once(bench, script):
     bench.settle()
     assert [(probe.endpoint, probe.check.path) for probe in script.probes] == [(B, "/own")]
     script.answer(True)
-    assert hand.take() == [("b", "up"), ("b", "up")], "unproven, then proven"
+    assert hand.take() == [("b", "up")], "down until the new check has succeeded"
     hand.runner.set_checks((scripted(),), {"a": ()})
     bench.settle()
     bench.turn(60)
     assert {probe.endpoint for probe in script.probes} == {B}
     assert hand.take() == []
+
+
+# -- a check that takes the place of another
+
+
+def failed_and_replaced(bench, script, *new, success=False, **numbers):
+    """A target that was found so, whose check is replaced at that moment."""
+    hand = Hand(bench, scripted(interval=10.0, **numbers))
+    hand.set_targets(a=[A])
+    script.answer(success)
+    hand.take()
+    hand.runner.set_checks(new)
+    bench.settle()
+    return hand
+
+
+@pytest.mark.parametrize("change", [{"path": "/new"}, {"headers": (("X", "y"),)}, {"port": 9}, {"status": ("204",)}])
+def test_what_was_down_stays_down_until_the_new_check_has_succeeded(bench, script, change):
+    hand = failed_and_replaced(bench, script, scripted(interval=10.0, rise=2, **change))
+    assert hand.take() == []
+    assert script.begun == 2, "it is asked at once"
+    script.answer(False)
+    bench.turn(2.1)
+    script.answer(True)
+    assert hand.take() == []
+    bench.turn(2.1)
+    script.answer(True)
+    assert hand.take() == [("a", "up")]
+
+
+def test_what_was_up_stays_up_until_the_new_check_has_failed_as_often_as_it_says(bench, script):
+    hand = failed_and_replaced(bench, script, scripted(interval=10.0, path="/new", fall=2), success=True)
+    script.answer(False)
+    assert hand.take() == []
+    bench.turn(10.1)
+    script.answer(False)
+    assert hand.take() == [("a", "down")]
+
+
+def test_a_check_that_is_added_to_those_of_a_target_that_is_up_counts_its_failures(bench, script):
+    two = scripted(interval=10.0), scripted(interval=10.0, path="/2", fall=2)
+    hand = failed_and_replaced(bench, script, *two, success=True)
+    assert [probe.check.path for probe in script.probes] == ["/2"]
+    script.answer(False)
+    assert hand.take() == []
+
+
+def test_a_failing_check_that_is_taken_away_beside_one_that_passes_holds_nothing_down(bench, script):
+    hand = Hand(bench, scripted(), scripted(path="/ill"))
+    hand.set_targets(a=[A])
+    (well, ill) = script.probes
+    well.end(True, "accepted")
+    ill.end(False, "refused")
+    hand.take()
+    hand.runner.set_checks((scripted(),))
+    bench.settle()
+    assert hand.take() == [("a", "up")]
+
+
+def test_a_server_that_takes_the_place_of_another_of_its_group_begins_with_what_was_thought_of_that(bench, script):
+    hand = Hand(bench, scripted(interval=10.0))
+    first, second, third = (subject_of("g", port) for port in (80, 81, 82))
+    hand.set_targets(**{first: [A], second: [B]})
+    script.answer(True, endpoint=A)
+    script.answer(False, endpoint=B)
+    hand.take()
+    hand.set_targets(**{first: [A], third: [C]})
+    assert [one.verdict for one in history(bench, hand, "g")] == ["up 1/1", "down 0/1: refused (first result)"]
+    script.answer(True)
+    assert hand.take() == [(third, "up")]
+
+
+# -- while a target is down
+
+
+@pytest.mark.parametrize(("draw", "pace"), [(0.0, 1.8), (0.5, 2.0), (1.0, 2.2)])
+def test_what_is_down_is_asked_at_interval_down_until_it_is_up(bench, script, draw, pace):
+    hand = Hand(bench, scripted(interval=60.0, rise=2), draw=lambda: draw)
+    hand.set_targets(a=[A])
+    script.answer(False)
+    for begun, success in ((1, False), (2, True), (3, True)):
+        bench.turn(pace - 0.1)
+        assert script.begun == begun
+        bench.turn(0.2)
+        assert script.begun == begun + 1
+        script.answer(success)
+    assert hand.take() == [("a", "down"), ("a", "up")]
+    bench.turn(60.0 * (0.9 + 0.2 * draw) - 0.2)
+    assert script.begun == 4, "it is up: the interval counts again"
+    bench.turn(0.3)
+    assert script.begun == 5
+
+
+def test_what_goes_down_is_asked_again_soon(bench, script):
+    """Its next round was planned while it was up."""
+    hand = Hand(bench, scripted(interval=60.0, interval_down=5.0))
+    hand.set_targets(a=[A])
+    script.answer(True)
+    bench.turn(60.1)
+    bench.turn(1.0)
+    script.answer(False)
+    bench.turn(3.9)
+    assert script.begun == 2
+    bench.turn(0.2)
+    assert script.begun == 3, "five seconds after the round that failed began"
+
+
+def test_without_a_result_it_is_asked_at_interval_down(bench, script):
+    hand = Hand(bench, scripted(interval=60.0))
+    hand.set_targets(a=[A])
+    script.answer(None)
+    bench.turn(2.1)
+    assert script.begun == 2
+
+
+def test_a_check_that_fails_and_is_ignored_is_asked_at_interval_down_too(bench, script):
+    hand = Hand(bench, scripted(interval=60.0, fall_action="ignore"))
+    hand.set_targets(a=[A])
+    script.answer(False)
+    bench.turn(2.1)
+    assert script.begun == 2
+
+
+def test_interval_down_is_never_above_the_interval(bench, script):
+    hand = Hand(bench, scripted(interval=1.0))
+    hand.set_targets(a=[A])
+    script.answer(False)
+    bench.turn(1.05)
+    assert script.begun == 2
+
+
+def test_only_the_check_that_fails_is_hurried(bench, script):
+    hand = Hand(bench, scripted(interval=60.0), scripted(interval=60.0, path="/ill"))
+    hand.set_targets(a=[A])
+    (well, ill) = script.probes
+    well.end(True, "accepted")
+    ill.end(False, "refused")
+    bench.turn(2.1)
+    assert [probe.check.path for probe in script.probes] == ["/ill"]
+
+
+def many(count):
+    return {f"t{n}": [(socket.AF_INET, (f"127.0.{n // 250}.{n % 250 + 1}", 80))] for n in range(count)}
+
+
+@pytest.mark.parametrize(("count", "pace"), [(1000, 2.0), (3000, 6.0)])
+def test_many_that_are_down_do_not_stampede(bench, script, count, pace):
+    """At most 500 a second of one app, whatever the pace that is asked for, and spread over the time."""
+    draws = random.Random(1)
+    hand = Hand(bench, scripted(interval=30.0), draw=draws.random)
+    hand.set_targets(**many(count))
+    for _ in range(301):
+        script.answer(False)
+        bench.turn(0.1)
+    script.answer(False)
+    assert len(hand.take()) == count
+    begun, most = script.begun, 0
+    for _ in range(100):
+        before = script.begun
+        bench.turn(0.1)
+        script.answer(False)
+        most = max(most, script.begun - before)
+    assert abs((script.begun - begun) - 10 * count / pace) < 0.15 * 10 * count / pace
+    assert most < 100, "no more than twice as many in any tenth of a second as on average"
+
+
+def test_many_that_are_known_to_be_down_at_the_start_are_asked_soon(bench, script):
+    hand = Hand(bench, scripted(interval=30.0))
+    for name in many(400):
+        hand.runner.restore(name, (Known("", is_passing=name >= "t2"),))
+    hand.set_targets(**many(400))
+    down = sum(name < "t2" for name in many(400))
+    counts = []
+    for _ in range(4):
+        counts.append(sum(hand.runner._subjects[name].pairs[0].began_at > 0 for name in many(400) if name < "t2"))
+        bench.turn(0.5)
+    assert all(abs(count - n * down / 4) <= 2 for n, count in enumerate(counts)), counts
 
 
 # -- the first round

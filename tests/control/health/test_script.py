@@ -9,8 +9,9 @@ import pytest
 from kit.shell import write_script
 from kit.waiting import wait_until
 from tcp_proxy.config.model import Check
+from tcp_proxy.config.target_model import Source
 from tcp_proxy.control.health import script
-from tcp_proxy.control.scripts import Places, Scripts
+from tcp_proxy.control.scripts import Scripts, ScriptSlots
 from tcp_proxy.sansio.verdict import State
 from tests.control.health.bench import Hand, Running, at, no_descriptors
 
@@ -24,7 +25,7 @@ def written(tmp_path):
 
 
 def probe(bench, *command, endpoint=HERE, **check):
-    results, scripts = [], Scripts(bench.loop, Places(1))
+    results, scripts = [], Scripts(bench.loop, ScriptSlots(1))
     env = {"TCP_PROXY_APP": "shop", "TCP_PROXY_TARGET": "one"}
     script.start(scripts, env, endpoint, Check("script", command=command, **check), results.append)
     assert not results
@@ -38,6 +39,13 @@ def test_what_it_is_told(bench, written):
     assert (result.success, result.text) == (True, f"script {path} 192.0.2.1:80: exit status 0: -x 192.0.2.1:80 of shop one")
     assert probe(bench, path, port=81).text.endswith("exit status 0: 192.0.2.1:81 of shop one")
     assert "unix:/x of" in probe(bench, path, endpoint=(socket.AF_UNIX, "/x")).text
+
+
+def test_it_is_told_where_connects_come_from(bench, written):
+    path = written('echo "from:$TCP_PROXY_SOURCE"')
+    assert probe(bench, path).text.endswith(" from:")
+    source = Source(("192.0.2.10", "192.0.2.20-192.0.2.29"), "eth1")
+    assert probe(bench, path, source=source).text.endswith(" from:192.0.2.10 192.0.2.20-192.0.2.29 eth1")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 from kit.clogged import clog
 from tcp_proxy.config.model import Check
 from tcp_proxy.control.health import connecting, tcp
+from tcp_proxy.runtime.loop import MAX_EVENTS
+from tcp_proxy.sansio.proxyproto import LOCAL
 from tests.control.health.bench import Bench, in_own_network, no_descriptors, sockets
 
 
@@ -123,17 +125,30 @@ def test_another_port_than_the_targets(bench, target, free_port):
     assert probe(bench, (socket.AF_INET6, ("::1", free_port(), 0, 0)), port=server.port).success is True
 
 
-def test_a_reset_right_after_the_accept_was_an_accept(bench):
+@pytest.mark.parametrize("fin", [False, True], ids=["reset", "end and reset"])
+def test_a_reset_right_after_the_accept_was_an_accept(bench, fin):
     """Whether the loop looks before or after the reset must not decide over a target."""
     results = []
     with contextlib.ExitStack() as stack:
         server = listener(stack)
         tcp.start(bench.loop, (socket.AF_INET, server.getsockname()), Check(), results.append)
         client, _ = server.accept()
+        if fin:  # what ZooKeeper does above its limit of connections for one address
+            client.shutdown(socket.SHUT_WR)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         bench.until(lambda: results)
     assert results[0].success is True
+
+
+def test_who_is_accepted_while_the_loop_is_late_has_not_timed_out(bench, target):
+    """More events than one batch holds: the timers of the others come before their events."""
+    server, results, count = target(backlog=1024), [], MAX_EVENTS + 30
+    for _ in range(count):
+        tcp.start(bench.loop, (socket.AF_INET, ("127.0.0.1", server.port)), Check(timeout=2.0), results.append)
+    bench.clock.turn(2.5)
+    bench.until(lambda: len(results) == count)
+    assert {result.success for result in results} == {True}
 
 
 def test_meeting_oneself_is_no_answer():
@@ -219,3 +234,42 @@ def test_the_loops_close_releases_what_was_cancelled_last(target):
     tcp.start(bench.loop, (socket.AF_INET, ("127.0.0.1", server.port)), Check(), print).cancel()
     bench.loop.close()
     assert sockets() == before
+
+
+# -- a target that wants a PROXY header
+
+
+def test_a_line_names_the_two_ends_of_the_check(bench, target):
+    server = target()
+    result = probe(bench, (socket.AF_INET, ("127.0.0.1", server.port)), send_proxy=1)
+    assert result.text == f"tcp 127.0.0.1:{server.port}: accepted"
+    peer = server.accept()
+    port = peer.sock.getpeername()[1]
+    peer.expect(f"PROXY TCP4 127.0.0.1 127.0.0.1 {port} {server.port}\r\n".encode()).expect_fin()
+
+
+def test_over_ipv6_too(bench, target):
+    server = target(host="::1")
+    assert probe(bench, (socket.AF_INET6, ("::1", server.port, 0, 0)), send_proxy=1).success
+    peer = server.accept()
+    peer.expect(f"PROXY TCP6 ::1 ::1 {peer.sock.getpeername()[1]} {server.port}\r\n".encode()).expect_fin()
+
+
+def test_version_2_says_that_it_is_the_proxys_own(bench, target, tmp_path):
+    for server in (target(), target(path=str(tmp_path / "s"))):
+        family, address = server.sock.family, server.sock.getsockname()
+        assert probe(bench, (family, address), send_proxy=2).success
+        server.accept().expect(LOCAL).expect_fin()
+
+
+def test_a_unix_target_has_no_ends_to_name(bench, target, tmp_path):
+    server = target(path=str(tmp_path / "s"))
+    assert probe(bench, (socket.AF_UNIX, str(tmp_path / "s")), send_proxy=1).success
+    server.accept().expect(b"PROXY UNKNOWN\r\n").expect_fin()
+
+
+def test_a_header_that_is_not_taken_whole_is_a_failure(bench, target, monkeypatch):
+    monkeypatch.setattr(connecting, "_header", lambda _sock, _version: bytes(64 << 20))
+    result = probe(bench, (socket.AF_INET, ("127.0.0.1", target().port)), send_proxy=2)
+    assert result.success is False
+    assert "(EMSGSIZE)" in result.text

@@ -1,13 +1,13 @@
-"""Mode http in one thread: an HttpSession over real sockets, a turnable clock, targets that the test plays itself."""
+"""Mode http in one thread: an HttpConnection over real sockets, a turnable clock, targets that the test plays itself."""
 
 import socket
 
 from kit.clogged import drain
 from tcp_proxy.config.model import Http, Timeouts
-from tcp_proxy.dataplane.http.front import Front
-from tcp_proxy.loop import Loop
+from tcp_proxy.dataplane.http.context import HttpContext
+from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.runtime.socket_options import FIRST_OPTIONS, set_options
 from tcp_proxy.sansio.reasons import Reason, Side
-from tcp_proxy.socket_options import FIRST_OPTIONS, set_options
 from tests.dataplane.house import Clock, House
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -19,25 +19,26 @@ class HttpHouse(House):
     def __init__(self, http=None, timeouts=None, **how):
         super().__init__(timeouts=timeouts or Timeouts(), **how)
         self.app.http = http or Http()
-        self.http = Front(self.home, lambda: True)
+        self.http = HttpContext(self.thread, lambda: True)
         self.requests = []
         self.records.add_request = self.requests.append
+        self.records.keep_request = self.records.requests.append
 
     def __exit__(self, kind, *rest):
         for session in self.sessions:
             session.kill(Reason.SHUTDOWN, Side.PROXY)
-        self.http.upstreams.clear()
+        self.http.shared.upstreams.clear()
         self.turn()
-        self.http.pipes.close()
+        self.http.shared.pipes.close()
         try:
             if kind is None:
-                assert self.http.upstreams.open == self.http.pipes.open == 0, "nothing is left behind"
+                assert self.http.shared.upstreams.open == self.http.shared.pipes.open == 0, "nothing is left behind"
         finally:
-            del self.http, self.app.http, self.app.site
+            self.http = self.app.http = self.app.http_app = None
             super().__exit__(kind, *rest)
 
     def admit(self):
-        inner, address = self.front.accept()
+        inner, address = self.listening.accept()
         set_options(inner, FIRST_OPTIONS)
         raw = socket.SocketType(inner.family, socket.SOCK_STREAM, 0, inner.detach())
         session = self.http.session(len(self.sessions) + 1, self.app, self.listener, raw, address)

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 import pytest
 
 from tcp_proxy.dataplane.http.body import SPLICE_FROM, Body
-from tcp_proxy.dataplane.http.outlet import Outlet
-from tcp_proxy.dataplane.splice import PipePool
-from tcp_proxy.loop import EDGE, READ, WRITE
+from tcp_proxy.dataplane.http.socket_writer import SocketWriter
+from tcp_proxy.dataplane.relay.splice import PipePool
+from tcp_proxy.runtime.loop import EDGE, READ, WRITE
 from tcp_proxy.sansio.http1.fields import CHUNKED
 from tcp_proxy.sansio.http1.responses import UNTIL_CLOSE
 from tests.dataplane.http.rig import GET, HttpHouse, pair, quiet_loop
@@ -30,8 +30,8 @@ class Rig:
         if small:
             self.dest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
             self.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-        self.outlet = Outlet(self.loop, self.dest, armed=True)
-        self.body = Body(self.loop, self, self.source, self.outlet, length, decode)
+        self.writer = SocketWriter(self.loop, self.dest, armed=True)
+        self.body = Body(self.loop, self, self.source, self.writer, length, decode)
         self.said = []
         self.loop.watch(self.source.fileno(), EDGE, self._readable)
         self.loop.watch(self.dest.fileno(), EDGE, self._writable)
@@ -40,7 +40,7 @@ class Rig:
         return self
 
     def __exit__(self, *_):
-        self.outlet.give_back(self.pipes)
+        self.writer.give_back(self.pipes)
         self.pipes.close()
         assert self.pipes.open == 0
         for sock in (self.source, self.dest):
@@ -50,11 +50,11 @@ class Rig:
         self.stack.close()
 
     def _readable(self, events):
-        if events & READ and not self.outlet.blocked:
+        if events & READ and not self.writer.blocked:
             self.body.go_on()
 
     def _writable(self, events):
-        if events & WRITE and self.outlet.blocked and self.outlet.flush():
+        if events & WRITE and self.writer.blocked and self.writer.flush():
             self.body.flushed()
 
     def body_done(self, _body):
@@ -67,8 +67,8 @@ class Rig:
     def body_refused(self, _body, error):
         self.said.append(("refused", error.status))
 
-    def outlet_failed(self, _body, code):
-        self.said.append(("outlet", code))
+    def writer_failed(self, _body, code):
+        self.said.append(("writer", code))
 
     def move(self, data, pieces=lambda: 1 << 20, seconds=2000):
         """What arrives while `data` is sent in pieces, until something is said."""
@@ -147,7 +147,7 @@ def test_a_pipe_with_bytes_in_it_is_nobody_else_s():
     """The receiver has gone, and what was meant for it lies in the pipe."""
     with Rig(8 << 20, small=True) as rig:
         rig.sender.setblocking(False)
-        while not (rig.outlet.pipe is not None and rig.outlet.pipe.count):
+        while not (rig.writer.pipe is not None and rig.writer.pipe.count):
             try:
                 rig.sender.send(bytes(1 << 18))
             except BlockingIOError:
@@ -156,7 +156,7 @@ def test_a_pipe_with_bytes_in_it_is_nobody_else_s():
         rig.body.stop()
         assert rig.pipes.open == 1
         assert rig.body.delivered < rig.body.moved
-        rig.outlet.give_up(rig.pipes)
+        rig.writer.give_up(rig.pipes)
         assert rig.pipes.open == 0
 
 

@@ -329,7 +329,7 @@ class Storm:
             house.pass_time(dice.choice((0.5, 5.0)))
 
     def is_over(self):
-        return len(self.clients) == CLIENTS and not self.house.home.members
+        return len(self.clients) == CLIENTS and not self.house.thread.members
 
     def judge(self):
         """Nothing is left, and nothing that has an effect came twice."""
@@ -339,9 +339,9 @@ class Storm:
         for end in (*self.clients, *self.servers):
             end.sock.close()
         self.house.turn(5)
-        self.house.until(lambda: not self.house.home.members)
+        self.house.until(lambda: not self.house.thread.members)
         self.house.pass_time(100.0)
-        assert self.house.http.upstreams.open == 0
+        assert self.house.http.shared.upstreams.open == 0
         return sum(client.answers for client in self.clients)
 
 

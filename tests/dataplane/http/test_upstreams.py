@@ -1,15 +1,20 @@
 """The connections that are kept: how many, how long, and which are never used again."""
 
+import dataclasses
+import select
 import socket
 from contextlib import ExitStack
 
 import pytest
 
 from tcp_proxy.dataplane.apps import LiveTarget
-from tcp_proxy.dataplane.http.upstreams import Upstreams
-from tcp_proxy.dataplane.splice import PipePool
-from tcp_proxy.loop import EDGE, Loop
-from tcp_proxy.messages import TargetView
+from tcp_proxy.dataplane.http import upstreams
+from tcp_proxy.dataplane.http.upstreams import RESTED, Upstreams
+from tcp_proxy.dataplane.relay.splice import PipePool
+from tcp_proxy.runtime import loop as loops
+from tcp_proxy.runtime.loop import EDGE, READ, Loop
+from tcp_proxy.wire.counters import HTTP_CONNECTIONS
+from tcp_proxy.wire.views import TargetView
 from tests.dataplane.house import Clock, first_slot, reset
 from tests.dataplane.http.rig import pair
 
@@ -21,7 +26,8 @@ class Rig:
         self.clock = Clock()
         self.loop = Loop("test", self.clock)
         self.stack = ExitStack()
-        self.pool = Upstreams(self.loop, PipePool())
+        self.row = memoryview(bytearray(8 * 4096)).cast("q")
+        self.pool = Upstreams(self.loop, self.row, PipePool())
         self.target = self.make_target()
 
     def __enter__(self):
@@ -33,9 +39,13 @@ class Rig:
         self.loop.close()
         self.stack.close()
         assert self.pool.open == 0
+        assert not any(self.row)
 
     def make_target(self, number=0, **how):
-        return LiveTarget(TargetView(f"t{number}", first_slot(number), 1, False, False, "up", (HERE,), **how), [])
+        return LiveTarget(self.view(number, **how), [])
+
+    def view(self, number, **how):
+        return TargetView(f"t{number}", first_slot(number), 1, False, False, "up", (HERE,), **how)
 
     def connection(self, target=None, port=80):
         """An upstream that is in use, and the target's end of it."""
@@ -43,6 +53,7 @@ class Rig:
         upstream = self.pool.adopt(sock, target or self.target, port)
         self.loop.watch(sock.fileno(), EDGE, upstream.ready)
         upstream.owner = self
+        upstream.is_drained = True
         return upstream, peer
 
     def upstream_ready(self, _events):
@@ -80,6 +91,25 @@ def test_the_one_that_was_used_last_is_used_first():
         assert rig.take() is None
         for upstream in (one, two):
             rig.pool.close(upstream)
+
+
+def test_those_to_each_target_are_counted_until_they_are_closed_or_somebody_else_s():
+    with Rig() as rig:
+        other = rig.make_target(1)
+        (one, _), (two, _), (three, _) = rig.connection(), rig.connection(other), rig.connection(other)
+
+        def counted():
+            return [rig.row[target.slot + HTTP_CONNECTIONS] for target in (rig.target, other)]
+
+        assert counted() == [1, 2]
+        rig.keep(one)
+        assert counted() == [1, 2]
+        rig.pool.forget(two)
+        rig.pool.close(three)
+        assert counted() == [1, 0]
+        rig.pool.clear()
+        assert counted() == [0, 0]
+        two.sock.close()
 
 
 def test_no_more_are_kept_than_are_wanted():
@@ -126,6 +156,93 @@ def test_one_on_which_something_happened_is_never_used_again(what, told):
         assert rig.pool.open == 0
 
 
+@pytest.fixture
+def looks(monkeypatch):
+    """The descriptors that were looked at, each time."""
+
+    class Poll:
+        def __init__(self):
+            self.looked, self._poll = [], select.poll()
+
+        def register(self, fd, events):
+            self.looked.append(fd)
+            self._poll.register(fd, events)
+
+        def __getattr__(self, name):
+            return getattr(self._poll, name)
+
+    poll = Poll()
+    monkeypatch.setattr(upstreams, "_POLL", poll)
+    return poll.looked
+
+
+def in_a_batch(rig, call, then):
+    """What `call` returns, made by the first event of a batch of the loop; what `then` does comes in the same batch."""
+    found = []
+    ours, theirs = pair(rig.stack, socket.AF_INET)
+    rig.loop.watch(ours.fileno(), READ, lambda _events: found.append(call()))
+    theirs.sendall(b"go")
+    then()
+    rig.loop.run_once(5)
+    rig.loop.unwatch(ours.fileno())
+    ours.close()
+    return found[0]
+
+
+@pytest.mark.parametrize("what", ["bytes", "end", "reset"])
+def test_one_of_which_the_batch_at_hand_tells_later_is_not_used(what):
+    with Rig() as rig:
+        upstream, peer = rig.connection()
+        rig.keep(upstream)
+        then = {
+            "bytes": lambda: peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n"),
+            "end": lambda: peer.shutdown(socket.SHUT_WR),
+            "reset": lambda: reset(peer),
+        }[what]
+        assert in_a_batch(rig, rig.take, then) is None
+        rig.turn()
+        assert rig.pool.open == 0
+
+
+def test_one_of_which_the_batch_says_nothing_is_not_looked_at(looks):
+    with Rig() as rig:
+        upstream, _peer = rig.connection()
+        rig.keep(upstream)
+        assert in_a_batch(rig, rig.take, lambda: None) is upstream
+        assert looks == []
+        rig.pool.close(upstream)
+
+
+@pytest.mark.parametrize(
+    "why", ["it came to rest in this round", "it has rested for long", "the batch is full", "more may have come"]
+)
+def test_one_is_looked_at_where_the_batch_does_not_tell(why, monkeypatch, looks):
+    with Rig() as rig:
+        upstream, peer = rig.connection()
+        fd = upstream.sock.fileno()
+        if why == "the batch is full":
+            monkeypatch.setattr(loops, "MAX_EVENTS", 1)
+        if why != "it came to rest in this round":
+            rig.keep(upstream)
+        if why == "it has rested for long":
+            rig.clock.now += RESTED
+        upstream.is_drained = why != "more may have come"
+
+        def take():
+            if why == "it came to rest in this round":
+                rig.pool.put(upstream, 10, 60.0)
+                peer.sendall(b"x")  # it is not in the batch
+                assert select.select([upstream.sock], [], [], 5)[0]
+            return rig.take()
+
+        found = in_a_batch(rig, take, lambda: None)
+        assert looks == [fd]
+        if found is None:
+            assert why == "it came to rest in this round"
+            return
+        rig.pool.close(upstream)
+
+
 def test_one_that_is_in_order_is_found_behind_one_that_is_not():
     with Rig() as rig:
         (good, _), (bad, peer) = rig.connection(), rig.connection()
@@ -145,6 +262,19 @@ def test_those_of_a_target_that_has_changed_go(change):
         rig.turn(1.5)
         assert is_closed(peer)
         assert rig.pool.open == 0
+
+
+@pytest.mark.parametrize("what", ["tls", "send_proxy"])
+def test_one_is_not_used_where_its_target_is_spoken_to_otherwise_now(what):
+    """It would have requests in clear, or from whom it was not told of."""
+    with Rig() as rig:
+        upstream, peer = rig.connection()
+        rig.keep(upstream)
+        setattr(rig.target, what, object())
+        assert rig.take() is None
+        assert not upstream.is_private_still
+        rig.turn()
+        assert is_closed(peer)
 
 
 def test_a_target_that_is_down_keeps_none():
@@ -180,11 +310,26 @@ def test_nothing_is_remembered_of_targets_that_have_nothing():
 def test_a_connection_that_is_gone_has_a_host_all_the_same():
     """The request is written, and sending tells."""
     with Rig() as rig:
-        upstream, peer = rig.connection()
-        host = upstream.host
-        assert host == b"127.0.0.1:%d" % upstream.sock.getpeername()[1]
+        upstream, peer = rig.connection(rig.make_target(1, hosts=((0, "shop.example"),)))
         reset(peer)
         with pytest.raises(OSError, match="not connected"):
             upstream.sock.getpeername()
-        assert upstream.host == b"localhost"
+        assert upstream.host == b"shop.example"
         rig.pool.close(upstream)
+
+
+def test_a_target_is_named_as_it_is_written():
+    with Rig() as rig:
+        named = rig.make_target(1, hosts=((0, "shop.example:8080"),))
+        upstream, _ = rig.connection(named)
+        assert upstream.host == b"shop.example:8080"
+        named.configure(dataclasses.replace(rig.view(1), hosts=((0, "shop.example"),)))
+        assert upstream.host == b"shop.example", "what it is called now"
+        rig.keep(upstream)
+        group = rig.make_target(2, servers=((80, (HERE,)), (81, (HERE,))), hosts=((80, "a"), (81, "b:81")))
+        for port, host in ((80, b"a"), (81, b"b:81")):
+            upstream, _ = rig.connection(group, port)
+            assert upstream.host == host
+            rig.keep(upstream)
+        group.leave()
+        assert upstream.host == b"b:81", "a request that is under way still says it"

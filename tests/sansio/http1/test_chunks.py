@@ -1,36 +1,42 @@
 """Chunked bodies, cut at every byte and anywhere."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.malformed import CHUNK_FAULTS
-from tcp_proxy.sansio.http1.chunks import Chunks
+from kit.malformed import CHUNK_FAULTS, EXTENSIONS, TOLERATED_CHUNKS
+from tcp_proxy.sansio.http1.chunks import EXTENSIONS_MOST, SIZE_LINE_MOST, Chunks
 from tcp_proxy.sansio.http1.fields import Refused
 
 
-def encode(pieces, trailers=b""):
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n" + trailers + b"\r\n"
+def encode(pieces, trailers=b"", extensions=(b"",)):
+    lines = itertools.cycle(extensions)
+    chunks = b"".join(b"%x%b\r\n%b\r\n" % (len(piece), next(lines), piece) for piece in pieces)
+    return chunks + b"0" + next(lines) + b"\r\n" + trailers + b"\r\n"
 
 
-def feed_all(parts, decode=False):
+def feed_all(parts, decode=False, is_answer=False):
     """What went on and what is left behind the body, fed part by part."""
-    chunks, rest, passed = Chunks(decode), b"", b""
+    chunks, rest, passed = Chunks(decode, is_answer), b"", b""
     for part in parts:
         rest += part
         if not chunks.is_done:
             taken = chunks.feed(rest)
-            passed, rest = passed + rest[:taken], rest[taken:]
+            passed, rest = passed + chunks.without_cuts(rest, taken), rest[taken:]
     return chunks, passed, rest
 
 
 bodies = st.lists(st.binary(min_size=1, max_size=40), max_size=5)
+extension_lines = st.lists(st.sampled_from([b"", *EXTENSIONS[:-1]]), min_size=1, max_size=3)
 trailer_lines = st.sampled_from([b"", b"A: b\r\n", b"A: b\r\nDigest: \xff\r\n"])
 
 
-@given(bodies, trailer_lines, st.data())
-def test_it_goes_on_as_it_came_however_it_is_cut(pieces, trailers, data):
+@given(bodies, trailer_lines, extension_lines, st.data())
+def test_it_goes_on_as_it_came_but_for_extensions_however_it_is_cut(pieces, trailers, extensions, data):
     text = encode(pieces, trailers)
+    whole = encode(pieces, trailers, extensions)
     whole = text + b"GET / HTTP/1.1\r\n"
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
     parts = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
@@ -82,3 +88,45 @@ def test_nothing_raises_but_refused(junk):
         Chunks().feed(junk)
     except Refused:
         pass
+
+
+def test_extensions_are_read_and_do_not_go_on():
+    for extension in EXTENSIONS:
+        text = encode([b"hello", b"world"], extensions=[extension])
+        for parts in ([text], [text[i : i + 1] for i in range(len(text))]):
+            chunks, passed, _ = feed_all(parts)
+            assert chunks.is_done
+            assert passed == encode([b"hello", b"world"])
+
+
+@pytest.mark.parametrize("over", [0, 1])
+@pytest.mark.parametrize("step", [1, 1 << 20])
+def test_a_size_line_has_a_limit_and_so_have_all_extensions(over, step):
+    line = b"1;" + b"a" * (SIZE_LINE_MOST - 4 + over)
+    assert len(line) + 2 == SIZE_LINE_MOST + over
+    all_of_them = b"".join(b"%x;%b\r\nx\r\n" % (1, b"a" * 1023) for _ in range(15))
+    # what has come of the content counts; the 16th is as long as it may be, or by one longer
+    all_of_them += b"%x;%b\r\nx\r\n" % (1, b"a" * (EXTENSIONS_MOST + 15 - 15 * 1024 - 1 + over))
+    for text in (line + b"\r\nx\r\n", all_of_them):
+        parts = [text[i : i + step] for i in range(0, len(text), step)]
+        if over:
+            with pytest.raises(Refused):
+                feed_all(parts)
+        else:
+            chunks, _, rest = feed_all(parts)
+            assert (chunks.in_chunk, rest) == (0, b"")
+
+
+def test_content_pays_for_extensions():
+    """Signed chunks, as some programs send them, may come for ever."""
+    text = (b"400;chunk-signature=" + b"f" * 64 + b"\r\n" + bytes(1024) + b"\r\n") * 1000
+    chunks, _, _ = feed_all([text + b"0\r\n\r\n"])
+    assert chunks.is_done
+
+
+def test_targets_may_fill_the_line_up():
+    for _, body, wanted in TOLERATED_CHUNKS:
+        for parts in ([body], [body[i : i + 1] for i in range(len(body))]):
+            assert feed_all(parts, is_answer=True)[1] == wanted
+        with pytest.raises(Refused):
+            feed_all([body])

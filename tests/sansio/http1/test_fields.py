@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcp_proxy.sansio.http1.fields import UNSAID, Fields, Refused, read_fields, read_trailers
+from tcp_proxy.sansio.http1.fields import MOST_HOPS, UNSAID, Fields, Refused, read_answer_fields, read_fields, read_trailers
 
 
 def test_fields_of_one_hop_are_taken_away():
@@ -13,6 +13,55 @@ def test_fields_of_one_hop_are_taken_away():
     fields = read_fields(block)
     assert fields.kept == b"Keep: 1\r\nkeep: 2\r\n"
     assert fields.options == {b"close", b"x-mine"}
+
+
+@pytest.mark.parametrize("one", "!#$%&'*+-.^_`|~")
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "x-forwarded-proto", "X-FORWARDED-HOST"])
+def test_no_spelling_that_cgi_reads_as_ours_goes_on(one, name):
+    """Nor in a trailer; what only looks alike does."""
+    for other in "-_.":
+        spelt = name.replace("-", one, 1).replace("d-", "d" + other).replace("D-", "D" + other).encode()
+        block = b"A: b\r\n%b: 6.6.6.6\r\n%bx: c\r\n" % (spelt, spelt)
+        assert read_fields(block).kept == b"A: b\r\n%bx: c\r\n" % spelt
+        with pytest.raises(Refused):
+            read_trailers(block)
+
+
+def test_what_connection_takes_away_is_not_there():
+    block = b"Connection: x-request-id, date, expect\r\nX-Request-ID: a\r\nDate: b\r\nExpect: 100-continue\r\n"
+    fields = read_fields(block)
+    assert fields.kept == b"Expect: 100-continue\r\n"  # nobody waits for leave that the target was not asked for
+    assert fields.values.keys() == {b"connection", b"expect"}
+
+
+def test_one_expectation_however_often_it_is_said():
+    for block in (b"Expect: 100-continue\r\nexpect: 100-Continue\r\n", b"Expect: 100-continue, 100-continue,\r\n"):
+        fields = read_fields(block + b"A: b\r\n")
+        assert fields.kept == b"Expect: 100-continue\r\nA: b\r\n"
+        assert fields.value(b"expect") == b"100-continue"
+    assert read_fields(b"Expect: 100-continue\r\nExpect: more\r\n").value(b"expect") == b"100-continue, more"
+
+
+def test_a_length_goes_on_without_zeros_before_it():
+    """Some readers take 010 for eight."""
+    for read in (read_fields, read_answer_fields):
+        for text, wanted in ((b"010", 10), (b"0", 0), (b"00", 0), (b"7", 7), (b"0" * 17 + b"1", 1)):
+            fields = read(b"Content-Length: %b\r\n" % text)
+            assert (fields.length, fields.kept) == (wanted, b"Content-Length: %d\r\n" % wanted)
+
+
+@pytest.mark.parametrize("text", [b",chunked", b"chunked,", b", ,\t,Chunked , "])
+def test_a_coding_goes_on_without_empty_members(text):
+    for read in (read_fields, read_answer_fields):
+        coding = b"Chunked" if b"C" in text else b"chunked"
+        assert read(b"A: b\r\nTransfer-Encoding: %b\r\n" % text).kept == b"A: b\r\nTransfer-Encoding: %b\r\n" % coding
+
+
+def test_what_a_target_s_fields_say_is_remembered_apart():
+    block = b"Connection: a/b\r\nDate: remembered apart\r\n"
+    assert read_answer_fields(block) is read_answer_fields(bytes(bytearray(block)))
+    with pytest.raises(Refused):
+        read_fields(block)
 
 
 @pytest.mark.parametrize("name", [b"Host", b"Content-Length", b"Transfer-Encoding"])
@@ -71,3 +120,27 @@ def test_trailers_change_nothing(name):
     with pytest.raises(Refused, match="trailer"):
         read_trailers(name + b": 5\r\n")
     assert read_trailers(b"Digest: x\r\n").count == 1
+
+
+OURS = b"Via: 1.1 tcp_proxy\r\n"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        OURS * MOST_HOPS,
+        b"Via: " + b", ".join([b"1.1 tcp_proxy"] * MOST_HOPS) + b"\r\n",
+        b"via:HTTP/1.0\ttcp_proxy (other) ,\r\n" + b"Via: 1.1 cache\r\n" + OURS * (MOST_HOPS - 1),
+    ],
+)
+def test_a_request_that_has_come_through_us_too_often_is_in_a_loop(block):
+    with pytest.raises(Refused, match="an app leads back to itself") as refused:
+        read_fields(block)
+    assert refused.value.status == 508
+    assert read_answer_fields(block).kept == block
+
+
+@pytest.mark.parametrize("other", [b"1.1 tcp_proxy2", b"1.1 tcp_proxy:80", b"1.1 vegur", b"2.0 tcp_proxy", b"tcp_proxy"])
+def test_other_names_in_via_are_not_counted(other):
+    block = OURS * (MOST_HOPS - 1) + b"Via: " + other + b"\r\n"
+    assert read_fields(block).kept == block

@@ -1,5 +1,7 @@
 """Heads that go on: what is added, what is said anew, what stays as it came."""
 
+import re
+
 import pytest
 
 from tcp_proxy.sansio.http1.forward import Client, own_answer, request_head, response_head
@@ -70,6 +72,19 @@ def test_a_stranger_s_word_does_not_count():
     assert forwarded(SAID) == b"GET / HTTP/1.1\r\nHost: a\r\n" + ADDED
 
 
+@pytest.mark.parametrize("client", [CLIENT, Client(b"192.0.2.7", trusted=True)])
+def test_cgi_reads_who_asked_from_us_alone(client):
+    """Its variables have `_` for all that is no letter or digit."""
+    spoofs = (
+        b"X_Forwarded_For: 6\r\nX-Forwarded_Proto: 6\r\nX_Forwarded-Host: 6\r\nx.forwarded.for: 6\r\nX_FORWARDED_FOR: 7\r\n"
+    )
+    lines = forwarded(b"GET / HTTP/1.1\r\nHost: a\r\n" + spoofs + b"\r\n", client).split(b"\r\n")[1:-2]
+    variables = [
+        (re.sub(rb"[^A-Z0-9]", b"_", name.upper()), value) for name, _, value in (x.partition(b": ") for x in lines)
+    ]
+    assert [value for name, value in variables if name.startswith(b"X_FORWARDED")] == [b"192.0.2.7", b"http", b"a"]
+
+
 def test_a_trusted_proxy_s_word_counts():
     head = forwarded(SAID, Client(b"192.0.2.7", trusted=True))
     for field in (
@@ -79,6 +94,30 @@ def test_a_trusted_proxy_s_word_counts():
         b"Forwarded: for=x",
     ):
         assert field + b"\r\n" in head
+
+
+def test_a_port_is_told_where_there_is_one_to_tell():
+    over_tls = Client(b"192.0.2.7", proto=b"https", port=b"8443")
+    head = forwarded(SAID.replace(b"\r\n\r\n", b"\r\nX-Forwarded-Port: 1\r\n\r\n"), over_tls)
+    assert b"X-Forwarded-Proto: https\r\n" in head
+    assert head.count(b"X-Forwarded-Port: 8443\r\n") == head.lower().count(b"x-forwarded-port") == 1
+    assert b"X-Forwarded-Port: 8443\r\n" in forwarded(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", over_tls)
+    trusted = Client(b"192.0.2.7", trusted=True)
+    said = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Port: 1\r\n\r\n"
+    assert b"X-Forwarded-Port: 1\r\n" in forwarded(said, trusted)
+    assert b"Port" not in forwarded(said)
+
+
+SPELLINGS = [b"X-Client-Certificate-Subject", b"x_client.certificate-VERIFIED", b"X-CLIENT-CERTIFICATE-X"]
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("certificate", [b"", b"X-Client-Certificate-Subject: CN=real\r\n"])
+def test_what_is_known_of_a_certificate_is_told_by_us_alone(name, certificate):
+    said = b"GET / HTTP/1.1\r\nHost: a\r\n%b: CN=admin\r\n\r\n" % name
+    head = forwarded(said, Client(b"192.0.2.7", trusted=True, certificate=certificate))
+    assert b"admin" not in head
+    assert (b"CN=real" in head) == bool(certificate)
 
 
 def test_forwarded_on_request():
@@ -187,3 +226,22 @@ def test_the_answer_to_a_head_of_who_cannot_read_chunks():
     asked = request(b"HEAD / HTTP/1.0\r\n\r\n")
     found, _ = read_response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n", 0, LIMITS, True)
     assert b"chunked" not in response_head(found, asked, False, b"now")
+
+
+def test_another_minor_version_becomes_ours():
+    for minor in (b"2", b"9"):
+        head = forwarded(b"GET /x HTTP/1.%b\r\nB: c\r\nHost: a\r\nExpect: 100-continue\r\n\r\n" % minor)
+        assert head == b"GET /x HTTP/1.1\r\nHost: a\r\nB: c\r\nExpect: 100-continue\r\n" + ADDED
+
+
+def test_an_empty_host_is_passed_on():
+    assert forwarded(b"GET /x HTTP/1.1\r\nHost:\r\nB: c\r\n\r\n").startswith(b"GET /x HTTP/1.1\r\nHost: \r\nB: c\r\n")
+    head = forwarded(b"GET /x HTTP/1.0\r\nHost:\r\n\r\n")
+    assert head.count(b"Host: \r\n") == 2  # and X-Forwarded-Host
+
+
+def test_what_connection_takes_away_is_made():
+    head = forwarded(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x-request-id\r\nX-Request-ID: mine\r\n\r\n")
+    assert head == b"GET / HTTP/1.1\r\nHost: a\r\n" + ADDED
+    text = b"HTTP/1.1 200 OK\r\nConnection: date\r\nDate: x\r\nContent-Length: 5\r\n\r\n"
+    assert response_head(response(text), GET, True, DATE).count(b"Date: ") == 1

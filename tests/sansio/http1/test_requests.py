@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from kit.malformed import REQUESTS
 from tcp_proxy.sansio.http1.chunks import Chunks
 from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
-from tcp_proxy.sansio.http1.requests import Limits, read_request
+from tcp_proxy.sansio.http1.requests import LINE_SHOWN, Limits, first_line, read_request
 
 LIMITS = Limits()
 
@@ -62,6 +62,11 @@ GOOD = {
     b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n": (b"GET", b"/", b"a", 0, True),
     b"FOO!~ /%00/../x HTTP/1.1\r\nHost: a\r\nX:\t y \t\r\nX: \xff\r\n\r\n": (b"FOO!~", b"/%00/../x", b"a", 0, True),
     b"GET / HTTP/1.5\r\nHost: a\r\n\r\n": (b"GET", b"/", b"a", 0, True),
+    b"GET / HTTP/1.1\r\nHost:\r\n\r\n": (b"GET", b"/", b"", 0, True),
+    b"GET / HTTP/1.0\r\nHost: \r\n\r\n": (b"GET", b"/", b"", 0, False),
+    b"OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n": (b"OPTIONS", b"*", b"", 0, True),
+    b"GET http://b/ HTTP/1.1\r\nHost:\r\n\r\n": (b"GET", b"/", b"b", 0, True),
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: ,chunked\r\n\r\n": (b"POST", b"/", b"a", CHUNKED, True),
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: , keep-alive, ,\r\n\r\n": (b"GET", b"/", b"a", 0, True),
 }
 
@@ -160,3 +165,11 @@ def test_the_limit_of_a_line_is_the_same_wherever_it_is_cut():
         found = fed(text, lambda data, seen: read_request(data, 0, Limits(line=100), seen))
         assert found[0] == found[1]
         assert found[0][1] == (wanted or len(text))
+
+
+def test_the_first_line_of_what_was_refused():
+    for text, line in {
+        b"\r\nHEAD / HTTP/1.1\r\nX\r\n\r\n": b"HEAD / HTTP/1.1", b"GET /": b"GET /", b"": b"", b"\r\n": b"", b"A\nB": b"A",
+        b"G\0T /\r": b"G\0T /", b"x" * 9000: b"x" * LINE_SHOWN,
+    }.items():  # fmt: skip
+        assert first_line(text) == line

@@ -1,12 +1,15 @@
 """Heads of answers: what is read from them, every malformed one, and the same however they are cut."""
 
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.malformed import ANSWERS
+from kit.malformed import ANSWERS, TOLERATED
 from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
-from tcp_proxy.sansio.http1.requests import Limits
+from tcp_proxy.sansio.http1.forward import response_head
+from tcp_proxy.sansio.http1.requests import Limits, read_request
 from tcp_proxy.sansio.http1.responses import UNTIL_CLOSE, read_response
 
 LIMITS = Limits()
@@ -80,3 +83,34 @@ def test_the_limit_of_a_head_is_the_same_wherever_it_is_cut():
                     read_response(text[:304], 0, Limits(head=300), False, remembers * 303)
             else:
                 assert read_response(text, 0, Limits(head=300), False, remembers * 303)[1] == 304
+
+
+ASKED = read_request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0, LIMITS)[0]
+
+
+def test_what_has_one_meaning_goes_on_as_it_should_be():
+    """However it is cut: whole with its last byte, and not before, whatever comes behind it."""
+    for name, text, passed in TOLERATED:
+        for behind in (b"", b"hello", b"he\r\n\r\nllo", b"\n\n\n"):
+            response, end = read_response(text + behind, 0, LIMITS, False)
+            assert (response.length, end) == (5, len(text)), name
+            assert response_head(response, ASKED, True, b"now") == passed + b"Via: 1.1 tcp_proxy\r\nDate: now\r\n\r\n", name
+        for seen in (0, 1):
+            assert all(read_response(text[:n], 0, LIMITS, False, seen * (n - 1)) is None for n in range(1, len(text))), name
+
+
+def test_after_a_bare_lf_a_connection_is_not_used_again():
+    keeps = {name: read_response(text, 0, LIMITS, False)[0].keeps for name, text, _ in TOLERATED}
+    assert {name for name, is_kept in keeps.items() if not is_kept} == {name for name in keeps if "LF" in name}
+
+
+def test_the_limit_of_a_head_with_bare_lfs_is_the_same_wherever_it_is_cut():
+    for more in (0, 1):
+        text = b"HTTP/1.1 200 OK\nX: " + b"y" * (300 - 19 + more) + b"\n\n"
+        for remembers in (0, 1):
+            for size in range(1, len(text)):
+                assert read_response(text[:size], 0, Limits(head=300), False, remembers * (size - 1)) is None
+            for behind in (b"", b"z" * 500, b"\r\n\r\n"):
+                with pytest.raises(Refused) if more else nullcontext():
+                    found = read_response(text + behind + b"zzz", 0, Limits(head=300), False, remembers * (len(text) - 1))
+                    assert found[1] == 302

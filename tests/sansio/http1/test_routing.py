@@ -5,6 +5,7 @@ from tcp_proxy.sansio.http1.routing import Router, bare_host
 ROUTER = Router([
     ("", ""), ("", "/api"), ("", "/api/v2"), ("www.example.org", ""), ("*.example.org", ""), ("*.a.example.org", "/x/"),
     ("www.example.org", "/api"), ("[::1]", "/"),
+    ("Dot.example.net.", ""), ("*.below.example.net.", ""), ("[2001:DB8:0:0:0:0:0:1]", ""),
 ])  # fmt: skip
 
 TABLE = [
@@ -23,6 +24,13 @@ TABLE = [
     (b"b.a.example.org", b"/x", 4),
     (b".example.org", b"/", 0),
     (b"[::1]:80", b"/a", 7),
+    (b"[0:0::0:1]:80", b"/a", 7),
+    (b"[::2]", b"/a", 0),
+    (b"[:::]", b"/a", 0),
+    (b"dot.example.net", b"/a", 8),
+    (b"dot.example.net.", b"/a", 8),
+    (b"a.below.example.net", b"/a", 9),
+    (b"[2001:db8::1]", b"/a", 10),
     (b"", b"/api", 1),
     (b"other", b"*", 0),
     (b"other", b"/API", 0),

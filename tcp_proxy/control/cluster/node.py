@@ -1,0 +1,266 @@
+"""This proxy as a node of a cluster, as the supervisor knows it: whether it is joined, who else there is, what to say of it.
+
+Main thread only. Owns the agent's process (processes.agent_process), which does all that is done with etcd; here is what
+comes of its news. Imported where a configuration has `cluster`, and nowhere else.
+
+    JOINING ──the agent is joined──> JOINED ──it is cut off, or ends──> ALONE ──joined again──> JOINED
+    JOINING ──AGENT_WITHIN, JOIN_WITHIN──> ALONE            any ──leave()──> LEAVING
+
+A node that is ALONE serves with what is known. One that is JOINING is not ready: others have what its clients need.
+"""
+
+import logging
+import secrets
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tcp_proxy.config.model import Api, Cluster
+from tcp_proxy.control.cluster.shared import SharedState
+from tcp_proxy.control.events import Events
+from tcp_proxy.control.processes.agent_process import AgentProcess
+from tcp_proxy.control.sticky.tables import StickTables
+from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.sansio.words import counted
+from tcp_proxy.wire.cluster import ClusterNews, JoinCluster
+
+logger = logging.getLogger(__name__)
+
+JOIN_WITHIN = 5.0  # seconds that a start waits for etcd, once its agent is there: as long as a request there may take
+AGENT_WITHIN = 20.0  # seconds that it waits for its agent's first word, on a machine that has much to do
+JOINING, JOINED, ALONE, LEAVING = "joining", "joined", "alone", "leaving"
+NOTHING = ClusterNews("connecting", "the cluster agent has not said anything so far", "", 0, -1.0)
+
+
+class Shares(Protocol):
+    """What is made of shared values (control.sharing)."""
+
+    def is_applied(self, then: Callable[[], Any]) -> bool:
+        """Whether what the others say counts here, too; if not, `then()` when it does."""
+
+    def differences(self) -> dict[str, list[str]]:
+        """Of nodes: how their configurations differ from this one's."""
+
+
+class Elections(Protocol):
+    """What is made of who is there, and of time (control.failover.shared_elections)."""
+
+    def heard(self, news: ClusterNews) -> None: ...
+
+    def leads(self) -> dict[str, list[str]]:
+        """Of nodes: the apps on whose primary they decide."""
+
+    def leave(self) -> float:
+        """In how many seconds this node may be gone."""
+
+
+class ClusterNode:
+    def __init__(self, loop: Loop, config: Cluster, api: Api | None, level: str, events: Events) -> None:
+        self.name, self.node = config.name, config.node or socket.gethostname()
+        self.checkers = config.checkers
+        self.state = JOINING
+        self.since = loop.now
+        self._loop = loop
+        self._events = events
+        self._news = NOTHING
+        self._config = config
+        self.has_left = False
+        self._left: Callable[[], Any] = _nothing
+        self._known: set[str] = set()  # names of members
+        self.cut_off = 0  # times
+        order = JoinCluster(
+            config.name, self.node, secrets.token_hex(8), config.endpoints, config.lease, config.ca, config.certificate,
+            config.user, config.password_file, str(api.listen) if api is not None else "", loop.now, level,
+        )  # fmt: skip
+        self._agent = AgentProcess(loop, order, self._heard, self._agent_ended, self._wire)
+        self.shared = SharedState(self._agent.send)
+        self._agent.shared, self._agent.begun = self.shared.heard, self.shared.begin
+        self.instance, self.lease = order.instance, config.lease
+        self.shares: Shares | None = None
+        self.elections: Elections | None = None
+        self._sticks: StickTables | None = None
+        self._has_tables = self._has_waited = False
+        self._is_known: Callable[[], Any] = _nothing
+
+    def __repr__(self) -> str:
+        return f"<ClusterNode {self.node} of {self.name}, {self.state}>"
+
+    def start(self, sticks: StickTables) -> None:
+        self._sticks = sticks
+        sticks.online = self._tables_online
+        self._agent.start()
+        self._loop.call_later(AGENT_WITHIN, self._waited)
+
+    def may_serve(self, then: Callable[[], Any]) -> bool:
+        """Whether its clients get what those of the others get, or have waited for that for long enough; if not, `then()` is
+        called when they do."""
+        if self.state not in (JOINING, JOINED) or self._has_waited:
+            return True
+        self._is_known = then
+        has_tables = self._has_tables or self._sticks is None or not self._sticks.is_wanted
+        return has_tables and (self.shares is None or self.shares.is_applied(self._wait_is_over))
+
+    def leave(self, left: Callable[[], Any]) -> None:
+        """The others see it at once. `left()` is called when that is done, or has taken too long; nothing happens the second
+        time."""
+        if self.state != LEAVING:
+            self._enter(LEAVING)
+            self._left = left
+            wait = self.elections.leave() if self.elections is not None else 0.0
+            if wait:
+                self._loop.call_later(wait, self._agent.leave, self._has_left)
+            else:
+                self._agent.leave(self._has_left)
+
+    def _has_left(self) -> None:
+        self.has_left = True
+        self._left()
+
+    def stop(self) -> None:
+        self._agent.stop()
+
+    def _wire(self) -> socket.socket:
+        assert self._sticks is not None
+        return self._sticks.attach_agent()
+
+    def _tables_online(self, is_online: bool) -> None:
+        if is_online and not self._has_tables:
+            self._has_tables = True
+            self._wait_is_over()
+
+    def _wait_is_over(self) -> None:
+        """What it has waited for is there, or will not be."""
+        is_known, self._is_known = self._is_known, _nothing
+        is_known()
+
+    # -- what is known
+
+    @property
+    def news(self) -> ClusterNews:
+        return self._news
+
+    @property
+    def is_joining(self) -> bool:
+        """It may still get to know what the others know."""
+        return self.state == JOINING
+
+    @property
+    def is_joined(self) -> bool:
+        return self.state == JOINED
+
+    @property
+    def names(self) -> set[str]:
+        """Of all nodes, as far as this one knows."""
+        return {self.node, *(one.node for one in self._news.members)}
+
+    @property
+    def degraded(self) -> str:
+        """Why it is not joined; "" when it is."""
+        return f"cut off from its cluster: {self._news.text}" if self.state == ALONE else ""
+
+    def view(self) -> dict[str, Any]:
+        news, now = self._news, self._loop.now
+        differs = self.shares.differences() if self.shares is not None else {}
+        leads = self.elections.leads() if self.elections is not None else {}
+        return {
+            "name": self.name,
+            "node": self.node,
+            "state": self.state,
+            "text": "" if self.state == JOINED else news.text,
+            "since": now - self.since,
+            "endpoints": list(self._config.endpoints),
+            "endpoint": news.endpoint,
+            "revision": news.revision,
+            "lag": news.lag if news.lag >= 0 else None,
+            "members": [
+                {
+                    "node": one.node,
+                    "version": one.version,
+                    "address": one.address,
+                    "api": one.api,
+                    "age": one.age + max(0.0, now - one.heard),
+                    "lag": one.lag if one.lag >= 0 else None,
+                    "heard": max(0.0, now - one.heard),
+                    "self": one.node == self.node,
+                    "leads": leads.get(one.node, []),
+                    "differs": differs.get(one.node, []),
+                }
+                for one in news.members
+            ],
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        return {
+            "joined": self.state == JOINED,
+            "members": len(self._news.members),
+            "lag": self._news.lag,
+            "cut_off": self.cut_off,
+            "agent_starts": self._agent.starts,
+            "different": len(self.shares.differences()) if self.shares is not None else 0,
+        }
+
+    # -- what happens
+
+    def _heard(self, news: ClusterNews) -> None:
+        self._wait_for_etcd()
+        self._news = news
+        if self.elections is not None:
+            self.elections.heard(news)
+        if self.state == LEAVING:
+            return
+        if news.state == "joined":
+            self._enter(JOINED)
+        elif self.state == JOINED:
+            self._enter(ALONE)
+        self._look_at_members()
+
+    def _wait_for_etcd(self) -> None:
+        """From the agent's first word on: how long it takes to start says nothing of etcd."""
+        if self._news is NOTHING:
+            self._loop.call_later(JOIN_WITHIN, self._waited)
+
+    def _agent_ended(self) -> None:
+        self._wait_for_etcd()
+        text = "its agent has ended, another one is started"
+        self._news = ClusterNews("alone", text, self._news.endpoint, self._news.revision, -1.0, self._news.members)
+        if self.state == JOINED:
+            self._enter(ALONE)
+
+    def _waited(self) -> None:
+        if self._has_waited:
+            return
+        self._has_waited = True
+        if self.state == JOINING:
+            self._enter(ALONE)
+        self._wait_is_over()
+
+    def _enter(self, state: str) -> None:
+        if state == self.state:
+            return
+        before, self.state, self.since = self.state, state, self._loop.now
+        if state == JOINED:
+            members = counted(len(self._news.members), "node")
+            logger.info("cluster %s: joined as node %s, %s", self.name, self.node, members)
+        elif state == ALONE:
+            self.cut_off += before == JOINED
+            text = "cluster %s: node %s is cut off, traffic goes on with what is known: %s"
+            logger.warning(text, self.name, self.node, self._news.text)
+        text = self._news.text if state == ALONE else ""
+        self._events.publish("cluster", {"node": self.node, "state": state, "text": text})
+
+    def _look_at_members(self) -> None:
+        """Of those that others are told of: whoever is gone while this node is cut off may be there all the same."""
+        if self.state != JOINED:
+            return
+        now = {one.node for one in self._news.members} - {self.node}
+        for name in sorted(now - self._known):
+            logger.info("cluster %s: node %s is there", self.name, name)
+            self._events.publish("cluster", {"node": name, "state": "there", "text": ""})
+        for name in sorted(self._known - now):
+            logger.info("cluster %s: node %s is gone", self.name, name)
+            self._events.publish("cluster", {"node": name, "state": "gone", "text": ""})
+        self._known = now
+
+
+def _nothing() -> None:
+    """Nobody waits for its leaving."""

@@ -1,0 +1,346 @@
+"""The stick entries of the cluster: what is in etcd under sticks/APP/KEY, and what this node's tables want of it.
+
+For the agent's loop. It owns the copy of these keys, the leases that entries get (stick_leases), and the questions that are
+under way. The tables (control.sticky) are at the other end of a wire (wire.shared_sticks).
+
+    CREATE: one transaction that succeeds only where there is none; else it says whose it is
+    MOVE:   one that succeeds only where nobody has changed it since; else that one's is the answer, if it is another target
+    an entry that this node has sessions of, and whose lease is old, gets another lease: BATCH in one transaction
+
+Always true:
+- of two nodes that make an entry of one key, the second is answered with the target of the first (test_one_key_one_target);
+- a change is told once, and none is undone by an older one: each has its revision, from the answer or from the watch;
+- what is no entry is left alone: nothing that etcd says gets to the tables but names of targets;
+- a target that has another name on this node than on the one that made the entry, and is at the same place, is the same
+  one: neither node moves its clients (test_a_target_with_another_name_is_the_same_one).
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+from collections.abc import Callable, Coroutine, Iterable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
+
+from tcp_proxy.control.cluster_agent.stick_leases import SLACK, StickLeases
+from tcp_proxy.control.etcd.client import Client
+from tcp_proxy.control.etcd.errors import EtcdError, NoSpace, Refused
+from tcp_proxy.control.etcd.values import Delete, Done, Event, Get, KeyValue, Put, is_absent, is_present, is_unchanged
+from tcp_proxy.wire import shared_sticks as say
+from tcp_proxy.wire.datagrams import Item
+
+logger = logging.getLogger(__name__)
+
+WITHIN = 2.0  # seconds for a question; a client waits for it
+BATCH = 100  # entries that get another lease in one transaction
+WRITES_EVERY = 0.01  # seconds between two of these: at most 100 a second
+AT_ONCE = 500  # entries of all there is, in a batch
+LOOKS = 4  # for old leases, in the time in which one gets old
+MOST = 1024  # characters of a target's name
+TRIES = 3  # to move an entry that others change meanwhile
+
+PLAIN = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch  # what is quoted by itself
+
+Name = tuple[str, str]  # app and key
+NOBODY = ("", "")
+
+
+class Known(NamedTuple):
+    """`target`: as this node calls it; `said`: its name and place in etcd; `at`: when it got its lease, at the latest, by
+    the loop's clock."""
+
+    target: str
+    revision: int
+    at: float
+    said: tuple[str, str] = ("", "")
+
+
+class SharedSticks:
+    """`send(items)` to the tables."""
+
+    def __init__(self, client: Client, prefix: str, send: Callable[[list[Item]], Any]) -> None:
+        self._client = client
+        self._prefix = f"{prefix}sticks/"
+        self._send = send
+        self._leases = StickLeases(client)
+        self._expires: dict[str, float] = {}  # of each app that is shared
+        self._places: dict[str, dict[str, str]] = {}  # of each app: where its targets are
+        self._by_place: dict[str, dict[str, str]] = {}
+        self._known: dict[Name, Known] = {}
+        self._gone: dict[Name, int] = {}  # revisions of entries that are gone, for as long as older news may come
+        self._in_use: set[Name] = set()
+        self._left: set[Name] = set()  # of those that were in use since the last look
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_online = self._was_told = False
+        self._warned = ""
+
+    def __repr__(self) -> str:
+        return f"<SharedSticks: {len(self._known)} known, {len(self._in_use)} in use, {len(self._tasks)} asked>"
+
+    # -- what the tables say
+
+    def received(self, items: list[Item]) -> None:
+        for item in items:
+            match item:
+                case (say.APPS, expires):
+                    self._expires = dict(expires)
+                case (say.PLACES, places):
+                    self._take_places(places)
+                case (say.CREATE, number, app, key, target):
+                    self._ask(number, self._create((app, key), target))
+                case (say.MOVE, number, app, key, target, seen):
+                    self._ask(number, self._move((app, key), target, seen))
+                case (say.SET, app, key, target):
+                    self._ask(0, self._set((app, key), target))
+                case (say.OPENED, app, key):
+                    self._in_use.add((app, key))
+                case (say.IDLE, app, key):
+                    self._in_use.discard((app, key))
+                    self._left.add((app, key))
+                case _:
+                    raise AssertionError(f"not for the agent: {item!r}")
+
+    def _ask(self, number: int, question: Coroutine[Any, Any, str]) -> None:
+        task = asyncio.create_task(self._answer(number, question))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, number: int, question: Coroutine[Any, Any, str]) -> None:
+        target = ""
+        try:
+            target = await question
+            self._warned = ""
+        except EtcdError as error:
+            kind = type(error).__name__
+            if kind != self._warned and isinstance(error, NoSpace | Refused):
+                self._warned = kind
+                logger.warning("a stick entry cannot be shared: %s", error)
+        if number:
+            self._send([(say.ANSWER, number, target)])
+
+    async def _create(self, name: Name, target: str) -> str:
+        known = self._known.get(name)
+        if known is not None and self._is_online:
+            return known.target
+        key = self._key(name)
+        done = await self._leased(name, partial(self._make, key, target))
+        return self._settled(name, target, done)
+
+    async def _move(self, name: Name, target: str, seen: str) -> str:
+        key, known = self._key(name), self._known.get(name)
+        for _ in range(TRIES):
+            if known is None:
+                return await self._create(name, target)
+            if known.target != seen:
+                return known.target
+            done = await self._leased(name, partial(self._change, key, target, known.revision))
+            found = self._settled(name, target, done)
+            if found != seen:
+                return found
+            known = self._known.get(name)
+        return ""
+
+    async def _set(self, name: Name, target: str) -> str:
+        key = self._key(name)
+        if target:
+            done = await self._leased(name, partial(self._put, key, target))
+            return self._settled(name, target, done)
+        await self._client.transact([], [Delete(key)], repeats=True, within=WITHIN)
+        return ""
+
+    async def _put(self, key: str, target: str, lease: int) -> Done:
+        return await self._client.transact([], [Put(key, self._value(key, target), lease)], repeats=True, within=WITHIN)
+
+    async def _make(self, key: str, target: str, lease: int) -> Done:
+        put = Put(key, self._value(key, target), lease)
+        return await self._client.transact([is_absent(key)], [put], [Get(key)], repeats=True, within=WITHIN)
+
+    async def _change(self, key: str, target: str, revision: int, lease: int) -> Done:
+        put = Put(key, self._value(key, target), lease)
+        return await self._client.transact([is_unchanged(key, revision)], [put], [Get(key)], repeats=True, within=WITHIN)
+
+    async def _leased(self, name: Name, call: Callable[[int], Coroutine[Any, Any, Done]]) -> Done:
+        """A lease may be gone before its time: etcd was restored, somebody has revoked it."""
+        expires = self._expires.get(name[0], 0.0)
+        if not expires:
+            raise EtcdError(f"app {name[0]} is not shared any more")
+        try:
+            return await call(await self._leases.get(expires))
+        except Refused as error:
+            if "lease not found" not in str(error):
+                raise
+        self._leases.forget(expires)
+        return await call(await self._leases.get(expires))
+
+    def _settled(self, name: Name, target: str, done: Done) -> str:
+        """Whose it is after a transaction; what was found is news like any other. "" if that is nothing."""
+        if done.succeeded:
+            self._take(name, (target, self._places.get(name[0], {}).get(target, "")), done.revision)
+            return target
+        kv = done.found[0] if done.found else None
+        found = _said(kv.value) if kv is not None else None
+        if kv is None:
+            if self._known.get(name) is not None and self._known[name].revision < done.revision:
+                self._take(name, NOBODY, done.revision)
+            return ""
+        if found is None:
+            return ""
+        self._take(name, found, kv.revision)
+        return self._local(name[0], found)
+
+    # -- what etcd says
+
+    def replaced(self, found: Iterable[KeyValue]) -> None:
+        """All there is. How old their leases are nobody knows, so entries that are used get another one soon."""
+        self._known.clear()
+        self._gone.clear()
+        self._send([(say.BEGIN,)])
+        items: list[Item] = []
+        for kv in found:
+            name = self._name(kv.key)
+            said = _said(kv.value) if name is not None else None
+            if name is not None and said is not None:
+                target = self._local(name[0], said)
+                self._known[name] = Known(target, kv.revision, float("-inf"), said)
+                items.append((say.NEWS, *name, target))
+                if len(items) == AT_ONCE:
+                    self._send(items)
+                    items = []
+        self._send(items)
+        self._send([(say.DONE,)])
+        self._was_told = True
+
+    def changed(self, events: Iterable[Event]) -> None:
+        for event in events:
+            name = self._name(event.key)
+            said = NOBODY if event.value is None else _said(event.value)
+            if name is not None and said is not None:
+                self._take(name, said, event.revision)
+
+    def online(self, is_online: bool) -> None:
+        """Whether this node is joined."""
+        if is_online != self._is_online and self._was_told:
+            self._is_online = is_online
+            self._send([(say.ONLINE if is_online else say.OFFLINE,)])
+
+    def _take(self, name: Name, said: tuple[str, str], revision: int) -> None:
+        """From this revision on it is so, if nothing later is known. NOBODY: it is gone."""
+        known, target = self._known.get(name), self._local(name[0], said)
+        if revision <= (known.revision if known is not None else self._gone.get(name, 0)):
+            return
+        if not target:
+            self._known.pop(name, None)
+            self._gone[name] = revision
+        else:
+            self._gone.pop(name, None)
+            self._known[name] = Known(target, revision, asyncio.get_running_loop().time(), said)
+        if target != (known.target if known is not None else ""):
+            self._send([(say.NEWS, *name, target)])
+
+    # -- who is who
+
+    def _take_places(self, places: dict[str, dict[str, str]]) -> None:
+        """Names are others now: so are those of entries."""
+        if places == self._places:
+            return
+        self._places = places
+        self._by_place = {app: {place: name for name, place in reversed(found.items())} for app, found in places.items()}
+        news: list[Item] = []
+        for name, known in self._known.items():
+            target = self._local(name[0], known.said)
+            if target != known.target:
+                self._known[name] = known._replace(target=target)
+                news.append((say.NEWS, *name, target))
+        for begin in range(0, len(news), AT_ONCE):
+            self._send(news[begin : begin + AT_ONCE])
+
+    def _local(self, app: str, said: tuple[str, str]) -> str:
+        """What this node calls a target: by its name, failing that by its place."""
+        target, place = said
+        if not place or target in self._places.get(app, ()):
+            return target
+        return self._by_place.get(app, {}).get(place, target)
+
+    def _value(self, key: str, target: str) -> bytes:
+        name = self._name(key)
+        place = self._places.get(name[0], {}).get(target, "") if name is not None else ""
+        return json.dumps({"target": target, **({"place": place} if place else {})}).encode()
+
+    # -- leases of entries that are used
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        try:
+            while True:
+                soonest = min(self._expires.values(), default=4.0) * SLACK / LOOKS
+                await asyncio.sleep(min(max(soonest, 0.1), 10.0))
+                self._gone = dict(list(self._gone.items())[-10_000:])
+                with contextlib.suppress(EtcdError):  # the next look finds them again
+                    await self._renew()
+        finally:
+            for task in tuple(self._tasks):
+                task.cancel()
+
+    async def _renew(self) -> None:
+        now = asyncio.get_running_loop().time()
+        left, self._left = self._left, set()
+        old: dict[float, list[Name]] = {}
+        for name in (*self._in_use, *(left - self._in_use)):
+            known, expires = self._known.get(name), self._expires.get(name[0])
+            if known is not None and expires and now - known.at >= expires * SLACK / 2:
+                old.setdefault(expires, []).append(name)
+        try:
+            for expires, names in old.items():
+                while names:
+                    await self._renew_some(expires, names[-BATCH:])
+                    del names[-BATCH:]
+                    await asyncio.sleep(WRITES_EVERY)
+        except EtcdError:
+            self._left |= {name for names in old.values() for name in names} - self._in_use
+            raise
+
+    async def _renew_some(self, expires: float, names: list[Name]) -> None:
+        """All in one; if one of them is gone, one by one."""
+        lease, keys = await self._leases.get(expires), [self._key(name) for name in names]
+        try:
+            puts = [Put(key, None, lease) for key in keys]
+            done = await self._client.transact([is_present(key) for key in keys], puts, repeats=True)
+        except Refused as error:
+            if "lease not found" in str(error):
+                self._leases.forget(expires)
+            raise
+        if done.succeeded or len(names) == 1:
+            return
+        middle = len(names) // 2
+        await self._renew_some(expires, names[:middle])
+        await self._renew_some(expires, names[middle:])
+
+    # -- names
+
+    def _key(self, name: Name) -> str:
+        return f"{self._prefix}{quote(name[0], safe='')}/{quote(name[1], safe='')}"
+
+    def _name(self, key: str) -> Name | None:
+        app, slash, rest = key.removeprefix(self._prefix).partition("/")
+        if not key.startswith(self._prefix) or not slash:
+            return None
+        if PLAIN(app) and PLAIN(rest):
+            return app, rest
+        name = unquote(app, errors="replace"), unquote(rest, errors="replace")
+        return name if self._key(name) == key else None
+
+
+@lru_cache(32_768)
+def _said(value: bytes) -> tuple[str, str] | None:
+    """The target and where it is, "" for not known. None: this is no entry."""
+    try:
+        said: Any = json.loads(value) if len(value) <= 8 * MOST else None
+        target, place = said["target"], said.get("place", "")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+    if not all(type(text) is str and len(text) <= MOST and text.isprintable() for text in (target, place)):
+        return None
+    return (target, place) if target else None

@@ -1,0 +1,275 @@
+"""The stick tables of a node of a cluster: what is asked of the cluster agent before a table takes it, and what that says.
+
+Runs in the thread `sticks`; owns the wire to the agent (wire.shared_sticks). The tables stay what they are, the one
+authority for this node's workers, and are a copy of what is in etcd: a key that is known is answered at once, a new one, or
+one whose target cannot be used, when the agent has answered. The time of entries is etcd's, so none expires here.
+
+    OFFLINE ──BEGIN … DONE, ONLINE──> ONLINE ──OFFLINE, the agent is gone──> OFFLINE
+    a question:  ASKED ──ANSWER──> taken   ──OFFLINE, an ANSWER without a target──> BY_HASH: the worker asks once more, for
+                 the target that every node would take, and that is taken here alone
+
+What was taken here alone is offered every OFFER_EVERY seconds while the agent is there: if there is another one meanwhile,
+that one stands, and the key moves; its sessions go on. So is what has sessions here and etcd has lost.
+"""
+
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.sansio.stick_table import StickTable
+from tcp_proxy.wire import shared_sticks as say
+from tcp_proxy.wire.datagrams import Item
+from tcp_proxy.wire.stick_table import ASK_BY_HASH, BY_HASH, Wire
+
+OFFER_EVERY = 1.0  # seconds
+
+Asker = tuple[int, int]  # a worker, as a holder, and the number of its question
+Answer = tuple[int, str, int]
+
+
+class SharedTables:
+    """`tables` by app. `answer(holder, answer)` for what comes later; `tell(app)` when a table has news; `flush()` after a
+    batch; `online(is_online)` when that changes."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        tables: dict[str, StickTable],
+        answer: Callable[[int, Answer], Any],
+        tell: Callable[[str, StickTable], Any],
+        flush: Callable[[], Any],
+        online: Callable[[bool], Any],
+    ) -> None:
+        self.is_online = False
+        self._loop = loop
+        self._tables = tables
+        self._answer, self._tell, self._flush, self._online = answer, tell, flush, online
+        self._wire: Wire | None = None
+        self._out: list[Item] = []
+        self._numbers = 0
+        self._asked: dict[int, tuple[str, str, list[Asker]]] = {}
+        self._open: dict[tuple[str, str], int] = {}  # the question that is under way for a key
+        self._places: dict[str, dict[str, str]] = {}
+        self._own: dict[str, set[str]] = {}  # by app: keys whose entries etcd may not have
+        self._seen: dict[str, set[str]] | None = None  # what was told since BEGIN
+        self._is_offering = False  # again and again, from the first agent on
+
+    def __repr__(self) -> str:
+        return f"<SharedTables {'online' if self.is_online else 'offline'}, {len(self._asked)} asked>"
+
+    def attach(self, sock: socket.socket) -> None:
+        """The agent, another one than before, is at the other end."""
+        self.close()
+        if not self._is_offering:
+            self._is_offering = True
+            self._loop.call_later(OFFER_EVERY, self._offer_again)
+        self._wire = Wire(self._loop, sock, self._received, self._lost)
+        self.configure()
+        for app, table in self._tables.items():
+            self._out += [(say.OPENED, app, entry.key) for entry in table if entry.open]
+            table.uses.clear()
+        self._flush()
+
+    def close(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+        self._seen = None
+        self._go_offline()
+
+    def configure(self, places: dict[str, dict[str, str]] | None = None) -> None:
+        """The tables are others now, or their entries live longer, or targets have other names. `places`: where those of
+        each app are."""
+        self._places = places if places is not None else self._places
+        self._own = {app: self._own.get(app, set()) for app in self._tables}
+        self._out.append((say.PLACES, {app: self._places.get(app, {}) for app in self._tables}))
+        self._out.append((say.APPS, {app: table.expires for app, table in self._tables.items()}))
+
+    def own(self, app: str, keys: Iterable[str]) -> None:
+        """Entries that are this node's alone, so far."""
+        self._own.setdefault(app, set()).update(keys)
+
+    def send(self) -> None:
+        """What has come together: uses, too."""
+        for app, table in self._tables.items():
+            if table.uses:
+                self._out += [(say.OPENED if is_open else say.IDLE, app, key) for key, is_open in table.uses]
+                table.uses.clear()
+        if self._wire is not None and self._out:
+            self._wire.send(self._out)
+        self._out = []
+
+    def detached(self, holder: int) -> None:
+        """Another worker may have its number soon, and other questions."""
+        for _, _, askers in self._asked.values():
+            askers[:] = [asker for asker in askers if asker[0] != holder]
+
+    # -- what workers ask
+
+    def ask(self, app: str, table: StickTable, holder: int, item: Item, now: float) -> Answer | None:
+        """The answer; None: it comes later."""
+        kind, number, _, key, proposal, seen = item
+        is_by_hash = kind == ASK_BY_HASH
+        under_way = self._open.get((app, key))
+        if under_way is not None and not is_by_hash:
+            self._asked[under_way][2].append((holder, number))
+            return None
+        entry = table.find(key, now)
+        is_unusable = entry is not None and entry.version == seen and proposal not in ("", entry.target)
+        if (entry is None and proposal) or is_unusable:
+            if not is_by_hash:
+                if not self.is_online:
+                    return number, "", BY_HASH
+                old = entry.target if entry is not None else ""
+                self._question(app, key, proposal, old, [(holder, number)])
+                return None
+            self._own[app].add(key)
+        entry = table.claim(key, proposal, seen, holder, now)
+        return (number, entry.target, entry.version) if entry is not None else (number, "", 0)
+
+    def ordered(self, app: str, orders: Iterable[tuple[str, str]]) -> None:
+        """An operator has said so: whose a key is, or "", that it is forgotten."""
+        for key, target in orders:
+            self._out.append((say.SET, app, key, target))
+            if not self.is_online and target:
+                self._own[app].add(key)
+
+    def renamed(self, app: str, table: StickTable, old: str, new: str) -> None:
+        for entry in table:
+            if entry.target == new:
+                self._question(app, entry.key, new, old, [])
+
+    def _question(self, app: str, key: str, target: str, old: str, askers: list[Asker]) -> None:
+        """Have it made, or moved away from `old`."""
+        self._numbers += 1
+        self._asked[self._numbers] = app, key, askers
+        self._open[app, key] = self._numbers
+        item = (say.MOVE, self._numbers, app, key, target, old) if old else (say.CREATE, self._numbers, app, key, target)
+        self._out.append(item)
+
+    # -- what the agent says
+
+    def _received(self, items: list[Item]) -> None:
+        now = self._loop.now
+        for item in items:
+            match item:
+                case (say.ANSWER, number, target):
+                    self._answered(number, target, now)
+                case (say.NEWS, app, key, target):
+                    self._news(app, key, target, now)
+                case (say.BEGIN,):
+                    self._seen = {app: set() for app in self._tables}
+                case (say.DONE,):
+                    self._all_told()
+                case (say.ONLINE,):
+                    self._go_online()
+                case (say.OFFLINE,):
+                    self._go_offline()
+                case _:
+                    raise AssertionError(f"not for the tables: {item!r}")
+        for app, table in self._tables.items():
+            if table.news:
+                self._tell(app, table)
+        self._flush()
+
+    def _answered(self, number: int, target: str, now: float) -> None:
+        asked = self._asked.pop(number, None)
+        if asked is None:
+            return  # nobody waits any more
+        app, key, askers = asked
+        if self._open.get((app, key)) == number:
+            del self._open[app, key]
+        table = self._tables.get(app)
+        if table is None or not target:
+            for holder, question in askers:
+                self._answer(holder, (question, "", BY_HASH if table is not None else 0))
+            if table is not None and not askers and table.get(key) is not None:
+                self._own[app].add(key)  # offered in vain: once more when the agent is online again
+            return
+        self._own[app].discard(key)
+        entry = table.get(key)
+        if entry is not None and entry.target != target:
+            table.set(key, target, now)
+        elif entry is None and not askers:
+            return
+        for holder, question in askers:
+            entry = table.claim(key, target, 0, holder, now)
+            assert entry is not None
+            self._answer(holder, (question, entry.target, entry.version))
+
+    def _news(self, app: str, key: str, target: str, now: float) -> None:
+        table = self._tables.get(app)
+        if table is None:
+            return
+        if target:
+            if self._seen is not None:
+                self._seen.setdefault(app, set()).add(key)
+            self._own[app].discard(key)
+            table.set(key, target, now)
+            return
+        entry = table.get(key)
+        if entry is not None and entry.open:
+            self.offer(app, table, key)  # it has sessions here: it is to be there
+        elif entry is not None and key not in self._own[app]:
+            table.delete(key)
+
+    def _all_told(self) -> None:
+        """Whatever was not told is gone, unless it is to be there."""
+        seen, self._seen = self._seen or {}, None
+        for app, table in self._tables.items():
+            told = seen.get(app, set())
+            for entry in [one for one in table if one.key not in told]:
+                if entry.open or entry.key in self._own[app]:
+                    self._own[app].add(entry.key)
+                else:
+                    table.delete(entry.key)
+        if self.is_online:
+            self._offer_own()
+
+    def _offer_again(self) -> None:
+        self._loop.call_later(OFFER_EVERY, self._offer_again)
+        if self.is_online and any(self._own.values()):
+            self._offer_own()
+            self._flush()
+
+    def _offer_own(self) -> None:
+        for app, keys in self._own.items():
+            for key in tuple(keys):
+                self.offer(app, self._tables[app], key)
+
+    def offer(self, app: str, table: StickTable, key: str) -> None:
+        """There is an entry here that etcd may not have."""
+        entry = table.get(key)
+        if entry is None:
+            self._own[app].discard(key)
+        elif (app, key) not in self._open and self.is_online:
+            self._question(app, key, entry.target, "", [])
+        else:
+            self._own[app].add(key)
+
+    def _go_online(self) -> None:
+        if not self.is_online:
+            self.is_online = True
+            self._offer_own()
+            self._online(True)
+
+    def _lost(self) -> None:
+        """The agent is gone."""
+        self._wire = None
+        self._seen = None
+        self._go_offline()
+        self._flush()
+
+    def _go_offline(self) -> None:
+        """Whoever waits decides for himself."""
+        asked, self._asked, self._open = self._asked, {}, {}
+        for app, key, askers in asked.values():
+            for holder, question in askers:
+                self._answer(holder, (question, "", BY_HASH))
+            table = self._tables.get(app)
+            if table is not None and table.get(key) is not None:
+                self._own[app].add(key)
+        if self.is_online:
+            self.is_online = False
+            self._online(False)

@@ -1,0 +1,165 @@
+"""The stage of a client with which TLS is spoken: the handshake.
+
+Owned by the loop's thread; each client has one of its own. The client's socket is a TlsSocket from its beginning on, and
+what the arrival reads is given to that. What an app's clients have in common is a TlsClients, which its Edge holds.
+
+A handshake holds the loop for 0.3 to 0.6 ms, in one go: at most IN_A_TURN are worked on in a turn, the others wait for the
+next (Handshakes). A client that does nothing costs nothing but its descriptor, until its time is over.
+
+Always true: a client to whom OpenSSL has sent an alert is not reset, which could take the alert away.
+"""
+
+import weakref
+from collections import deque
+from contextlib import suppress
+from email.utils import formatdate
+
+from tcp_proxy.config.tls_model import Tls
+from tcp_proxy.dataplane.edge.answer import answer_in_clear
+from tcp_proxy.dataplane.edge.arrival import HANDSHAKE, Arrival, EdgeState, Refused
+from tcp_proxy.dataplane.relay.tls_socket import HandshakeFailed, TlsSocket
+from tcp_proxy.runtime.loop import EDGE, Loop
+from tcp_proxy.runtime.tls import TlsServer
+from tcp_proxy.sansio.http1.forward import own_answer
+from tcp_proxy.sansio.reasons import Refusal, refusal_of
+
+PLAIN_HTTP = ("http request", "https proxy request")  # OpenSSL's words for what it has seen instead of a ClientHello
+IN_A_TURN = 3  # handshakes that are worked on in a turn of the loop: the other sessions wait for a millisecond at most
+
+
+class Handshakes:
+    """Those of a worker: whose turn it is, and how all its apps make session tickets."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._ticket_key = b""
+        self._clients: weakref.WeakSet[TlsClients] = weakref.WeakSet()
+        self._left = IN_A_TURN
+        self._waiting: deque[HandshakeStage] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Handshakes {len(self._waiting)} waiting>"
+
+    def set_ticket_key(self, key: bytes) -> None:
+        """All workers have the same, and are told of the next."""
+        self._ticket_key = key
+        for clients in self._clients:
+            clients.set_ticket_key(key)
+
+    def serve(self, clients: "TlsClients") -> None:
+        """They are there from now on, for as long as their app has them."""
+        self._clients.add(clients)
+        clients.set_ticket_key(self._ticket_key)
+
+    def has_turn(self, stage: "HandshakeStage") -> bool:
+        """Whether it may go on now; else its `resume` is called in its turn."""
+        if not self._left:
+            stage.wait()
+            self._waiting.append(stage)
+            return False
+        if self._left == IN_A_TURN:
+            self._loop.after_batch(self._turn_over)
+        self._left -= 1
+        return True
+
+    def _turn_over(self) -> None:
+        self._left = IN_A_TURN
+        if self._waiting:
+            self._loop.call_again(self._go_on)
+
+    def _go_on(self, _events: int) -> None:
+        for _ in range(min(IN_A_TURN, len(self._waiting))):
+            self._waiting.popleft().resume()
+        if self._waiting and self._left == IN_A_TURN:  # those whose turn it was have gone
+            self._loop.call_again(self._go_on)
+
+
+class TlsClients:
+    """Of one app: how TLS is spoken with them."""
+
+    def __init__(self, app: str, tls: Tls, handshakes: Handshakes) -> None:
+        """Raises OSError when OpenSSL takes something not; the supervisor has tried the same before."""
+        self._app = app
+        self.tls = tls
+        self.handshakes = handshakes
+        self.server = TlsServer(tls)
+        handshakes.serve(self)
+
+    def __repr__(self) -> str:
+        return f"<TlsClients {self.server!r}>"
+
+    def set_ticket_key(self, key: bytes) -> None:
+        """Where that cannot be done (runtime.openssl), each worker has keys of its own: a new handshake at another one."""
+        if key:
+            self.server.set_ticket_key(key, self._app)
+
+    def stage(self) -> "HandshakeStage":
+        """For a client."""
+        return HandshakeStage(self)
+
+
+class HandshakeStage:
+    state: EdgeState = HANDSHAKE
+
+    def __init__(self, clients: TlsClients) -> None:
+        self._clients = clients
+        self._arrival: Arrival | None = None
+        self._sock: TlsSocket | None = None
+        self._is_new = False  # something has come that OpenSSL has not looked at
+        self._is_waiting = False  # for its turn
+
+    def __repr__(self) -> str:
+        return f"<HandshakeStage {self._sock!r}>"
+
+    def seconds(self, arrival: Arrival) -> float:
+        self._arrival = arrival
+        arrival.client = self._sock = TlsSocket(arrival.client, self._clients.server.context, server_side=True)
+        return self._clients.tls.handshake_timeout
+
+    def look(self, arrival: Arrival) -> bool:
+        sock = self._sock
+        assert sock is not None
+        if arrival.first:
+            sock.begin(arrival.first)
+            arrival.first = b""
+            self._is_new = True
+        elif arrival.is_ended:
+            raise Refused("it ended in its TLS handshake", Refusal.TLS_GONE)
+        if sock.has_unsent:
+            with suppress(OSError):  # reading will meet it
+                sock.flush()
+        if not self._is_new or self._is_waiting or not self._clients.handshakes.has_turn(self):
+            return False
+        self._is_new = False
+        try:
+            is_over = sock.step()
+        except HandshakeFailed as failed:
+            if arrival.app.http is not None and failed.strerror in PLAIN_HTTP:
+                date = formatdate(usegmt=True).encode()
+                answer_in_clear(sock, own_answer(400, "plain HTTP request was sent to a TLS port", False, date))
+            raise Refused(f"no TLS: {failed.strerror}", refusal_of(failed.strerror or ""), is_told=True) from None
+        if sock.has_unsent and not is_over:
+            arrival.thread.loop.rewatch(sock.fileno(), EDGE)
+        return is_over
+
+    def wait(self) -> None:
+        """Too many have had this turn of the loop. What the client sends stays in its socket meanwhile."""
+        assert self._arrival is not None
+        self._is_waiting = self._arrival.is_held = True
+
+    def resume(self) -> None:
+        """Its turn has come; its client may be gone."""
+        self._is_waiting = False
+        arrival = self._arrival
+        if arrival is None or arrival.state is not HANDSHAKE:
+            return
+        arrival.is_held = False
+        try:
+            arrival.look_again()
+            arrival.ready(0)
+        except Exception as error:  # noqa: BLE001  one client's bug must not end the others
+            arrival.thread.loop.on_error(arrival.ready, error)
+
+    def expire(self, _arrival: Arrival) -> bool:
+        seconds = self._clients.tls.handshake_timeout
+        raise Refused(f"its TLS handshake was not over within {seconds:g} s", Refusal.TLS_LATE)

@@ -1,0 +1,126 @@
+"""What is counted of a session, and when: as it begins, is connected, moves bytes and ends.
+
+Called in the thread of the session's thread, which alone writes the thread's row. A session that moves to another thread
+goes on counting in that one's row; what it has counted so far (`counted_up`, `counted_down`) travels with it, so no byte
+counts twice (test_a_session_that_moves_counts_every_byte_once).
+
+These lines are paid by every session, so they are plain additions, done where a session is handled anyway.
+"""
+
+from bisect import bisect_left
+from socket import SocketType
+from typing import Any
+
+from tcp_proxy.dataplane.record import REASON_INDEX, SIDE_INDEX
+from tcp_proxy.dataplane.tls_told import told
+from tcp_proxy.sansio.reasons import Reason, Side, errno_name
+from tcp_proxy.wire.counters import (
+    BYTES_DOWN,
+    BYTES_UP,
+    CONNECT_BUCKETS,
+    CONNECT_MICROSECONDS,
+    CONNECTS,
+    DURATIONS,
+    ENDS,
+    LISTENER_ENDED,
+    LISTENER_MOVED,
+    SESSION_BUCKETS,
+    SESSION_MICROSECONDS,
+    SESSIONS,
+    Row,
+)
+
+
+class ListenerCounters:
+    """The listener that a session came by, as it was then: listeners may go to other apps. `slot` is the first of its
+    counters."""
+
+    __slots__ = ("address", "port", "slot")
+
+    def __init__(self, address: str, slot: int) -> None:
+        self.address = address
+        self.slot = slot
+        port = address.rpartition(":")[2]
+        self.port = int(port) if port.isdigit() else 0  # 0: of a UNIX socket
+
+    def __repr__(self) -> str:
+        return f"<ListenerCounters {self.address}>"
+
+
+def connected(row: Row, block: int, seconds: float) -> None:
+    """A session has its target."""
+    if seconds:
+        row[block + CONNECTS + bisect_left(CONNECT_BUCKETS, seconds)] += 1
+        row[block + CONNECT_MICROSECONDS] += int(seconds * 1e6)
+    else:  # in one turn of the loop
+        row[block + CONNECTS] += 1
+
+
+def moved(session: Any) -> None:
+    """What was delivered since the last time; for sessions that go on."""
+    up, down = session.up, session.down
+    if up is None or down is None:
+        return
+    row, block = session.thread.row, session.target.slot
+    bytes_up, bytes_down = up.delivered, down.delivered
+    row[block + BYTES_UP] += bytes_up - session.counted_up
+    row[block + BYTES_DOWN] += bytes_down - session.counted_down
+    session.counted_up, session.counted_down = bytes_up, bytes_down
+
+
+def arrived(session: Any) -> None:
+    """It comes from another worker, where its beginning was counted; its target, place and client are counted elsewhere."""
+    row = session.thread.row
+    row[SESSIONS] += 1
+    row[session.listener.slot + LISTENER_MOVED] += 1
+
+
+def departed(session: Any) -> None:
+    """It is another worker's, where its end will be counted. That one has counted it: the gauges never say too few."""
+    row = session.thread.row
+    row[SESSIONS] -= 1
+    row[session.listener.slot + LISTENER_MOVED] -= 1
+
+
+def was_reset(session: Any, reason: Reason, code: int) -> None:
+    """By its target, of an app with `outlier`: before a byte came from it? Not in a relay thread, for whoever has moved so
+    much as to be there has met no target that refuses."""
+    thread, down = session.thread, session.down
+    if reason is Reason.TARGET_RESET and not down.moved and thread.promotes:
+        session.app.outlier.was_reset(session.target, f"{errno_name(code)} before a byte", thread.loop.now)
+
+
+def ended(
+    session: Any, bytes_up: int, bytes_down: int, reason: Reason, side: Side, code: int, error: str = ""
+) -> None:
+    """A session is over: count it out, and keep its record. `error`: what was wrong, in words.
+
+    The gauges come last: whoever sees a block without sessions sees all that will ever be written there.
+    """
+    thread, app, listener, target, tried = session.thread, session.app, session.listener, session.target, session.tried
+    client = session.client
+    row, now, started = thread.row, thread.loop.now, session.started
+    if target is None:
+        block, name = app.slot, ""
+    else:
+        block, name = target.slot, target.name
+        row[block + BYTES_UP] += bytes_up - session.counted_up
+        row[block + BYTES_DOWN] += bytes_down - session.counted_down
+    seconds = now - started
+    index = REASON_INDEX[reason]
+    row[block + ENDS + index] += 1
+    row[block + DURATIONS + bisect_left(SESSION_BUCKETS, seconds)] += 1
+    row[block + SESSION_MICROSECONDS] += int(seconds * 1e6)
+    if target is not None:
+        target.give(row)
+    if app.places is not None:
+        app.places.end(session.number, row)
+    if app.client_limits is not None:
+        app.client_limits.release(session.number, row)
+    row[SESSIONS] -= 1
+    row[listener.slot + LISTENER_ENDED] += 1
+    thread.recorder.add((
+        session.number, app.name, listener.address, session.address, name, tuple(tried) if tried else (),
+        started, session.connected_at, now, bytes_up, bytes_down, index, SIDE_INDEX[side], code, error,
+        () if type(client) is SocketType else told(client), session.origin,
+    ))  # fmt: skip

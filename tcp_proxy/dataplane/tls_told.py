@@ -1,0 +1,58 @@
+"""What is told of a client's TLS, in records, lists of sessions and PROXY headers: for people, and for who filters logs.
+
+Questions to the client's TlsSocket, in the thread that owns it; values out. Works in the middle of a handshake and after a
+fault too: what is known by then is told.
+"""
+
+from typing import Any
+
+Told = tuple[Any, ...]  # version, cipher, whether it was resumed, the name asked for, the certificate's subject, or nothing
+
+_SHORT = {
+    "commonName": "CN",
+    "countryName": "C",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "stateOrProvinceName": "ST",
+}
+
+
+def told(client: Any) -> Told:
+    """`client`: its socket, of whatever kind. Worked out once, when there is a cipher: a client may have many requests."""
+    stream = getattr(client, "stream", None)
+    if stream is None:
+        return ()
+    known: Told | None = getattr(stream, "told", None)
+    if known is None:
+        known = _told(stream)
+        if stream.version():  # the handshake is over: nothing of it changes any more
+            stream.told = known
+    return known
+
+
+def _told(stream: Any) -> Told:
+    cipher, name = stream.cipher(), name_of(stream)
+    if cipher is None:
+        return ("", "", False, name, "") if name else ()
+    # A stream with a fault has no version any more; its cipher has one.
+    return stream.version() or cipher[1], cipher[0], bool(stream.session_reused), name, subject_of(stream)
+
+
+def name_of(stream: Any) -> str:
+    """The name that the client has asked for (SNI), or ""."""
+    return getattr(stream, "asked_name", None) or ""
+
+
+def subject_of(stream: Any) -> str:
+    """Of the certificate that the client has shown, which was verified: CN=client,O=Example; "" without one."""
+    try:
+        found = stream.getpeercert()
+    except ValueError:  # in its handshake, or after a fault
+        return ""
+    return subject(found) if found else ""
+
+
+def subject(found: dict[str, Any]) -> str:
+    """`found`: as SSLObject.getpeercert gives it."""
+    return ",".join(f"{_SHORT.get(key, key)}={value}" for part in reversed(found.get("subject", ())) for key, value in part)

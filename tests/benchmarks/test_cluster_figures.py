@@ -1,0 +1,21 @@
+"""The figures of a cluster are taken by one command, and it ends with all that it has started."""
+
+import re
+import subprocess
+import sys
+
+from kit.programs import need
+from kit.proxy import ROOT
+
+
+def test_every_figure_is_found():
+    need("etcd")
+    command = [sys.executable, "-m", "benchmarks.cluster_figures", "--keys", "250", "--clients", "5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = re.sub(r"\d+\.\d+", "N", done.stdout).splitlines()
+    assert figures == [
+        *(f"{name}: p50 N ms, p90 N ms" for name in ("etcd round trip", "new key", "known key")),
+        "a new key takes N ms more than a round trip",
+        *(f"a node that starts is ready after N s, N s of CPU, with {keys} keys" for keys in (0, 250)),
+    ]

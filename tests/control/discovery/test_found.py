@@ -1,0 +1,50 @@
+"""Configurations with the targets that were found: beside those of the file, never in the place of one."""
+
+import json
+
+from tcp_proxy.config.load import load_text
+from tcp_proxy.control.discovery.found import Found
+
+SOURCE = "srv:_db._tcp.example"
+
+
+def config(*targets):
+    text = {"apps": [{"name": "a", "ports": [5001], "targets": list(targets)}]}
+    return load_text(json.dumps(text).encode(), "x")
+
+
+def targets(known):
+    return [(target.name, target.origin) for target in known.apps[0].targets]
+
+
+def test_nothing_to_find_is_the_very_same():
+    known = config("a:1")
+    assert Found().filled(known) is known
+
+
+def test_what_is_found_comes_behind_and_takes_no_name():
+    found, file = Found(), config("b:1", SOURCE, "file:t.json")
+    assert targets(found.filled(file)) == [("b:1", "")]
+    found.texts[SOURCE] = json.dumps([{"address": "b:1", "weight": 9}, {"address": "c:1", "weight": 3}])
+    found.texts["file:t.json"] = json.dumps(["c:1", {"name": "x", "address": "d:1"}])
+    filled = found.filled(file)
+    assert targets(filled) == [("b:1", ""), ("c:1", SOURCE), ("x", "file:t.json")]
+    assert [target.weight for target in filled.apps[0].targets] == [1, 3, 1]
+    assert repr(found) == f"<Found {SOURCE}, file:t.json>"
+
+
+def test_another_answer_takes_the_place_of_the_one_before():
+    found, file = Found(), config(SOURCE)
+    found.texts[SOURCE] = '["a:1", "b:1"]'
+    filled = found.filling(lambda: file)()
+    found.texts[SOURCE] = '["b:1"]'
+    assert targets(found.filled(filled)) == [("b:1", SOURCE)]
+    found.texts.clear()
+    assert targets(found.filled(filled)) == []
+
+
+def test_what_is_said_of_each_of_them():
+    found, file = Found(), config({"address": SOURCE, "max_connections": 7, "health": []})
+    found.texts[SOURCE] = json.dumps([{"address": "a:1", "weight": 2}])
+    (target,) = found.filled(file).apps[0].targets
+    assert (target.weight, target.max_connections, target.health) == (2, 7, ())

@@ -1,0 +1,26 @@
+"""The open descriptors are counted, whatever the kernel says of their folder."""
+
+import os
+
+import pytest
+
+from tcp_proxy.runtime import descriptors
+
+
+class OldKernel:
+    """Its folder has no size."""
+
+    st_size = 0
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_each_descriptor_counts_once(is_old, monkeypatch):
+    if is_old:
+        monkeypatch.setattr(descriptors.os, "stat", lambda _path: OldKernel())
+    before = descriptors.open_descriptors()
+    assert before == len(os.listdir("/proc/self/fd")) - 1
+    more = [os.dup(0) for _ in range(20)]
+    assert descriptors.open_descriptors() == before + 20
+    for fd in more:
+        os.close(fd)
+    assert descriptors.open_descriptors() == before
