@@ -7,17 +7,15 @@ Both ends are of one package version (dataplane.worker): VERSION guards against 
 is in `inquiries`, what is said of those that move in `moves`, what a cluster's agent hears and says in `cluster`.
 """
 
-import dataclasses
 import json
-import types
 import typing
 from dataclasses import field
-from typing import Any
 
 from tcp_proxy.config.log_model import AccessLogs
 from tcp_proxy.sansio.frozen_dataclass import dataclass
 from tcp_proxy.wire import inquiries, moves
 from tcp_proxy.wire.cluster import ChangeShared, ClusterNews, JoinCluster, LeaveCluster, Publish, Shared, SharedChanged
+from tcp_proxy.wire.dataclass_json import fields, maker
 from tcp_proxy.wire.views import AppView, Endpoint, FaultView, TargetView
 
 VERSION = 1
@@ -379,7 +377,6 @@ Message = (
 )  # fmt: skip
 KINDS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Message)}
 
-_PLAIN = (str, int, float, bool)
 
 
 class Encoded:
@@ -393,8 +390,8 @@ def encode(message: Message | Encoded) -> bytes:
     """A whole frame."""
     if isinstance(message, Encoded):
         return message.frame
-    body = {"v": VERSION, "is": type(message).__name__, **_fields(message)}
-    text = json.dumps(body, separators=(",", ":"), default=_fields).encode()
+    body = {"v": VERSION, "is": type(message).__name__, **fields(message)}
+    text = json.dumps(body, separators=(",", ":"), default=fields).encode()
     return len(text).to_bytes(4, "little") + text
 
 
@@ -403,40 +400,10 @@ def decode(text: bytes) -> Message:
     try:
         body = json.loads(text)
         if body.pop("v") == VERSION:
-            message: Message = _build(KINDS[body.pop("is")], body)
+            make = maker(KINDS[body.pop("is")])
+            assert make
+            message: Message = make(body)
             return message
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         pass  # JSON of another shape than a message has fails in many ways
     raise ValueError(f"not a message of version {VERSION}: {text[:80]!r}")
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """Of a dataclass; json goes on with what is in them. dataclasses.asdict is six times as slow."""
-    return {name: getattr(value, name) for name in _hints(type(value))}
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """JSON to the annotated type: dataclasses, tuples and unions with None; anything else is taken as it is."""
-    if dataclasses.is_dataclass(kind):
-        hints = _hints(kind)
-        plain = _PLAIN
-        built = {name: item if hints[name] in plain else _build(hints[name], item) for name, item in value.items()}
-        return kind(**built)  # type: ignore[operator]
-    if kind is Any:
-        return tuple(value) if isinstance(value, list) else value  # a sockaddr
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise TypeError(f"{value!r} is no list")
-        inner = typing.get_args(kind)
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return tuple(_build(inner[0], item) for item in value)
-        return tuple(_build(part, item) for part, item in zip(inner, value, strict=True))
-    if isinstance(kind, types.UnionType):
-        return None if value is None else _build(typing.get_args(kind)[0], value)
-    return value
-
-
-def _hints(kind: Any, known: dict[Any, dict[str, Any]] = {}) -> dict[str, Any]:  # noqa: B006  a cache for ever
-    if kind not in known:
-        known[kind] = typing.get_type_hints(kind)
-    return known[kind]

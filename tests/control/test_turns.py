@@ -1,6 +1,5 @@
 """Nothing holds the supervisor's main loop for long, with 20,000 targets: no operation of the management API, no reload,
-no death of a worker. Of a few tries the best one counts (kit.supervisor says what is measured,
-kit.yardstick against what).
+no death of a worker. What a round of it costs is counted in calls (kit.calls), so it is the same on every machine.
 """
 
 import contextlib
@@ -12,14 +11,13 @@ import pytest
 
 from kit.certificates import Authority
 from kit.supervisor import Rig
-from kit.yardstick import units
 from tcp_proxy.config.certificates import as_read
 from tcp_proxy.config.tls_model import as_said, way_of
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TARGETS = 20_000
-MOST = 0.050  # seconds of one round, where the yardstick was made
+MOST = 125_000  # calls in one round: some 30 ms
 TRIES = 2
 MOST_BYTES = 200_000  # in one message
 
@@ -75,7 +73,7 @@ def test_every_operation_is_here(rig):
 def test_no_operation_holds_the_loop(rig, operation):
     found = [rig.worst_of(operation, **ASKED[operation](n)) for n in range(TRIES)]
     assert {status for _, status in found} == {200}
-    assert units(min(worst for worst, _ in found)) < MOST, found
+    assert max(found)[0] < MOST, found
     assert rig.api.longest < MOST_BYTES
 
 
@@ -83,7 +81,7 @@ def test_no_operation_holds_the_loop(rig, operation):
 def test_no_plan_holds_the_loop(rig, targets):
     found = [rig.worst_of("plan", text=rig.file(n + 7, targets).decode()) for n in range(TRIES)]
     assert {status for _, status in found} == {200}
-    assert units(min(worst for worst, _ in found)) < MOST, found
+    assert max(found)[0] < MOST, found
 
 
 @pytest.mark.parametrize("change", ["every weight", "fewer", "more"])
@@ -100,30 +98,30 @@ def test_no_reload_holds_the_loop(rig, change):
             rig.text = rig.file(1)
             rig.worst_of("reload")
     assert {status for _, status in found} == {200}
-    assert units(min(worst for worst, _ in found)) < MOST, found
+    assert max(found)[0] < MOST, found
 
 
 def test_what_has_left_is_settled_in_slices(rig):
     rig.text = rig.file(1, 10)
     rig.worst_of("reload")
-    rig.worst = 0.0
+    rig.calls.most = 0
     rig.turn_until(lambda: not rig.supervisor._context.counter_rows.slots.retired)
-    assert units(rig.worst) < 2 * MOST
+    assert rig.calls.most < MOST
 
 
 def test_no_death_of_a_worker_holds_the_loop(own_rig):
     """Nor does the introduction of the next one."""
     worst = [worst_death(own_rig) for _ in range(TRIES)]
-    assert units(min(worst)[0]) < MOST, worst
+    assert max(worst)[0] < MOST, worst
     assert max(worker.longest for worker in own_rig.workers) < MOST_BYTES
 
 
 def worst_death(rig):
     """Of a worker, until the next one has been told everything."""
-    rig.worst = 0.0
+    rig.calls.most = 0
     rig.end(next(iter(rig.pool)))
     rig.turn_until(lambda: rig.pool.is_complete and rig.supervisor._context.slices.is_idle)
-    return rig.worst, 200
+    return rig.calls.most, 200
 
 
 def worst_reload(rig, text):
@@ -141,11 +139,11 @@ def test_a_thousand_apps_hold_the_loop_no_longer_than_one():
             found.setdefault(what, []).append(worst_reload(rig, rig.file(1)))
         for what, targets in ("their targets leave", 1000), ("their targets come", TARGETS):
             found[what] = [worst_reload(rig, rig.file(1, targets))]
-        rig.worst = 0.0
+        rig.calls.most = 0
         rig.turn_until(lambda: not rig.supervisor._context.counter_rows.slots.retired)
-        found["it is settled"] = [(rig.worst, 200)]
+        found["it is settled"] = [(rig.calls.most, 200)]
     assert {status for tries in found.values() for _, status in tries} == {200}
-    assert not {what: tries for what, tries in found.items() if units(min(worst for worst, _ in tries)) >= MOST}, found
+    assert not {what: tries for what, tries in found.items() if max(tries)[0] >= MOST}
     assert max(worker.longest for worker in rig.workers) < MOST_BYTES
 
 
@@ -166,7 +164,7 @@ def test_a_limit_of_every_target_holds_the_loop_no_longer():
         rig.close()
         gc.unfreeze()
     assert {status for tries in found.values() for _, status in tries} == {200}
-    assert not {what: tries for what, tries in found.items() if units(min(worst for worst, _ in tries)) >= MOST}, found
+    assert not {what: tries for what, tries in found.items() if max(tries)[0] >= MOST}
 
 
 def test_no_reload_of_an_app_with_a_primary_holds_the_loop():
@@ -185,7 +183,7 @@ def test_no_reload_of_an_app_with_a_primary_holds_the_loop():
             assert known.epoch == 1
             assert known.held is None
     assert {status for _, status in worst} == {200}
-    assert units(min(seconds for seconds, _ in worst)) < MOST, worst
+    assert max(worst)[0] < MOST, worst
 
 
 def test_no_renewed_certificate_holds_the_loop(tmp_path):
@@ -197,14 +195,14 @@ def test_no_renewed_certificate_holds_the_loop(tmp_path):
     with running(app={"health": []}, target=lambda n, weight: {"tls": {**tls, "server_name": f"t{n}.org"}}) as rig:
         context = rig.supervisor._context
         for authority in authorities[1:]:
-            old, rig.worst = way_of(context.config.apps[0].targets[0].tls), 0.0
+            old, rig.calls.most = way_of(context.config.apps[0].targets[0].tls), 0
             (tmp_path / "ca.pem").write_text(authority.pem)
             new = as_read(as_said(old))
             rig.supervisor._watches._renewals._found(old, new)
             rig.turn_until(lambda new=new: way_of(context.config.apps[0].targets[-1].tls) == new)
             rig.turn_until(lambda: context.slices.is_idle)
-            worst.append(rig.worst)
-    assert units(min(worst)) < MOST, worst
+            worst.append(rig.calls.most)
+    assert max(worst) < MOST, worst
 
 
 def test_what_was_said_of_many_targets_is_kept_in_slices(rig):
@@ -216,4 +214,4 @@ def test_what_was_said_of_many_targets_is_kept_in_slices(rig):
         rig.worst_of("reload")
         rig.text = rig.file(1, TARGETS)
         worst.append(rig.worst_of("reload"))
-    assert units(min(seconds for seconds, _ in worst)) < MOST, worst
+    assert max(worst)[0] < MOST, worst

@@ -1,8 +1,8 @@
 """The supervisor in this process, a round of its loop at a time, with workers and an API process that are only sockets.
 
 Its health threads are real ones, whose probes never answer; what workers and the API's process are sent is read by somebody
-and kept in `sent`. Measured is the time that the main thread computes in one round: what other threads and processes do
-beside it does not count.
+and kept in `sent`. Counted are the calls that the main thread makes in one round (kit.calls): what other threads and
+processes do beside it does not count.
 """
 
 import contextlib
@@ -11,8 +11,8 @@ import json
 import re
 import socket
 import threading
-import time
 
+from kit.calls import Calls
 from kit.ports import free_port
 from kit.waiting import wait_until
 from tcp_proxy.config.load import load_text
@@ -166,7 +166,7 @@ class Rig:
         load = lambda: load_text(self.text, "file")  # noqa: E731
         self.supervisor = module.Supervisor(config, load, listening, None, None, None, object())
         self.loop, self.api = self.supervisor._loop, self.supervisor._api
-        self.worst = 0.0
+        self.calls = Calls()
         self.supervisor._start()
         self.turn_until(lambda: self.supervisor._said_ready)
 
@@ -197,9 +197,8 @@ class Rig:
         return {"name": name, "bind": bind, "ports": [self._port], "targets": targets, "health": health, **self._app}
 
     def turn(self):
-        begun = time.thread_time()
-        self.loop.run_once(0.05)
-        self.worst = max(self.worst, time.thread_time() - begun)
+        with self.calls:
+            self.loop.run_once(0.05)
 
     def turn_until(self, condition):
         def turned():
@@ -209,15 +208,14 @@ class Rig:
         wait_until(turned, "the supervisor", 300)
 
     def worst_of(self, operation, **arguments):
-        """Seconds of the longest round from the question until its answer is on its way; and what came."""
-        self.worst, self.api.statuses = 0.0, []
-        begun = time.thread_time()
-        self.api.ask(operation, **arguments)
-        self.worst = time.thread_time() - begun
+        """Calls in the longest round from the question until its answer is on its way; and what came."""
+        self.calls.most, self.api.statuses = 0, []
+        with self.calls:
+            self.api.ask(operation, **arguments)
         self.turn_until(lambda: self.api.statuses)
         for _ in range(3):
             self.turn()
-        return self.worst, self.api.statuses[0]
+        return self.calls.most, self.api.statuses[0]
 
     def close(self):
         supervisor = self.supervisor
