@@ -22,7 +22,8 @@ import threading
 
 from kit import procfs
 from kit.peer import connect
-from kit.waiting import PATIENCE, Deadline, wait_until
+from kit.syscalls import STILL, Syscalls
+from kit.waiting import PATIENCE, Deadline, pause, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "tcp_proxy")
@@ -130,8 +131,19 @@ class Proxy:
         """Its own process id and those of its workers."""
         return [self.pid, *self.workers()]
 
-    def cpu_seconds(self):
-        return sum(procfs.cpu_seconds(pid) for pid in self.family())
+    def syscalls(self):
+        """`with program.syscalls() as during:` counts those of all its processes."""
+        return Syscalls(self.family(), self.folder)
+
+    def wait_still(self):
+        """Until it makes hardly a system call in a second."""
+
+        def is_still():
+            with self.syscalls() as during:
+                pause(1.0)
+            return during.total < STILL
+
+        wait_until(is_still, "nothing to do")
 
     def sockets(self):
         """How many sockets its workers have beyond those they started with."""

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import statistics
 import threading
 
 import pytest
@@ -11,11 +12,11 @@ from kit.clogged import fill
 from kit.exchange import exchange
 from kit.peer import connect
 from kit.ports import free_port
-from kit.waiting import Stopwatch, pause, settled, wait_until
+from kit.syscalls import STILL
+from kit.waiting import pause, settled, wait_until
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_reader_that_stops_for_5_s_while_64_mib_wait(proxy, target, service):
     server_side, echo = target(), service()
     slow_port, echo_port = free_port(), free_port()
@@ -31,15 +32,11 @@ def test_a_reader_that_stops_for_5_s_while_64_mib_wait(proxy, target, service):
     sender = threading.Thread(target=server.send, args=(data, 30), name="sender")
     sender.start()
     wait_until(lambda: settled(lambda: server.sent), "back-pressure")
-    cpu, watch = program.cpu_seconds(), Stopwatch()
-    slowest = 0.0
-    while watch.seconds < 5:
-        one = Stopwatch()
+    with program.syscalls() as during:
+        pause(5)
+    for _ in range(50):
         with program.connect(echo_port) as other:
             other.send(b"are you there?").expect(b"are you there?").fin().expect_fin()
-        slowest = max(slowest, one.seconds)
-        pause(0.1)
-    used = (program.cpu_seconds() - cpu) / watch.seconds
     grown = sum(procfs.resident(pid) for pid in program.workers()) - before
     assert server.sent < len(data)
     assert client.receive(len(data)) == data
@@ -47,9 +44,8 @@ def test_a_reader_that_stops_for_5_s_while_64_mib_wait(proxy, target, service):
     client.fin()
     server.expect_fin().fin()
     client.expect_fin()
-    assert used < 0.05, f"{used:.1%} CPU for one session that stands still (and ten short ones a second)"
+    assert during.total < STILL, during.calls
     assert grown < 8 << 20, f"{grown} bytes for one session that stands still"
-    assert slowest < 0.5
 
 
 @pytest.mark.slow
@@ -71,9 +67,9 @@ def test_a_hundred_stopped_readers_do_not_spin(proxy, target):
     while still < 5:
         still = 0 if sum(fill_and_count(server) for server in servers) else still + 1
         pause(0.05)
-    cpu = program.cpu_seconds()
-    pause(1.0)
-    assert program.cpu_seconds() - cpu < 0.05
+    with program.syscalls() as during:
+        pause(1.0)
+    assert during.total < STILL, during.calls
     assert sum(procfs.resident(pid) for pid in program.workers()) - before < 100 * (128 << 10)
 
 
@@ -116,10 +112,15 @@ def test_both_sides_stop_and_go_on(proxy, target):
     assert exchange(client, b"more", [], server, b"still more", []) == (b"more", b"still more")
 
 
+BURST = 200  # connections of each thread at once
+
+
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_burst_on_one_listener_does_not_starve_running_sessions(proxy, service):
-    """Four threads connect as fast as they can; a running session's round trips stay short."""
+    """Four threads connect as fast as they can; meanwhile few of their sessions begin in one round trip of a running one.
+
+    Served after all that wait, it would be four times BURST.
+    """
     echo = service()
     quiet_port, busy_port = free_port(), free_port()
     program = proxy({
@@ -135,22 +136,20 @@ def test_a_burst_on_one_listener_does_not_starve_running_sessions(proxy, service
     bursts = [threading.Thread(target=burst, args=(busy_port, stop), name=f"burst-{n}") for n in range(4)]
     for thread in bursts:
         thread.start()
-    times = []
+    begun = []
     for _ in range(300):
-        watch = Stopwatch()
+        before = echo.accepted
         quiet.send(b"tick").expect(b"tick")
-        times.append(watch.seconds)
+        begun.append(echo.accepted - before)
     stop.set()
     for thread in bursts:
         thread.join()
-    times.sort()
-    assert times[150] < 0.05, f"median round trip {times[150]:.3f} s"
-    assert times[-1] < 0.5, f"longest round trip {times[-1]:.3f} s"
+    assert statistics.median(begun) < 2 * BURST, begun
 
 
 def burst(port, stop):
     while not stop.is_set():
-        peers = [connect(port).fin() for _ in range(50)]
+        peers = [connect(port).fin() for _ in range(BURST)]
         for peer in peers:
             peer.read_to_end()
             peer.close()

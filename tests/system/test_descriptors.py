@@ -11,7 +11,7 @@ from kit import procfs
 from kit.load import Load
 from kit.peer import Peer
 from kit.ports import free_port
-from kit.waiting import pause, settled, wait_until
+from kit.waiting import settled, wait_until
 
 MANY = 2000
 
@@ -22,11 +22,7 @@ def test_2000_idle_sessions_cost_no_cpu_and_every_descriptor_comes_back(proxy, s
     for _ in range(MANY):
         program.connect().send(b"x").expect(b"x")
     assert program.sockets() == 2 * MANY
-    pause(1.0)
-    before = program.cpu_seconds()
-    pause(3.0)
-    used = (program.cpu_seconds() - before) / 3
-    assert used < 0.02, f"{used:.1%} CPU"
+    program.wait_still()
     for client in program.clients:
         client.close()
     wait_until(lambda: program.sockets() == 0, "every descriptor back")
@@ -87,9 +83,7 @@ def test_out_of_descriptors_accepting_pauses_with_one_log_line_and_resumes(proxy
     wait_until(lambda: settled(lambda: echo.active), "the sessions there is room for")
     served = echo.active
     assert served < 120
-    before = program.cpu_seconds()
-    pause(1.0)
-    assert program.cpu_seconds() - before < 0.05, "it spins"
+    program.wait_still()
     assert echo.active == served
     clients[0].send(b"those inside are served").expect(b"those inside are served")
     for client in clients[:100]:

@@ -14,10 +14,10 @@ import pytest
 from kit.exchange import move_streams, send_stream
 from kit.ports import free_port
 from kit.proxy import Proxy
+from kit.syscalls import STILL
 from kit.waiting import Stopwatch, pause, settled, wait_until
 
 MIB = 1 << 20
-IDLE = 0.05  # of one CPU: more than a program uses that has nothing to do
 
 
 class Pair:
@@ -33,11 +33,11 @@ class Pair:
     def session(self, **how):
         return self.program.connect(self.port, **how), self.host.accept()
 
-    def cpu_of(self, seconds):
-        """The part of one CPU that it uses from now on."""
-        before, watch = self.program.cpu_seconds(), Stopwatch()
-        pause(seconds)
-        return (self.program.cpu_seconds() - before) / watch.seconds
+    def syscalls_of(self, seconds):
+        """Those that it makes from now on."""
+        with self.program.syscalls() as during:
+            pause(seconds)
+        return during.calls
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_an_idle_half_open_session_costs_no_cpu(flopsy):
     other, other_server = pair.session()
     other_server.send(b"greeting").fin()
     other.expect(b"greeting").expect_fin()
-    assert pair.cpu_of(1.0) < IDLE
+    assert sum((calls := pair.syscalls_of(1.0)).values()) < STILL, calls
     server.send(b"late answer").fin()
     client.expect(b"late answer").expect_fin()
     other.send(b"late question").fin()
@@ -106,7 +106,7 @@ def test_busy_spin(flopsy):
     sender = threading.Thread(target=send_stream, args=(server, 64 * MIB, digest, 60.0), name="sender")
     sender.start()
     wait_until(lambda: settled(lambda: server.sent), "back-pressure")
-    used, slowest = pair.cpu_of(1.0), 0.0
+    calls, slowest = pair.syscalls_of(1.0), 0.0
     for _ in range(20):
         watch = Stopwatch()
         other, other_server = pair.session()
@@ -119,7 +119,7 @@ def test_busy_spin(flopsy):
     sender.join()
     client.fin()
     server.expect_fin()
-    assert used < IDLE
+    assert sum(calls.values()) < STILL, calls
     assert slowest < 1.0
 
 
