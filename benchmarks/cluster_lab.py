@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
@@ -23,17 +24,19 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
 from benchmarks import procfs
+from benchmarks.history import Election
 from benchmarks.networks import Networks
 from benchmarks.programs import Failed, find
 from benchmarks.proxies import ROOT
-from benchmarks.waiting import wait_until
+from benchmarks.waiting import now, wait_until
 
 MEMBERS, NODES, TARGETS = ("e0", "e1", "e2"), ("a", "b", "c"), ("p", "q", "r")
 EVERYBODY = (*MEMBERS, *NODES, *TARGETS, "clients")
 HOSTS = {name: f"10.77.{number}.2" for number, name in enumerate(EVERYBODY, 1)}
 CLIENTS = "10.88"  # all addresses that begin like this are the clients'
 DB, WEB, API, SERVER = 7001, 7002, 7003, 7004
-AHEAD = {"a": 0, "b": 86_400, "c": 31_536_000}  # seconds
+DAY = 86_400  # seconds
+AHEAD = {"a": 0, "b": DAY, "c": 365 * DAY}
 WITHIN = 120.0  # seconds until something is as it has to be, on a machine that has much to do
 QUOTA = 16 << 20  # bytes of a member's file
 MIB = 1 << 20
@@ -139,7 +142,8 @@ class Lab:
         self.refusal = ""  # what etcdctl said last, when it failed
         self.runs = folder / "runs"
         self._script = folder / "trigger"
-        self._script.write_text(f'#!/bin/sh\necho "$TCP_PROXY_EPOCH $1" >> {self.runs}\n')
+        self._script.write_text(f'#!/bin/sh\nread -r up _ </proc/uptime\necho "$TCP_PROXY_EPOCH $1 $up" >>{self.runs}\n')
+        self._started = now(), time.clock_gettime(time.CLOCK_BOOTTIME)
         self._script.chmod(0o755)
         clock = folder / "clock"
         clock.mkdir()
@@ -351,11 +355,16 @@ class Lab:
         self._until(is_led, f"{', '.join(among)} have a leader")
         return found
 
-    def elections(self) -> list[tuple[int, str]]:
-        """Epoch and target of each run of the trigger, in order."""
+    def elections(self) -> list[Election]:
+        """Of each run of the trigger, in order. A node's clock is whole days ahead, and shows hundredths of a second."""
         lines = self.runs.read_text().splitlines() if self.runs.exists() else []
         names = {f"{HOSTS[one]}:{SERVER}": one for one in TARGETS}
-        return [(int(epoch), names[address]) for epoch, address in map(str.split, lines)]
+        ours, theirs = self._started
+        found = []
+        for epoch, address, up in map(str.split, lines):
+            earliest = ours - 0.01 + (float(up) - theirs + 0.01) % DAY
+            found.append(Election(int(epoch), names[address], earliest, earliest + 0.02))
+        return found
 
 
 def _ask(path: str, method: str) -> Any:

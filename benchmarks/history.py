@@ -1,14 +1,23 @@
-"""What clients have seen of a primary, and whether there was one at each moment: a small checker of linearizability. And
-what they have seen of sticky targets, which only some faults may change.
+"""What clients have seen of a primary and of sticky targets, held against what a single proxy would have shown them.
 
-Each operation is a session: when it was asked for, when it was greeted, and by whom. Who is primary is one register;
-elections write it, in their order, and each session reads it once, at some moment between its two times. `fault(sessions,
-order)` is a pair of sessions that no such moments explain; None if there are.
+Each session is an operation: it was asked for, it was greeted, and by whom; in between somebody looked once where it goes.
+Two models say what may be seen (`linearizability` searches for an order):
+
+The primary of an app is a register: (epoch, who). An election has taken it from everybody (`Stopped`) when its trigger runs,
+and gives it to its target (`Elected`) at some moment after that, or never, if the next one comes first. A session is greeted
+by whoever has it then. So one that was asked for when a trigger had begun is not greeted by an earlier primary, and one that
+was over before is not greeted by a later one.
+
+The target of a key is a register, too. The first session of the key writes it. It is written again only between beginning
+and end of a `Move` that names its target, and then by the session that is greeted by another one. A node's copy of it may
+be late meanwhile, never afterwards: at the end of the move all nodes have the same. A node that is `apart`, for it was
+started while etcd did not answer, has one target of its own for a key until then.
 """
 
-import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+from benchmarks.linearizability import NEVER, Operation, Stuck, stuck
 
 
 class Seen(NamedTuple):
@@ -18,52 +27,127 @@ class Seen(NamedTuple):
     node: str = ""
 
 
-def fault(sessions: Iterable[Seen], order: Sequence[str]) -> tuple[Seen, Seen] | None:
-    """`order`: the primaries, one after another; each as often as it was elected.
+class Election(NamedTuple):
+    """Its trigger began to run at some moment between two."""
 
-    Each session gets the earliest election that those before it leave: whose are over before it was asked for have one that
-    is not later. Where all get one, moments can be found: the moment of each election is the last `asked` of the sessions
-    that have got it or one before it.
-    """
-    places: dict[str, list[int]] = {}
-    for number, target in enumerate(order):
-        places.setdefault(target, []).append(number)
-    sessions = sorted(sessions, key=lambda one: one.asked)
-    got: dict[int, int] = {}  # by the number of the session: the number of its election
-    ended = sorted(range(len(sessions)), key=lambda number: sessions[number].greeted)
-    at, newest = 0, None  # of those that were over before: whose election is the latest
-    for number, one in enumerate(sessions):
-        while at < len(ended) and sessions[ended[at]].greeted < one.asked:
-            if newest is None or got[ended[at]] > got[newest]:
-                newest = ended[at]
-            at += 1
-        least = got[newest] if newest is not None else 0
-        known = places.get(one.target, [])
-        found = bisect.bisect_left(known, least)
-        if found == len(known):
-            return sessions[newest if newest is not None else number], one
-        got[number] = known[found]
-    return None
+    epoch: int
+    target: str
+    earliest: float = -NEVER
+    latest: float = NEVER
+
+
+class Stopped(NamedTuple):
+    epoch: int
+
+
+class Elected(NamedTuple):
+    epoch: int
+    target: str
+
+
+class Primary(NamedTuple):
+    """`target` "": nobody."""
+
+    epoch: int
+    target: str
+
+
+def primary_fault(sessions: Iterable[Seen], elections: Sequence[Election]) -> Stuck | None:
+    """None: there was one primary at a time. `elections` in the order of their epochs."""
+    operations = [Operation(one.asked, one.greeted, one) for one in sessions]
+    for one in elections:
+        operations.append(Operation(one.earliest, one.latest, Stopped(one.epoch)))
+        operations.append(Operation(one.earliest, NEVER, Elected(one.epoch, one.target)))
+    return stuck(operations, Primary(-1, ""), _primary_after)
+
+
+def _primary_after(state: Primary, what: Seen | Stopped | Elected) -> Iterator[Primary]:
+    match what:
+        case Seen():
+            if what.target == state.target:
+                yield state
+        case Stopped():
+            if what.epoch > state.epoch:
+                yield Primary(what.epoch, "")
+        case Elected() if what.epoch == state.epoch:
+            yield Primary(what.epoch, what.target)
+        case Elected() if what.epoch < state.epoch:
+            yield state  # nobody was told of it
 
 
 class Move(NamedTuple):
-    """Keys of these targets may move between two moments; until the second one their sessions prove nothing."""
+    """Between two moments keys of these targets may move; and node `apart` knows nothing of what the others know."""
 
     begin: float
     end: float
     targets: frozenset[str]
+    apart: str = ""
 
 
-def moved(sessions: Iterable[Seen], moves: Sequence[Move]) -> tuple[Seen, Seen] | None:
-    """Two sessions of one key with two targets, though none of the moves explains it."""
-    before: Seen | None = None
-    for one in sorted(sessions, key=lambda one: one.asked):
-        known = [move for move in moves if move.begin <= one.greeted]
-        if before is not None:
-            known = [move for move in known if move.end >= before.asked and before.target in move.targets]
-        if any(one.asked <= move.end for move in known):
-            continue  # it is under way, and may be back with the old one for a moment
-        if before is not None and one.target != before.target and not known:
-            return before, one
-        before = one
-    return None
+class Began(NamedTuple):
+    number: int
+    move: Move
+
+
+class Ended(NamedTuple):
+    number: int
+    others: frozenset[str]  # to which a key may have moved, though nobody has seen it
+
+
+class Key(NamedTuple):
+    """`copies`: what nodes may still have, if it is not `target`. `moves`: those that have begun, and not ended."""
+
+    target: str
+    copies: frozenset[tuple[str, str]]
+    moves: frozenset[Began]
+
+
+def key_fault(sessions: Iterable[Seen], moves: Sequence[Move]) -> Stuck | None:
+    """None: the key had one target, but for moves that may have been. The sessions are those of one key."""
+    sessions = list(sessions)
+    nodes = frozenset(one.node for one in sessions)
+    targets = frozenset(one.target for one in sessions).union(*(move.targets for move in moves))
+    operations = [Operation(one.asked, one.greeted, one) for one in sessions]
+    for number, move in enumerate(moves):
+        operations.append(Operation(move.begin, move.begin, Began(number, move)))
+        operations.append(Operation(move.end, move.end, Ended(number, targets)))
+
+    def step(state: Key, what: Seen | Began | Ended) -> Iterator[Key]:
+        match what:
+            case Seen():
+                return _seen(state, what, nodes)
+            case Began():
+                return iter([_begun(state, what)])
+        return _ended(state, what)
+
+    return stuck(operations, Key("", frozenset(), frozenset()), step)
+
+
+def _seen(state: Key, one: Seen, nodes: frozenset[str]) -> Iterator[Key]:
+    copies = dict(state.copies)
+    is_apart = any(began.move.apart == one.node for began in state.moves)
+    if is_apart and copies.get(one.node, one.target) == one.target:
+        yield state._replace(copies=frozenset({**copies, one.node: one.target}.items()))
+    elif copies.get(one.node) == one.target:
+        yield state  # it has not heard of the move so far
+    if state.target in ("", one.target):
+        copies.pop(one.node, None)
+        yield Key(one.target, frozenset(copies.items()), state.moves)
+    elif any(state.target in began.move.targets for began in state.moves):
+        late = {node: copies.get(node, state.target) for node in nodes if node != one.node}
+        yield Key(one.target, frozenset((node, old) for node, old in late.items() if old != one.target), state.moves)
+
+
+def _begun(state: Key, what: Began) -> Key:
+    copies = frozenset(copy for copy in state.copies if copy[0] != what.move.apart)
+    return Key(state.target, copies, state.moves | {what})
+
+
+def _ended(state: Key, what: Ended) -> Iterator[Key]:
+    ended = {began for began in state.moves if began.number == what.number}
+    moves = state.moves - ended
+    copies = state.copies if moves else frozenset()
+    yield Key(state.target, copies, moves)
+    if any(state.target in began.move.targets for began in ended):
+        for other in what.others - {state.target}:
+            yield Key(other, copies, moves)
