@@ -14,7 +14,7 @@ import pytest
 from kit import procfs
 from kit.peer import Target, connect
 from kit.proxy import ROOT
-from kit.waiting import Deadline, Stopwatch, wait_until
+from kit.waiting import Deadline, wait_until
 from tcp_proxy.config.log_model import AccessLogs
 from tcp_proxy.config.model import Timeouts
 from tcp_proxy.control.processes.workers import Spawned
@@ -345,9 +345,8 @@ def test_close_sessions_ends_those_of_that_target_only():
         pairs[1][1].expect(b"me not")
 
 
-@pytest.mark.alone
 def test_an_idle_worker_ends_at_once_when_it_is_to_drain(driver):
-    watch = Stopwatch()
+    """And not only when its 30 seconds are over."""
     driver.channel.send(Unlisten((7,), 0.05))
     assert driver.wait(Unlistened) == Unlistened((7,))
     wait_until(lambda: not listens(driver), "closed listeners")
@@ -355,7 +354,6 @@ def test_an_idle_worker_ends_at_once_when_it_is_to_drain(driver):
     driver.until(lambda: driver.gone)
     assert driver.wait_end() == 0
     assert driver.heard[-1] == Drained(0)
-    assert watch.seconds < 5
     assert driver.total(counters.ACCEPTING) == 0
 
 
@@ -404,14 +402,11 @@ def test_clients_that_wait_when_it_is_to_unlisten_are_served(driver):
 # -- without a supervisor
 
 
-@pytest.mark.alone
 def test_a_worker_whose_supervisor_is_gone_closes_its_listeners_and_finishes_its_sessions(driver):
     client, server = driver.session()
     driver.leave()
     driver.listener.close()
-    watch = Stopwatch()
     wait_until(lambda: not listens(driver), "closed listeners")
-    assert watch.seconds < 3, "100 ms, and what a machine full of tests adds; the session has more time"
     client.send(b"go on")
     server.expect(b"go on").send(b"yes").fin()
     client.expect(b"yes").expect_fin()
@@ -452,12 +447,10 @@ def test_a_supervisor_that_dies_while_it_drains_changes_nothing(driver):
     assert driver.wait_end() == 0
 
 
-@pytest.mark.alone
-def test_one_without_sessions_is_gone_at_once(driver):
-    driver.leave()
-    watch = Stopwatch()
-    assert driver.wait_end() == 0
-    assert watch.seconds < 2
+def test_one_without_sessions_is_gone_at_once():
+    with Driver(grace=60.0) as driver:
+        driver.leave()
+        assert driver.wait_end() == 0
 
 
 def test_it_logs_through_its_supervisor_and_prints_nothing(driver, capfd):
