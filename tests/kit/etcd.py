@@ -3,7 +3,7 @@
     with Etcd(folder, members=3) as etcd:
         etcd.urls, etcd.ctl("get", "k"), etcd.leader(), etcd.kill(0), etcd.stop(1), etcd.go_on(1), etcd.start(0)
 
-`etcdctl` is the witness: what it says is what is stored.
+`etcdctl` is the witness: what it says is what is stored. TCP_PROXY_ETCD names another program than the installed etcd.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ SPEED = ("--heartbeat-interval", "50", "--election-timeout", "300")  # ms: a ten
 class Etcd:
     def __init__(self, folder, members=1, flags=(), speed=SPEED, scheme="http", hosts=None):
         """`hosts`: the address of each member; 127.0.0.1 for all. `scheme` https: `flags` say with which files."""
-        self._program, self._witness = need("etcd"), need("etcdctl")
+        self._program, self._witness = os.environ.get("TCP_PROXY_ETCD") or need("etcd"), need("etcdctl")
         self._folder = pathlib.Path(folder) / "etcd"
         self._folder.mkdir(parents=True)
         self._flags, self._speed = [str(flag) for flag in flags], speed

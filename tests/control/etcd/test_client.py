@@ -309,8 +309,9 @@ def test_no_space_is_told_and_over_when_the_alarm_is_disarmed(tmp_path):
             with pytest.raises(NoSpace):
                 await client.put(Put("small", b""))
             assert (await client.get("big/0")).kvs
-            done = await client.transact([], [Delete("big/", prefix=True)])
-            await client.ask("kv/compaction", {"revision": str(done.revision), "physical": True}, True)
+            await asyncio.to_thread(etcd.ctl, "del", "--prefix", "big/")  # 3.5.1 takes no transaction that only deletes
+            revision = (await client.get("big/0")).revision
+            await client.ask("kv/compaction", {"revision": str(revision), "physical": True}, True)
             await client.ask("maintenance/defragment", {}, True)
             await asyncio.to_thread(etcd.ctl, "alarm", "disarm")
             await client.put(Put("small", b""))
