@@ -173,7 +173,8 @@ class Lab:
         host, peers = HOSTS[name], ",".join(f"{one}=http://{HOSTS[one]}:2380" for one in MEMBERS)
         client, peer = f"http://{host}:2379", f"http://{host}:2380"
         argv = [
-            os.environ.get("TCP_PROXY_ETCD") or find("etcd"), "--name", name, "--data-dir", str(self._folder / name), "--log-level", "warn",
+            os.environ.get("TCP_PROXY_ETCD") or find("etcd"),
+            "--name", name, "--data-dir", str(self._folder / name), "--log-level", "warn",
             "--initial-cluster", peers, "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--quota-backend-bytes", str(QUOTA),
             "--heartbeat-interval", "100", "--election-timeout", "1000",

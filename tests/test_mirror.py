@@ -50,6 +50,7 @@ ELSEWHERE = {
     "control/store/targets.py": "tests/control/store/test_state.py",
     "control/replies.py": "tests/control/answers/test_administration.py",
     "control/answers/tls_views.py": "tests/control/answers/test_views.py",
+    "control/answers/cluster.py": "tests/system/test_cluster_health.py",
     "control/answers/sticky.py": "tests/control/api/test_sticks.py",
     "control/answers/all_statistics.py": "tests/system/test_statistics.py",
     "control/sharing.py": "tests/system/test_cluster_pool.py",

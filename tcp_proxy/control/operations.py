@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tcp_proxy.control.answers.administration import Administration
 from tcp_proxy.control.answers.all_statistics import all_statistics
+from tcp_proxy.control.answers.cluster import ClusterOrders
 from tcp_proxy.control.answers.faults import FaultOrders
 from tcp_proxy.control.answers.lists import Lists
 from tcp_proxy.control.answers.moving import moving
@@ -38,7 +39,7 @@ def administration(
     orders = Orders(operator, Durable(context.loop, store).answer, context.slices)
     operations = {**looking.operations(), **orders.operations()}
     operations |= failovers.operations() | StickOrders(context).operations() | moving(context) | more
-    operations |= FaultOrders(context).operations()
+    operations |= FaultOrders(context).operations() | ClusterOrders(context).operations()
     operations["statistics"] = InTurn(lambda _: all_statistics(context, statistics, failovers.statistics(), store))
     samples = Samples(context.counter_rows.memory, context.counter_rows.slots, context.targets)
     operations["samples"] = InTurn(lambda _: samples.take())

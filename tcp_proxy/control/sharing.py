@@ -71,6 +71,7 @@ class Sharing:
     def _vote(self) -> None:
         """With those that are there."""
         is_joined = self._node.is_joined
+        self._votes.discount(set(self._node.unfit))
         self._votes.assign(self._node.names if is_joined else set())
         self._votes.join(is_joined)
 

@@ -1,4 +1,5 @@
-"""The commands about a target's health: the results of its checks, and its own report that it is not well."""
+"""The commands about health: the results of a target's checks, its own report that it is not well, and a node's that it is
+unfit."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -44,3 +45,18 @@ def unhealthy(api: Client, args: Namespace) -> Result:
     body = {"for": args.seconds, "why": args.why}
     now = api.ask("POST", ("apps", args.app, "targets", args.target, "unhealthy"), body)
     return Result(now, [clean(f"app {now['app']}: target {now['name']} is {now['state']} ({now['why']})")])
+
+
+@commands.add(
+    "unfit",
+    "this node of a cluster is unfit: what it finds does not count, and it decides on no primary",
+    argument("--why", default="", help="for the log, and beside its name"),
+)
+def unfit(api: Client, args: Namespace) -> Result:
+    told = api.ask("PUT", ("cluster", "unfit"), {"why": args.why})
+    return Result(told, ["this node is unfit, as soon as all have heard of it"])
+
+
+@commands.add("fit", "this node of a cluster is fit again")
+def fit(api: Client, _args: Namespace) -> Result:
+    return Result(api.ask("DELETE", ("cluster", "unfit")), ["this node is fit again, as soon as all have heard of it"])

@@ -218,6 +218,8 @@ def _cluster(found: View) -> Iterator[str | Table]:
         head = ("node", "version", "address", "api", "age", "lag", "heard", "leads")
         yield table(head, rows, "age lag heard", optional="api version")
     for one in found["members"]:
+        if one["unfit"] is not None:
+            yield clean(f"node {one['node']} is unfit: {one['unfit'] or 'without a reason'}")
         for text in one["differs"]:
             yield clean(f"node {one['node']} has another configuration: {text}")
 

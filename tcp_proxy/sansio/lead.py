@@ -19,11 +19,13 @@ announcement, by his own clock and with MARGIN for clocks that run differently. 
 Who holds the lead is in etcd, too. Whoever has not been heard for as long may lose it to another one; before that his own
 time is over, and he has ended what he did.
 
+A node whose operator says that it is unfit gives the lead away, and leaves it for LEASE to those that are fit.
+
 Always true (test_lead, by all orders of messages, deaths and clocks): no two primaries accept new sessions at one time;
 every election has an epoch of its own, above all that were written; for each at most one node runs triggers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from tcp_proxy.sansio.frozen_dataclass import dataclass
@@ -143,6 +145,8 @@ class LeadMachine:
         self._answered = -1
         self._is_claiming = False
         self._rests_until = 0.0
+        self._unfit: frozenset[str] = frozenset()
+        self._has_stood_back = False  # since somebody else had the lead
         self._heard: dict[str, float] = {}  # of other nodes: when last
         self._there: frozenset[str] = frozenset()  # other nodes, now
         self._answers: Mapping[str, int] = {}  # of nodes: the epoch
@@ -176,6 +180,8 @@ class LeadMachine:
     def held(self, holder: str, now: float, *, is_mine: bool) -> list[Action]:
         """`holder`: the node whose the lead is, "": nobody's."""
         self.holder, self.is_mine = holder, is_mine
+        if holder not in ("", self._node):
+            self._has_stood_back = False
         if is_mine:
             self._is_claiming = False
         return self.look(now)
@@ -244,6 +250,11 @@ class LeadMachine:
         self.is_mine, self.holder = False, self._node
         return [*self.look(now), Release()]
 
+    def unfit(self, nodes: Iterable[str], now: float) -> list[Action]:
+        """Those of which their operators have said so: they decide only where nobody else does."""
+        self._unfit, self._has_stood_back = frozenset(nodes), False
+        return self.resign(now) if self.is_leading and self._stands_back else self.look(now)
+
     def look(self, now: float) -> list[Action]:
         """What follows from all that is known now."""
         actions: list[Action] = []
@@ -272,8 +283,15 @@ class LeadMachine:
             return [Lead(self.epoch, self.written.primary)]
         if self._is_claiming or not self._is_free(now):
             return []
+        if self._stands_back and not self._has_stood_back:
+            self._has_stood_back, self._rests_until = True, now + self._lease
+            return []
         self._is_claiming = True
         return [Claim()]
+
+    @property
+    def _stands_back(self) -> bool:
+        return self._node in self._unfit and not self._there <= self._unfit
 
     def _is_free(self, now: float) -> bool:
         """Nobody has the lead, or whoever has it has no time left."""

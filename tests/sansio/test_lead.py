@@ -194,6 +194,8 @@ class World:
             node.do(node.machine.elect())
         elif faults and draw < 0.935:
             node.do(node.machine.resign(node.now))
+        elif faults and draw < 0.937:  # as this node has heard so far
+            node.do(node.machine.unfit([name for name in NAMES if random.random() < 0.5], node.now))
         else:
             node.do(node.machine.look(node.now))
         self.check()
@@ -379,6 +381,29 @@ def test_a_lead_that_is_given_away_is_left_to_others_for_a_while():
     assert machine.look(1.3) == [Claim()]
     alone, _ = leading(3, "p")
     assert alone.resign(1.0) == []
+
+
+def test_a_node_that_is_unfit_gives_the_lead_away_and_leaves_it_for_a_lease_to_one_that_is_not():
+    machine, _ = leading(3, "p", heard={"b": 0.0})
+    assert machine.unfit(["b"], 0.5) == []
+    assert machine.unfit(["a"], 1.0) == [Abandon(), Release()]
+    machine.renewed(30.0, 1.0)
+    assert machine.held("", 1.1, is_mine=False) == []
+    assert machine.look(1.3) == [], "the time to leave it to others begins"
+    assert machine.next_look() == 1.3 + LEASE
+    assert machine.held("b", 2.0, is_mine=False) == []
+    assert machine.held("", 5.0, is_mine=False) == []
+    assert machine.look(1.3 + LEASE) == [], "another one has had it: the time begins again"
+    assert machine.look(1.3 + 2 * LEASE) == [Claim()], "nobody else decides on this app"
+
+
+def test_a_node_that_is_unfit_decides_where_all_are_or_nobody_else_is_there():
+    alone, _ = leading(3, "p")
+    assert alone.unfit(["a"], 1.0) == []
+    assert alone.is_leading
+    machine, _ = leading(3, "p", heard={"b": 0.0})
+    assert machine.unfit(["a", "b"], 1.0) == []
+    assert machine.is_leading
 
 
 def test_what_was_announced_before_its_time_was_over_for_a_while_is_done_again():

@@ -298,6 +298,16 @@ def test_a_node_that_ends_gives_the_decision_to_another_one(rig):
     assert len(rig.runs()) == 1
 
 
+def test_a_node_that_an_operator_calls_unfit_gives_the_decision_to_another_one(rig):
+    rig.all()
+    rig.until_served_by("p")
+    leader = rig.leader()
+    assert Ctl.of(rig.nodes[leader])("unfit").status == 0
+    wait_until(lambda: rig.leader() != leader, "another node decides")
+    assert {greeted(one) for one in rig.nodes.values()} == {"p"}
+    assert len(rig.runs()) == 1
+
+
 class Clients:
     """One after another at each of these ports; what they have seen is in `seen`."""
 

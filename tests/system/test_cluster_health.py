@@ -6,6 +6,7 @@ import json
 import pytest
 
 from kit.api import Api, api_config
+from kit.ctl import Ctl
 from kit.etcd import Etcd
 from kit.waiting import pause, wait_until
 
@@ -104,6 +105,31 @@ def test_most_nodes_decide_for_all(node, etcd):
     a.passes()
     c.passes()
     until_state("up", a, c)
+
+
+def test_what_a_node_finds_that_an_operator_calls_unfit_does_not_count(node, etcd):
+    a, b = node("a"), node("b")
+    until_told(etcd, a, b, down=False)
+    a.fails()
+    b.fails()
+    until_state("down", a, b)
+    assert Ctl.of(b.program)("unfit", "--why", "its switch is broken").status == 0
+    for one in (a, b):
+        wait_until(lambda one=one: unfit(one) == {"a": None, "b": "its switch is broken"}, "all have heard of it")
+    assert "node b is unfit: its switch is broken" in Ctl.of(a.program)("cluster").text.splitlines()
+    a.passes()
+    until_state("up", a, b)
+    until_told(etcd, b, down=True)
+    assert Ctl.of(b.program)("fit").status == 0
+    a.fails()
+    until_state("down", a, b)
+    assert unfit(a) == {"a": None, "b": None}
+    said = [event["data"] for event in Api.of(a.program).get("/api/v1/events").json if event["kind"] == "cluster"]
+    assert [one["state"] for one in said if one["state"].endswith("fit")] == ["unfit", "fit"]
+
+
+def unfit(node):
+    return {one["node"]: one["unfit"] for one in Api.of(node.program).get("/api/v1/cluster").json["members"]}
 
 
 def test_alone_a_node_goes_by_what_it_finds_itself(node, etcd):

@@ -57,7 +57,6 @@ class Lists:
             "certificates": lambda _: [tls_views.certificate(one) for one in held(context.config)],
             "discoveries": lambda _: [one.as_dict() for one in context.sources.values()],
             "limits": InTurn(self._limits),
-            "cluster": self._cluster,
             "config": InTurn(lambda _: views.config(context.config)),
             "events": lambda arguments: [views.event(event) for event in context.events.since(arguments["after"])],
             "sessions": self._sessions,
@@ -108,11 +107,6 @@ class Lists:
         state = "joining" if self._state() == "serving" and cluster is not None and cluster.is_joining else self._state()
         degraded = cluster.degraded if cluster is not None else ""
         return {"ready": state == "serving" and not lacking, "state": state, "lacking": lacking, "degraded": degraded}
-
-    def _cluster(self, _arguments: Arguments) -> dict[str, Any]:
-        if self._context.cluster is None:
-            raise Refused(404, 'this proxy is in no cluster: its configuration has no key "cluster"')
-        return self._context.cluster.view()
 
     def _health(self, arguments: Arguments) -> list[dict[str, Any]]:
         target = self.target(arguments)

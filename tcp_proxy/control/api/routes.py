@@ -84,6 +84,18 @@ def _of_the_program(router: APIRouter, link: Link) -> None:
         """404 for a proxy that is in no cluster."""
         return await link.ask("cluster")
 
+    @router.put("/cluster/unfit", summary="This node is unfit", status_code=202, tags=["program"])
+    async def unfit(word: schemas.Unfit) -> dict[str, str]:
+        """What it finds counts in no vote, and it decides on no primary, as long as there is another node; its clients are
+        served. It counts when all nodes have heard of it, and until the program ends."""
+        await link.ask("declare", why=word.why)
+        return {"unfit": "on its way"}
+
+    @router.delete("/cluster/unfit", summary="It is fit again", status_code=202, tags=["program"])
+    async def fit() -> dict[str, str]:
+        await link.ask("declare", why=None)
+        return {"fit": "on its way"}
+
     @router.get("/statistics", summary="Everything that is counted, and peaks", tags=["program"])
     async def statistics() -> dict[str, Any]:
         """Of the program, and of each app, listener and target. /metrics has the same for Prometheus."""

@@ -253,10 +253,13 @@ class Reset(BaseModel):
     reset: list[Said] = Field(description="What stands no longer; [] when nothing did")
 
 
-class Unhealthy(Body):
+class Unfit(Body):
     model_config = ConfigDict(extra="forbid", strict=True)
-    seconds: float = Field(alias="for", ge=0, le=86400, description="How long, in seconds; 0: it is well again")
     why: str = Field("", max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="For the log, and beside its state")
+
+
+class Unhealthy(Unfit):
+    seconds: float = Field(alias="for", ge=0, le=86400, description="How long, in seconds; 0: it is well again")
 
 
 class TargetChange(Body):
@@ -383,6 +386,7 @@ class Member(BaseModel):
     lag: float | None = Field(description="Seconds that what it says takes to come back to it by etcd; null: not known")
     heard: float = Field(description="Seconds since it was heard last")
     self: bool = Field(description="Whether it is the proxy that answers")
+    unfit: str | None = Field(description="Why it is, as its operator has said; null: it is not")
     leads: list[str] = Field(description="Apps on whose primary it decides, as the node that answers knows it")
     differs: list[str] = Field(description="How its configuration is another one: apps, with the keys that differ")
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from tcp_proxy.config.model import Api, Cluster
 from tcp_proxy.control.cluster.shared import SharedState
+from tcp_proxy.control.cluster.unfit import UNFIT, unfit_nodes
 from tcp_proxy.control.events import Events
 from tcp_proxy.control.processes.agent_process import AgentProcess
 from tcp_proxy.control.sticky.tables import StickTables
@@ -76,6 +77,8 @@ class ClusterNode:
         self.shared = SharedState(self._agent.send)
         self._agent.shared, self._agent.begun = self.shared.heard, self.shared.begin
         self.instance, self.lease = order.instance, config.lease
+        self.unfit: dict[str, str] = {}  # nodes, and why
+        self.shared.observe(UNFIT, lambda _keys: self._look_at_unfit())
         self.shares: Shares | None = None
         self.elections: Elections | None = None
         self._sticks: StickTables | None = None
@@ -118,6 +121,11 @@ class ClusterNode:
 
     def stop(self) -> None:
         self._agent.stop()
+
+    def declare(self, why: str | None) -> None:
+        """This node is unfit, until it ends or that is taken back: None. It counts when it has come back from etcd."""
+        value = {"why": "".join(filter(str.isprintable, why))} if why is not None else None
+        self.shared.publish(UNFIT, self.node, value=value)
 
     def _wire(self) -> socket.socket:
         assert self._sticks is not None
@@ -182,6 +190,7 @@ class ClusterNode:
                     "lag": one.lag if one.lag >= 0 else None,
                     "heard": max(0.0, now - one.heard),
                     "self": one.node == self.node,
+                    "unfit": self.unfit.get(one.node),
                     "leads": leads.get(one.node, []),
                     "differs": differs.get(one.node, []),
                 }
@@ -247,6 +256,16 @@ class ClusterNode:
             logger.warning(text, self.name, self.node, self._news.text)
         text = self._news.text if state == ALONE else ""
         self._events.publish("cluster", {"node": self.node, "state": state, "text": text})
+
+    def _look_at_unfit(self) -> None:
+        before, self.unfit = self.unfit, unfit_nodes(self.shared)
+        for node, why in self.unfit.items():
+            if before.get(node) != why:
+                logger.warning("cluster %s: node %s is unfit: %s", self.name, node, why or "without a reason")
+                self._events.publish("cluster", {"node": node, "state": "unfit", "text": why})
+        for node in before.keys() - self.unfit.keys():
+            logger.info("cluster %s: node %s is fit again, or gone", self.name, node)
+            self._events.publish("cluster", {"node": node, "state": "fit", "text": ""})
 
     def _look_at_members(self) -> None:
         """Of those that others are told of: whoever is gone while this node is cut off may be there all the same."""

@@ -80,6 +80,7 @@ class Votes:
         self._ballots: dict[str, dict[str, Ballot]] = {}  # app: by node
         self._names: dict[str, str] = {}  # of the targets of an app that are voted on
         self._nodes: set[str] = set()
+        self._unfit: set[str] = set()
         self._due: set[str] = set()  # apps whose ballot is to be told
         shared.observe(HEALTH, lambda keys: when_idle(lambda: self._heard(keys)))
 
@@ -105,7 +106,7 @@ class Votes:
         """These are the nodes now, none while this one is alone: then it checks everything itself."""
         if self._count is None:
             return
-        self._nodes = nodes
+        self._nodes = nodes - self._unfit or nodes
         for app in (*self._targets.apps, *(self._left - self._targets.apps.keys())):
             self._assign(app)
 
@@ -131,6 +132,12 @@ class Votes:
         self._publish_soon(app)
         if known is not None:
             self._judge_some(list(known.targets.values()))
+
+    def discount(self, unfit: set[str]) -> None:
+        """What these nodes find does not count where anybody else finds something. `assign` comes after it."""
+        if unfit != self._unfit:
+            self._unfit = unfit
+            self._judge_some(list(self._targets))
 
     def join(self, is_joined: bool) -> None:
         if is_joined is not self.is_joined:
@@ -229,7 +236,11 @@ class Votes:
 
     def _opinions(self, app: str, target: str, own: Opinion | None) -> dict[str, Opinion]:
         found, names = {}, self._names_of(app)
-        for node, ballot in self._ballots.get(app, {}).items():
+        ballots = self._ballots.get(app, {})
+        are_all_unfit = self._unfit >= ballots.keys()
+        for node, ballot in ballots.items():
+            if node in self._unfit and not are_all_unfit:
+                continue
             if target in ballot.against:
                 found[node] = ballot.against[target]
             elif ballot.names == names and target not in ballot.unproven:

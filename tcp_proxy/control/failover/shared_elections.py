@@ -7,6 +7,7 @@ Main thread only. All that is read is held against what a node writes; what it m
     paused/APP/NODE   the epoch in which a node has let go of all primaries before; of apps that it does not know, too
     lost/APP/NODE     the epoch whose primary a node cannot connect to
     promote/APP       the target that an operator wants, until the node that decides has heard of it
+    unfit/NODE        an operator wants this node to decide on nothing (control.cluster.unfit)
 """
 
 import json
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tcp_proxy.control.cluster.shared import SharedState
+from tcp_proxy.control.cluster.unfit import UNFIT, unfit_nodes
 from tcp_proxy.control.targets.known import KnownTarget
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.sansio.lead import LeadMachine
@@ -64,6 +66,7 @@ class SharedElections:
         shared.observe(LEAD, self._held)
         shared.observe(LOST, self._lost)
         shared.observe(PROMOTE, self._ordered)
+        shared.observe(UNFIT, lambda _keys: self._unfit())
 
     def __repr__(self) -> str:
         return f"<SharedElections of {len(self._rooms)} apps>"
@@ -76,6 +79,7 @@ class SharedElections:
         heard, answers = dict(self._heard), self._answers_of(name)
         room.hear_of(lambda machine, now: machine.members(heard, now))
         room.hear_of(lambda machine, now: machine.answers(answers, now))
+        room.hear_of(lambda machine, now: machine.unfit(unfit_nodes(self._shared), now))
         self._tell_written(name, room)
         self._tell_held(name, room)
 
@@ -230,6 +234,11 @@ class SharedElections:
     def _lost(self, keys: list[str] | None) -> None:
         for _, room in self._of(keys):
             room.look_at_reports()
+
+    def _unfit(self) -> None:
+        nodes = unfit_nodes(self._shared)
+        for room in tuple(self._rooms.values()):
+            room.hear_of(lambda machine, now: machine.unfit(nodes, now))
 
     def _ordered(self, keys: list[str] | None) -> None:
         for name, room in self._of(keys):

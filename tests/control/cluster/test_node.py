@@ -199,7 +199,7 @@ def test_what_members_are_shown_as(rig):
     one, two = rig.node.view()["members"]
     assert one == {
         "node": "a", "version": "1", "address": "192.0.2.1", "api": "", "age": 6.5, "lag": 0.1, "heard": 1.5, "self": True,
-        "leads": [], "differs": [],
+        "unfit": None, "leads": [], "differs": [],
     }  # fmt: skip
     assert not two["self"]
     rig.node.elections = Leading()

@@ -192,3 +192,33 @@ WRONG = [
 @pytest.mark.parametrize("text", WRONG)
 def test_what_is_no_ballot(text):
     assert read(text) is None
+
+
+def test_what_an_unfit_node_finds_does_not_count_where_another_one_finds_something(rig):
+    rig.votes.join(True)
+    rig.hear("b", down={"t": "refused"})
+    rig.hear("c", down={})
+    rig.hear("d", down={"t": "refused"})
+    assert rig.target.health is State.DOWN
+    rig.votes.discount({"b"})
+    assert rig.target.health is State.UP
+    rig.hear("d", unproven=["t"])
+    assert rig.target.health is State.UP
+    rig.votes.discount({"b", "c"})
+    assert rig.target.health is State.UP, "nobody who is fit has found anything: it stays as it was"
+    rig.votes.discount({"b", "c", "d"})
+    rig.hear("c", down={"t": "refused"})
+    assert rig.target.health is State.DOWN, "all are unfit: then all count"
+
+
+def test_an_unfit_node_is_none_of_the_checkers():
+    rig = Rig(CHECK, count=1)
+    (first,) = checkers("web", {"a", "b"}, 1)
+    other = ({"a", "b"} - {first}).pop()
+    rig.votes.assign({"a", "b"})
+    assert rig.left == ([] if first == "a" else [("web", True)])
+    rig.left.clear()
+    rig.votes.discount({first})
+    rig.votes.assign({"a", "b"})
+    assert rig.left == [("web", other != "a")]
+    rig.loop.close()

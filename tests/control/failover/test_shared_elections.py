@@ -72,6 +72,18 @@ def rig():
     made.loop.close()
 
 
+def test_an_app_is_told_which_nodes_are_unfit(rig):
+    rig.hear(unfit__b={"why": ""})
+    rig.elections.add("db", rig.room)
+    rig.news(rig.clock() + 10)
+    rig.hear(lead__db=lead())
+    assert rig.room.machine.is_leading, "b is unfit, not this one"
+    rig.hear(unfit__a={"why": "disk"})
+    assert rig.room.machine.is_leading, "both are"
+    rig.hear(unfit__b=None)
+    assert not rig.room.machine.is_leading
+
+
 def lead(node="a", instance="life", lease=7):
     return {"node": node, "instance": instance, "lease": lease}
 
