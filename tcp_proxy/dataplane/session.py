@@ -104,7 +104,7 @@ class Session:
             return
         self._dial()
         if self.state is DIALING or self.state is QUEUED:
-            thread.loop.watch(client.fileno(), QUIET_EDGE, self._client_early)
+            thread.loop.attend(client.fileno(), QUIET_EDGE, self._client_early)
 
     # -- DIALING and QUEUED ------------------------------------------------------------------------------------------
 

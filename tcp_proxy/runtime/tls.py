@@ -97,6 +97,8 @@ def _context(protocol: Any, min_version: str, alpn: Sequence[str]) -> ssl.SSLCon
 def _server_context(tls: Tls, certificates: Sequence[Certificate]) -> ssl.SSLContext:
     made = _context(ssl.PROTOCOL_TLS_SERVER, tls.min_version, tls.alpn)
     made.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    # Of TLS 1.3, where OpenSSL makes two: each costs a 17th of a new connection, and a client has one of each connection.
+    made.num_tickets = 1
     if not tls.tickets:
         made.options |= ssl.OP_NO_TICKET
         made.num_tickets = 0

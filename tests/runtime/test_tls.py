@@ -289,6 +289,11 @@ def test_keys_of_tickets_differ_by_what_is_asked_of_a_client(tls, root):
     assert {len(key) for key in keys} == {80}
 
 
+def test_a_new_connection_of_tls_1_3_has_one_ticket(root, tls):
+    pair = Pair(TlsServer(tls), trusting(root), "a.org").shake()
+    assert pair.server.context.num_tickets == 1
+
+
 def test_no_tickets(root, tls):
     server = TlsServer(dataclasses.replace(tls, tickets=False))
     assert server.set_ticket_key(bytes(64), "a")

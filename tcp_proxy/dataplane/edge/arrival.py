@@ -27,6 +27,7 @@ Always true:
 
 from collections.abc import Callable
 from enum import IntEnum
+from select import EPOLLPRI
 from socket import AF_UNIX, MSG_DONTWAIT, SocketType
 from typing import Any, Protocol
 
@@ -42,6 +43,7 @@ from tcp_proxy.sansio.reasons import Reason, Refusal, Side
 from tcp_proxy.wire.counters import ACCEPTED, LISTENER_ACCEPTED, LISTENER_ARRIVING, REFUSED, SESSIONS
 
 _receive = SocketType.recv  # of a TlsSocket too, in its handshake: as it comes
+_UNSURE = RDHUP | EPOLLPRI | FAILED  # a short read says nothing then
 REFUSALS = tuple(Refusal)  # in the order of their counters
 SAY_EVERY = 1.0  # seconds between two lines of the log about clients that were refused
 
@@ -153,8 +155,8 @@ class Arrival:
     counted_up = counted_down = 0
 
     __slots__ = (
-        "_arrivals", "_stage", "_stages", "address", "app", "client", "deadline", "first", "is_ended", "is_held",
-        "last", "leaves", "listener", "number", "peer", "queued", "started", "state", "thread",
+        "_arrivals", "_is_empty", "_stage", "_stages", "address", "app", "client", "deadline", "first", "is_ended",
+        "is_held", "last", "leaves", "listener", "number", "peer", "queued", "started", "state", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -172,6 +174,7 @@ class Arrival:
         self.deadline = NEVER
         self.first = b""
         self.is_ended = False  # the client sends nothing more
+        self._is_empty = False  # what was read last was all that its socket had: of more an event tells (pump.py)
         self.is_held = False  # its stage waits for its turn: nothing is read until then
         self.queued: Queued | None = None  # while it waits for a place
         self.leaves: dict[str, Any] = {}
@@ -221,6 +224,8 @@ class Arrival:
             self._call(self._look)
             if self.is_ended and self.state is not DONE:
                 self.finish(Reason.CLIENT_GONE, Side.CLIENT, 0)
+            if self._is_empty and not events & _UNSURE:
+                return
 
     def _read(self) -> bool:
         """Whether something has come."""
@@ -235,6 +240,7 @@ class Arrival:
                 self.finish(Reason.CLIENT_GONE, Side.CLIENT, error.errno or 0)
             return False
         self.is_ended = not data
+        self._is_empty = len(data) < CHUNK and self.client.family != AF_UNIX
         self.first += data
         return True
 
@@ -294,7 +300,10 @@ class Arrival:
 
     def _hand_over(self) -> None:
         self._let_go()
-        if self.thread.loop.is_watched(self.client.fileno()):
+        # To be watched anew tells of what is there by now; a session over TLS asks its socket itself, and goes on with the
+        # registration that there is.
+        is_over_tls = self.app.http is None and type(self.client) is not SocketType
+        if not is_over_tls and self.thread.loop.is_watched(self.client.fileno()):
             self.thread.loop.unwatch(self.client.fileno())
         self.thread.row[SESSIONS] -= 1
         self._arrivals.admit(self)

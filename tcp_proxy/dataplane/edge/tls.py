@@ -132,7 +132,7 @@ class HandshakeStage:
             return False
         self._is_new = False
         try:
-            is_over = sock.step()
+            is_over = sock.step(is_read_next=True)
         except HandshakeFailed as failed:
             if arrival.app.http is not None and failed.strerror in PLAIN_HTTP:
                 date = formatdate(usegmt=True).encode()

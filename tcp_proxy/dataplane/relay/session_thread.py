@@ -144,9 +144,11 @@ def leave(sock: SocketType, reset: bool) -> None:
 
 
 def tls_pump(loop: Loop, owner: Any, source: SocketType, dest: SocketType, tcp: bool, is_relay: bool = False) -> Pump:
-    from tcp_proxy.dataplane.relay.tls_pump import TlsPump  # ssl is imported for the first session that needs it
+    from tcp_proxy.dataplane.relay import tls_pump as pumps  # ssl is imported for the first session that needs it
 
-    return TlsPump(loop, owner, source, dest, tcp, is_relay)
+    if is_plain(source) and not is_relay:
+        return pumps.ToTlsPump(loop, owner, source, dest, tcp)
+    return pumps.TlsPump(loop, owner, source, dest, tcp, is_relay)
 
 
 def in_slices(

@@ -13,7 +13,7 @@ Always true:
 """
 
 from socket import MSG_PEEK, SocketType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from tcp_proxy.dataplane.relay.pump import CHUNK, READABLE, Owner, Pump
 from tcp_proxy.dataplane.relay.tls_socket import SEND_MOST, TlsSocket
@@ -24,38 +24,21 @@ class TlsOwner(Owner, Protocol):
     broken: Any  # not None: one side has failed
 
 
-class TlsPump(Pump):
-    __slots__ = ("_from_tls", "_is_relay", "_owner", "_to_tls", "chunk")
+class ToTlsPump(Pump):
+    """Its source is a plain socket."""
 
-    def __init__(
-        self, loop: Loop, owner: TlsOwner, source: SocketType, dest: SocketType, tcp: bool, is_relay: bool = False
-    ) -> None:
-        """`is_relay`: in a relay thread, where the owner is told when the source is empty."""
+    __slots__ = ("_owner", "_to_tls", "chunk")
+
+    def __init__(self, loop: Loop, owner: TlsOwner, source: SocketType, dest: SocketType, tcp: bool) -> None:
         super().__init__(loop, owner, source, dest, tcp)
         self._owner = owner
-        self._from_tls = isinstance(source, TlsSocket)
         self._to_tls = dest if isinstance(dest, TlsSocket) else None
-        self._is_relay = is_relay
-        # Bulk that is to be encrypted: 16 records for each send cost a fifth less than 4.
-        self.chunk = SEND_MOST if is_relay and not self._from_tls else CHUNK
-        self._go_on_later()  # the source may hold what was read with the handshake, or in another thread
+        self.chunk = CHUNK
 
-    def ready(self, events: int) -> None:
-        if not self._from_tls:
-            super().ready(events)
-            return
-        self.owner.last = self.loop.now
-        if events & WRITE and self.opposite.blocked:
-            self.opposite.flush()
-        # An error is met by reading alone, in its place behind what came before it.
-        if events & READABLE and not (self.blocked or self.ended or self.queued):
-            self.fill(events)
-
-    def fill(self, events: int = 0) -> None:
-        """With RDHUP a short read does not say what a plain socket's would: the end is close_notify."""
-        super().fill(0 if self._from_tls and events & RDHUP else events)
-        if self._is_relay and not (self.queued or self.blocked or self.ended):
-            self.owner.emptied(self)
+    def take_over(self, old: Pump) -> Self:
+        super().take_over(old)
+        self._go_on_later()
+        return self
 
     def _end(self) -> None:
         self.ended = True
@@ -85,6 +68,41 @@ class TlsPump(Pump):
                     return
         self.done = True
         self.owner.pump_done(self)
+
+
+class TlsPump(ToTlsPump):
+    """Its source may be one with TLS, too."""
+
+    __slots__ = ("_from_tls", "_is_relay")
+
+    def __init__(
+        self, loop: Loop, owner: TlsOwner, source: SocketType, dest: SocketType, tcp: bool, is_relay: bool = False
+    ) -> None:
+        """`is_relay`: in a relay thread, where the owner is told when the source is empty."""
+        super().__init__(loop, owner, source, dest, tcp)
+        self._from_tls = isinstance(source, TlsSocket)
+        self._is_relay = is_relay
+        if is_relay and not self._from_tls:
+            self.chunk = SEND_MOST  # bulk that is to be encrypted: 16 records for each send cost a fifth less than 4
+        if is_relay or (isinstance(source, TlsSocket) and source.may_have_more):
+            self._go_on_later()  # no event tells of what was read with the handshake, or in another thread
+
+    def ready(self, events: int) -> None:
+        if not self._from_tls:
+            super().ready(events)
+            return
+        self.owner.last = self.loop.now
+        if events & WRITE and self.opposite.blocked:
+            self.opposite.flush()
+        # An error is met by reading alone, in its place behind what came before it.
+        if events & READABLE and not (self.blocked or self.ended or self.queued):
+            self.fill(events)
+
+    def fill(self, events: int = 0) -> None:
+        """With RDHUP a short read does not say what a plain socket's would: the end is close_notify."""
+        Pump.fill(self, 0 if self._from_tls and events & RDHUP else events)
+        if self._is_relay and not (self.queued or self.blocked or self.ended):
+            self.owner.emptied(self)
 
 
 def _has_ended(sock: TlsSocket) -> bool:

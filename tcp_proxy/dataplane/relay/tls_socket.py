@@ -61,8 +61,8 @@ class TlsSocket(SocketType):
     """`sock` is empty afterwards: its descriptor is this one's. `stream` is for questions: version, cipher, certificate."""
 
     __slots__ = (
-        "_arrived", "_code", "_fetched", "_held", "_is_cut", "_is_full", "_is_open", "_keeper", "_name", "_read",
-        "_read_size", "_said_end", "_taken", "_text", "_unsent", "_wait", "_write", "is_ended", "stream",
+        "_arrived", "_code", "_fetched", "_has_tickets", "_held", "_is_cut", "_is_full", "_is_open", "_keeper", "_name",
+        "_read", "_read_size", "_said_end", "_taken", "_text", "_unsent", "_wait", "_write", "is_ended", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,7 @@ class TlsSocket(SocketType):
         super().__init__(family, SOCK_STREAM, 0, sock.detach())
         self._keeper, self._name = keeper, server_name or ""
         self._is_open = False  # the handshake is over
+        self._has_tickets = False  # session tickets wait for the next bytes that go, or for a read that gives none
         self.is_ended = False  # the peer has said that it says no more
         self._said_end = False
         self._held = b""  # decrypted, and given to nobody yet
@@ -116,19 +117,22 @@ class TlsSocket(SocketType):
                     raise OSError(0, "ended in its handshake") if is_over else OSError(self._code, self._text)
                 return False
 
-    def step(self) -> bool:
-        """The same with what has come, without reading from the socket."""
+    def step(self, is_read_next: bool = False) -> bool:
+        """The same with what has come, without reading from the socket. `is_read_next`: once it is over; then a server's
+        session tickets go with its first bytes, where the client has asked already: one send less, and one wake-up."""
         try:
             self.stream.do_handshake()
-            self._is_open = True
-            return True
         except _WantRead:
+            self._flush_answers()
             return False
         except _TlsError as error:
             self._send_alert()
             raise HandshakeFailed(EPROTO, fault(error)) from None
-        finally:
+        self._is_open = True
+        self._has_tickets = is_read_next and self.stream.version() == "TLSv1.3"  # in 1.2 the client waits for what is last
+        if not self._has_tickets:
             self._flush_answers()
+        return True
 
     @property
     def has_unsent(self) -> bool:
@@ -145,9 +149,37 @@ class TlsSocket(SocketType):
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         if self._held:
             return self._recv_held(size, flags)
+        if not (self._arrived.pending or self._is_cut or self.is_ended or flags & _PEEK) and self._read_size == READ_FIRST:
+            data = self._recv_message(size)
+            if data:
+                return data
         data = self._decrypt(size, True)
         if flags & _PEEK:
             self._held = data
+        return data
+
+    def _recv_message(self, size: int) -> bytes:
+        """What comes where nothing was left over: one record and no more, mostly. b"": look closer."""
+        arrived = self._arrived
+        self._fetched = 0
+        if not self._fetch():
+            return b""
+        wanted = min(arrived.pending, size, RECORD)  # what is in a record is shorter than the record
+        try:
+            data = self._read(wanted)
+        except _WantRead:
+            return b""
+        except _TlsError as error:
+            self._end(error)
+            return b""
+        if not data:
+            self.is_ended = True
+        elif arrived.pending or self._is_full or len(data) == wanted:
+            self._is_cut = len(data) == wanted < RECORD
+            self._held = data
+            return self._recv_held(size, 0)
+        elif self._unsent.pending:
+            self._answer(True)
         return data
 
     def _recv_held(self, size: int, flags: int) -> bytes:
@@ -185,7 +217,7 @@ class TlsSocket(SocketType):
             if not may_fetch or (parts and not self._is_full) or not self._fetch(size - left):
                 break
         if self._unsent.pending:
-            self._flush_answers()
+            self._answer(bool(parts))
         if parts:
             return parts[0] if len(parts) == 1 else b"".join(parts)
         if self.is_ended or not may_fetch:
@@ -238,6 +270,7 @@ class TlsSocket(SocketType):
             return taken
         if len(data) > SEND_MOST:
             data = memoryview(data)[:SEND_MOST]
+        self._has_tickets = False
         write, read = self._write, self._unsent.read
         try:
             size = write(data)
@@ -296,6 +329,11 @@ class TlsSocket(SocketType):
         openssl.give_back(self._unsent)
 
     @property
+    def may_have_more(self) -> bool:
+        """Whether something was read of the socket that nobody has had, or the last read may have left something there."""
+        return self._is_full or self.has_unread
+
+    @property
     def has_unread(self) -> bool:
         """Whether something was read of the socket that nobody has had: no event will tell of it."""
         return bool(self._held or self._arrived.pending or self.stream.pending())
@@ -305,6 +343,12 @@ class TlsSocket(SocketType):
         while self._wait:
             self._wait = self._wait[_send(self, self._wait, flags) :]
         self._wait = b""
+
+    def _answer(self, has_come: bool) -> None:
+        """`has_come`: there are bytes, which something may be said to."""
+        if not (has_come and self._has_tickets):
+            self._flush_answers()
+        self._has_tickets = False
 
     def _flush_answers(self) -> None:
         """What OpenSSL says by itself: messages of a handshake, session tickets, answers to key updates."""

@@ -417,6 +417,81 @@ def test_session_tickets_are_no_bytes(stack):
         peer.recv(1, socket.MSG_PEEK)
 
 
+def asked_at_once(stack, version, question=b""):
+    """(peer, ours): ours has just shaken, with `question` of the client behind its last message, and reads next."""
+    server, client = contexts(version)
+    near, far = tcp_pair(stack)
+    peer, ours = TlsPeer(near, client, False, "localhost"), TlsSocket(far, server, True)
+    stack.callback(peer.close)
+    stack.callback(ours.close)
+    for sock in (peer, ours):
+        os.set_blocking(sock.fileno(), False)
+
+    def step():
+        with suppress(BlockingIOError):
+            ours.begin(socket.SocketType.recv(ours, 1 << 16))
+        return ours.step(is_read_next=True)
+
+    wait_until(lambda: peer.handshake() | step(), "no handshake")
+    wait_until(peer.handshake, "no handshake")
+    if question:
+        peer.sendall(question)
+        readable(ours)
+    wait_until(step, "no handshake")
+    return peer, ours
+
+
+def test_tickets_go_with_the_first_answer_to_who_has_asked_already(stack):
+    peer, ours = asked_at_once(stack, ssl.TLSVersion.TLSv1_3, b"question")
+    assert receive(ours, 8) == b"question"
+    assert not peek_raw(peer), "each send wakes the client up"
+    assert ours.send(b"answer", FLAGS) == 6
+    readable(peer)
+    assert receive(peer, 6) == b"answer"
+    assert peer.stream.session.has_ticket
+
+
+def test_who_has_not_asked_has_them_at_once(stack):
+    peer, ours = asked_at_once(stack, ssl.TLSVersion.TLSv1_3)
+    assert not peek_raw(peer)
+    with pytest.raises(BlockingIOError):
+        ours.recv(100, FLAGS)
+    readable(peer)
+
+
+def test_who_asks_for_long_has_them_before_the_answer(stack):
+    peer, ours = asked_at_once(stack, ssl.TLSVersion.TLSv1_3, b"question")
+    assert receive(ours, 8) == b"question"
+    with pytest.raises(BlockingIOError):
+        ours.recv(100, FLAGS)
+    readable(peer)
+
+
+def test_the_last_message_of_tls_1_2_waits_for_nothing(stack):
+    peer, ours = asked_at_once(stack, ssl.TLSVersion.TLSv1_2)  # whose handshake is not over without it
+    peer.sendall(b"question")
+    assert receive(ours, 8) == b"question"
+
+
+@pytest.mark.parametrize("sizes", [(1, 5), (5, 1), (3, 20_000), (20_000, 3), (16_384, 16_384), (70_000, 1)])
+@pytest.mark.parametrize("most", [1, 2, 1000, 16_384, 65_536])
+def test_pieces_of_any_size_come_whole_whatever_is_asked_for(stack, sizes, most):
+    peer, ours = tcp_tls(stack)
+    sent = [os.urandom(size) for size in sizes]
+    got = bytearray()
+    for piece in sent:
+        peer.sendall(piece)
+        while len(got) < sum(map(len, sent[: sent.index(piece) + 1])):
+            with suppress(BlockingIOError):
+                part = ours.recv(most, FLAGS)
+                assert 0 < len(part) <= most
+                got += part
+            with suppress(BlockingIOError):
+                peer.flush()
+        assert not ours.has_unread
+    assert got == b"".join(sent)
+
+
 def test_who_asks_and_does_not_read_is_given_up(stack):
     peer, ours = tcp_tls(stack)
     fill(ours)
