@@ -1,11 +1,13 @@
 """What limits, access rules and a queue cost: CPU of a short session beside one without them, and of clients that wait.
 
-    python -m benchmarks.limit_figures [--rounds 15] [--sessions 1500] [--waiting 10000] [--before FOLDER]
+    python -m benchmarks.limit_figures [--rounds 60] [--sessions 200] [--at-once 20] [--waiting 10000] [--before FOLDER]
 
-All proxies run at once, on ports of 127.0.0.1, and have their turns in rounds of a second or less, each round beginning with
-another one; compared is within a round, so that whatever else the machine does meets all alike. A session is a connection, a
-byte to the target and back, and the end; its CPU is that of all processes of the proxy. `--before`: another checkout of the
-project, which is measured without any of it.
+All proxies run at once, on ports of 127.0.0.1, and have their turns in rounds, each in an order of its own (by lot, from a
+seed); compared is within a round, so that whatever else the machine does meets all alike. A session is a connection, a byte
+to the target and back, and the end; its CPU is that of its worker, by the exact clock of that process. `--at-once`: so many
+clients come together, as to a busy proxy; 1: each finds one that sleeps. Two proxies have nothing set: what is between them
+is chance, and so is what is not more than that. Said are the median of pairs, and the difference of the least tenths: a
+machine that does much else has the first from chance. `--before`: another checkout of the project, without any of it.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import resource
 import socket
 import statistics
@@ -32,21 +35,29 @@ CLIENTS = 10**6
 ACCESS = {"access": {"allow": ["127.0.0.0/8", *NETWORKS[:5_000]], "deny": NETWORKS[5_000:]}}
 SESSIONS = {"sessions": CLIENTS}
 OF_CLIENTS = {"sessions_per_client": CLIENTS, "rate_per_client": CLIENTS}
+NOTHING, CONTROL = "nothing set", "nothing set, once more"
 KINDS: dict[str, dict[str, Any]] = {
-    "nothing set": {},
+    NOTHING: {},
+    CONTROL: {},
     "10,000 networks": ACCESS,
     "limits.sessions": {"limits": SESSIONS},
+    "limits.sessions and a queue": {"limits": {**SESSIONS, "queue": 100}},
+    "a rate": {"limits": {"rate": CLIENTS}},
     "limits of each client": {"limits": OF_CLIENTS},
-    "all of these": {**ACCESS, "limits": {**SESSIONS, **OF_CLIENTS}},
+    "all of these": {**ACCESS, "limits": {**SESSIONS, **OF_CLIENTS, "rate": CLIENTS, "queue": 100}},
+    "bytes a second": {"limits": {"bytes_per_second": 10**9}},
 }
 BEFORE = "the build before"
+WORKER = b"tcp_proxy.dataplane.worker"
 RESET = struct.pack("ii", 1, 0)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="What limits, access rules and a queue cost.")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--sessions", type=int, default=1500, help="of each proxy in a round")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--sessions", type=int, default=200, help="of each proxy in a round")
+    parser.add_argument("--at-once", type=int, default=20)
+    parser.add_argument("--kind", action="append", choices=KINDS, help="beside nothing set; all, if not said")
     parser.add_argument("--waiting", type=int, default=10_000)
     parser.add_argument("--before", type=pathlib.Path)
     args = parser.parse_args()
@@ -59,9 +70,12 @@ def main() -> int:
         if args.before is not None:
             proxies[BEFORE] = stack.enter_context(_proxy(folder, args.before.resolve(), target, {}))
         for name, keys in KINDS.items():
+            if args.kind and name not in (NOTHING, CONTROL, *args.kind):
+                continue
             proxies[name] = stack.enter_context(_proxy(folder, pathlib.Path.cwd(), target, keys))
-        _measure_sessions(proxies, args.rounds, args.sessions)
-        _measure_waiting(stack, folder, target, args.waiting)
+        _measure_sessions(proxies, args.rounds, args.sessions, args.at_once)
+        if args.waiting:
+            _measure_waiting(stack, folder, target, args.waiting)
     return 0
 
 
@@ -70,31 +84,46 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _measure_sessions(proxies: dict[str, tuple[int, int]], rounds: int, sessions: int) -> None:
-    names = list(proxies)
+def _measure_sessions(proxies: dict[str, tuple[int, int]], rounds: int, sessions: int, at_once: int) -> None:
+    names, lots = list(proxies), random.Random(16)
+    workers = {name: [pid for pid in procfs.tree(proxies[name][0]) if _is_worker(pid)] for name in names}
     found: dict[str, list[float]] = {name: [] for name in names}
     for number in range(-1, rounds):  # the first is not counted
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            pid, port = proxies[name]
-            pids = procfs.tree(pid)
-            before = procfs.cpu(pids)
-            _serve(port, sessions)
+        lots.shuffle(names)
+        for name in names:
+            before = procfs.cpu(workers[name])
+            _serve(proxies[name][1], sessions, at_once)
             if number >= 0:
-                found[name].append((procfs.cpu(pids) - before).total / sessions * 1e6)
-    base = found["nothing set"]
-    for name, times in found.items():
-        more = statistics.median(one - other for one, other in zip(times, base, strict=True))
-        ratio = statistics.median(other / one for one, other in zip(times, base, strict=True))
-        text = f"{name}: {statistics.median(times):.1f} us of CPU for a session"
-        say(text if name == "nothing set" else f"{text}, {more:+.1f} us (a session with nothing set is {ratio:.3f} of it)")
+                found[name].append((procfs.cpu(workers[name]) - before).total / sessions * 1e6)
+    base = found[NOTHING]
+    say(f"{NOTHING}: {statistics.median(base):.1f} us of CPU for a session ({_quiet(base):.1f} in the quiet rounds)")
+    for name in [name for name in proxies if name != NOTHING]:
+        more = [one - other for one, other in zip(found[name], base, strict=True)]
+        ratio = statistics.median(other / one for one, other in zip(found[name], base, strict=True))
+        low, median, high = statistics.quantiles(more, n=4)
+        quiet = _quiet(found[name]) - _quiet(base)
+        text = f"{median:+.1f} us (half of the rounds {low:+.1f} to {high:+.1f}; {quiet:+.1f} in the quiet rounds)"
+        say(f"{name}: {text}, a session with nothing set is {ratio:.3f} of it")
 
 
-def _serve(port: int, count: int) -> None:
-    for _ in range(count):
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(b"x")
-            client.recv(1)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+def _quiet(values: list[float]) -> float:
+    """The tenth of the rounds in which the machine did least beside: what else it does makes each dearer, never cheaper."""
+    return statistics.quantiles(values, n=10)[0]
+
+
+def _is_worker(pid: int) -> bool:
+    return WORKER in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def _serve(port: int, count: int, at_once: int) -> None:
+    for _ in range(count // at_once):
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(at_once)]
+            for client in clients:
+                client.sendall(b"x")
+            for client in clients:
+                client.recv(1)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
 def _measure_waiting(stack: contextlib.ExitStack, folder: pathlib.Path, target: int, count: int) -> None:

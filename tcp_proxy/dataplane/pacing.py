@@ -44,14 +44,14 @@ class Pacing:
 
 
 def paced_pump(loop: Loop, session: Any, source: SocketType, dest: SocketType, tcp: bool, is_plain: bool) -> Pump:
-    """Also of a session that meets a fault on purpose."""
+    """Also of a session that meets faults on purpose."""
     app, limits = session.app, session.app.limits
-    fault = app.faults.find(session.number, session.address) if app.faults is not None else None
-    if fault is not None:
+    faults = app.faults.find(session.number, session.address) if app.faults is not None else None
+    if faults:
         from tcp_proxy.dataplane.faulty_pump import faulty_pump  # noqa: PLC0415  for the first that needs it
 
         paced = Pacing(loop, session, source is not session.client) if app.has_rates else None
-        pump = faulty_pump(fault, loop, session, source, dest, tcp, paced)
+        pump = faulty_pump(faults, loop, session, source, dest, tcp, paced)
         if pump is not None:
             return pump
     rates = [rate for rate in (limits.bytes_per_second, limits.bytes_per_second_per_client) if rate]

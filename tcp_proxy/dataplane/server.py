@@ -274,8 +274,8 @@ class Server:
         return self._http_context.session(number, app, listener, client, address)
 
     def paced(self, client: SocketType, app: LiveApp, number: int, address: Any) -> SocketType:
-        """Its session is slowed down, or meets a fault on purpose."""
-        if not app.has_rates and (app.faults is None or app.faults.find(number, address) is None):
+        """Its session is slowed down, or meets faults on purpose."""
+        if not app.has_rates and (app.faults is None or not app.faults.find(number, address)):
             return client
         from tcp_proxy.dataplane.pacing import PacedSocket, paced_pump
 

@@ -34,8 +34,9 @@ def _function(library: ctypes.CDLL, name: str, *arguments: Any) -> Callable[...,
     return cast("Callable[..., int]", function)
 
 
-try_lock = _function(_held, "_trylock", ctypes.c_void_p)
-unlock = _function(_held, "_unlock", ctypes.c_void_p)
+# Of `ProcessLocks.at`. Without types what byref() has made is passed as it is: 0.17 instead of 0.41 us for the two calls.
+try_lock = cast("Callable[[Any], int]", _held["pthread_mutex_trylock"])
+unlock = cast("Callable[[Any], int]", _held["pthread_mutex_unlock"])
 _make_consistent = _function(_held, "_consistent", ctypes.c_void_p)
 _timed = _function(_released, "_timedlock", ctypes.c_void_p, ctypes.POINTER(_Time))
 
@@ -57,7 +58,7 @@ class ProcessLocks:
 
     def __init__(self, memory: mmap.mmap, begin: int, count: int) -> None:
         self._window = (ctypes.c_char * (count * SIZE)).from_buffer(memory, begin)  # keeps the memory mapped
-        self.at = [ctypes.addressof(self._window) + number * SIZE for number in range(count)]  # for try_lock and unlock
+        self.at = [ctypes.byref(self._window, number * SIZE) for number in range(count)]  # for try_lock and unlock
         self.stuck: set[int] = set()
 
     def __repr__(self) -> str:

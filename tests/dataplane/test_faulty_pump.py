@@ -13,11 +13,11 @@ from tests.dataplane.house import House
 
 
 def made(house, session, **said):
-    fault, sockets = Fault(FaultView(3, "latency=1", **said)), (session.client, session.upstream)
+    faults, sockets = [Fault(FaultView(3, "latency=1", **said))], (session.client, session.upstream)
     up, session.up = session.up, None
-    first = faulty_pump(fault, house.loop, session, *sockets, True, None)
+    first = faulty_pump(faults, house.loop, session, *sockets, True, None)
     session.up = up
-    return first, faulty_pump(fault, house.loop, session, *sockets[::-1], True, None)
+    return first, faulty_pump(faults, house.loop, session, *sockets[::-1], True, None)
 
 
 @pytest.mark.parametrize(("direction", "kinds"), [("both", (1, 1)), ("up", (1, 0)), ("down", (0, 1))])
@@ -40,3 +40,16 @@ def test_a_session_is_marked_and_counted():
         session.address = Restored("192.0.2.1", 7, ("127.0.0.1", 1), ("127.0.0.1", 2), (), "sni=x")
         made(house, session, direction="down")
         assert notes_of(session.address) == "sni=x fault 3: latency=1"
+
+
+def test_of_several_each_is_met_in_its_direction_and_all_are_said():
+    with House() as house:
+        _, _, session = house.pair()
+        faults = [Fault(FaultView(1, "a", slicer=9, direction="up")), Fault(FaultView(2, "b", slicer=5, direction="down")),
+                  Fault(FaultView(3, "c", slicer=7))]  # fmt: skip
+        plain, session.up = session.up, None
+        up = faulty_pump(faults, house.loop, session, session.client, session.upstream, True, None)
+        session.up = plain
+        down = faulty_pump(faults, house.loop, session, session.upstream, session.client, True, None)
+        assert (up.chunk, down.chunk) == (7, 5)
+        assert notes_of(session.address) == "fault 1: a fault 2: b fault 3: c"

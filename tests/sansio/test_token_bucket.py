@@ -71,3 +71,50 @@ def test_a_rate_of_many_a_nanosecond_is_that_rate():
     bucket = TokenBucket(3e9, 3_000_000_000)
     assert bucket.spend(0, 0, 3_000_000_000) == (SECOND, 0)
     assert bucket.spend(SECOND, 0, 1_500_000_000)[1] == SECOND // 2
+
+
+class Asked:
+    """A bucket that is asked as Envoy's limiter is, on a clock of milliseconds."""
+
+    def __init__(self, rate, burst):
+        self.bucket, self.full_at, self.now = TokenBucket(rate, burst), 0, SECOND
+
+    def pass_time(self, milliseconds):
+        self.now += milliseconds * SECOND // 1000
+
+    def allowed(self, times):
+        found = []
+        for _ in range(times):
+            full_at, wait = self.bucket.take(self.full_at, self.now)
+            if wait <= 0:
+                self.full_at = full_at
+            found.append(wait <= 0)
+        return found
+
+
+def test_envoy_token_bucket():
+    """TokenBucket of Envoy's LocalRateLimiterImplTest: one token each 200 ms; time that passes unused adds no second one."""
+    limiter = Asked(5, 1)
+    assert limiter.allowed(3) == [True, False, False]
+    limiter.pass_time(200)
+    assert limiter.allowed(2) == [True, False]
+    limiter.pass_time(400)
+    assert limiter.allowed(2) == [True, False]
+
+
+def test_envoy_token_bucket_multiple_tokens_per_fill():
+    """TokenBucketMultipleTokensPerFill: two tokens in 200 ms, two at most."""
+    limiter = Asked(10, 2)
+    assert limiter.allowed(3) == [True, True, False]
+    limiter.pass_time(200)
+    assert limiter.allowed(1) == [True]
+    limiter.pass_time(200)
+    assert limiter.allowed(3) == [True, True, False]
+
+
+def test_envoy_token_bucket_max_tokens_greater_than_tokens_per_fill():
+    """TokenBucketMaxTokensGreaterThanTokensPerFill: two at most, and one comes in each 200 ms."""
+    limiter = Asked(5, 2)
+    assert limiter.allowed(3) == [True, True, False]
+    limiter.pass_time(200)
+    assert limiter.allowed(2) == [True, False]

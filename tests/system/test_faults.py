@@ -158,6 +158,27 @@ def test_the_command_line_and_the_statistics(site):
     assert ctl("fault", "list").text.strip() == "no faults on purpose"
 
 
+def test_several_faults_are_met_at_once_and_end_one_by_one(site):
+    """As several toxics of one of Toxiproxy's proxies."""
+    server, program = site()
+    add(program, latency=0.1)
+    add(program, latency=0.2, direction="up")
+    add(program, slicer=7)
+    client, inner = pair(server, program)
+    client.send(b"a question").fin()
+    inner.expect(b"a question")
+    inner.expect_fin()
+    inner.send(b"an answer").fin()
+    client.expect(b"an answer")
+    client.expect_fin()
+    record = program.record()
+    assert record["notes"] == "fault 1: latency=0.1 fault 2: latency=0.2 direction=up fault 3: slicer=7"
+    assert record["seconds"] >= 0.4, "three tenths on the way there, one on the way back"
+    for number in (1, 2):
+        Api.of(program).ask("DELETE", f"/api/v1/faults/{number}", status=200)
+    assert [each["number"] for each in Api.of(program).get("/api/v1/faults").json] == [3]
+
+
 @pytest.mark.parametrize(
     ("what", "status"), [({}, 422), ({"networks": ["x"], "latency": 1}, 422), ({"latency": -1}, 422), ({"lag": 1}, 422)]
 )

@@ -41,6 +41,8 @@ class LimitsStage:
         limits = self._app.client_limits
         if limits is None:  # its table has not come yet
             return True
+        if limits.lets_in(address, number, self._loop.now):
+            return True
         self.pending = limits.admit(address, number, self._loop.now)
         return self.pending is None
 

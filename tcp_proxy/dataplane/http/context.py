@@ -40,24 +40,25 @@ class HttpContext:
     def _paced(
         self, number: int, app: LiveApp, listener: ListenerCounters, client: SocketType, address: Any
     ) -> HttpConnection:
-        """Slowed down, or meets a fault on purpose: its socket is used as any other."""
+        """Slowed down, or meets faults on purpose: its socket is used as any other."""
         wrapped: list[Any] = []  # the outermost last
         if app.has_rates:
             from tcp_proxy.dataplane.http.paced_client import PacedClient  # noqa: PLC0415  for the first that needs it
 
             wrapped.append(PacedClient(self.thread.loop, client, number, app))
-        fault = app.faults.find(number, address) if app.faults is not None else None
-        if fault is not None:
+        faults = app.faults.find(number, address) if app.faults is not None else None
+        if faults:
+            from tcp_proxy.dataplane.faults import note_of  # noqa: PLC0415  for the first that meets one
             from tcp_proxy.dataplane.http.faulty_client import FaultyClient  # noqa: PLC0415  for the first that meets one
 
-            wrapped.append(FaultyClient(self.thread.loop, wrapped[-1] if wrapped else client, fault, number))
-            address = noted(address, f"fault {fault.view.number}: {fault.view.text}")
+            wrapped.append(FaultyClient(self.thread.loop, wrapped[-1] if wrapped else client, faults, number))
+            address = noted(address, note_of(faults))
             self.thread.row[app.slot + FAULTED] += 1
         sock = cast("SocketType", wrapped[-1]) if wrapped else client
         connection = HttpConnection(number, self.shared, app, listener, sock, address)
         for each in wrapped:
             each.ready = connection.ready
-        if fault is not None:
+        if faults:
             wrapped[-1].reset = partial(connection.kill, Reason.CLOSED_BY_ADMIN, Side.PROXY)
         return connection
 

@@ -1,5 +1,5 @@
-"""A client's socket in mode http whose connection meets a fault on purpose (dataplane.faults): `recv` and `send` say that
-there is nothing, or no room, for as long as the fault wants it so.
+"""A client's socket in mode http whose connection meets faults on purpose (dataplane.faults): `recv` and `send` say that
+there is nothing, or no room, for as long as these want it so.
 
 Owned by the loop's thread, as the connection that has it in the place of the socket; loaded with the first such client. All
 that is read of the client and written to it passes here, heads too, with TLS or without, so nothing else of mode http knows
@@ -16,35 +16,35 @@ Always true:
 - nothing is spliced past it: a body asks for the type of its sockets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_WR, SocketType
 from typing import Any
 
-from tcp_proxy.dataplane.faults import Fault
+from tcp_proxy.dataplane.faults import Bandwidth, Fault, together
 from tcp_proxy.dataplane.http.reader import URGENT
 from tcp_proxy.dataplane.relay.paced_pump import chunk_of
 from tcp_proxy.runtime.loop import READ, WRITE, Loop, Timer
-from tcp_proxy.sansio.token_bucket import SECOND, TokenBucket
 
 WINDOW, PIECES = 1 << 18, 16  # bytes, and reads or writes, that pass in one turn
 _PEEK, _LOOK = int(MSG_PEEK), int(MSG_PEEK | MSG_DONTWAIT)
 
 
 class Gate:
-    """One direction. `opened`: called when what held it is over."""
+    """One direction, and what is wrong with it. `opened`: called when what held it is over."""
 
     __slots__ = (
-        "_bucket", "_fault", "_full_at", "_left", "_looks", "_loop", "_opened", "_pieces", "_round", "chunk", "timer",
+        "_bandwidth", "_left", "_looks", "_loop", "_opened", "_pieces", "_resets", "_round", "chunk", "effects", "timer",
     )  # fmt: skip
 
-    def __init__(self, loop: Loop, fault: Fault, opened: Callable[[], Any]) -> None:
+    def __init__(self, loop: Loop, faults: Sequence[Fault], number: int, opened: Callable[[], Any]) -> None:
         self._loop = loop
-        self._fault = fault
+        self.effects = together(faults)
         self._opened = opened
-        rate = fault.view.bandwidth
-        self._bucket = TokenBucket(rate) if rate else None
-        self._full_at = 0
-        self.chunk = min(fault.chunk or WINDOW, chunk_of(rate) if rate else WINDOW)  # bytes of one read or write at most
+        self._bandwidth = Bandwidth(faults)
+        self._resets = [fault for fault in faults if fault.resets(number)]
+        rate = self._bandwidth.rate
+        # Bytes of one read or write at most.
+        self.chunk = min(self.effects.chunk or WINDOW, chunk_of(rate) if rate else WINDOW)
         self._round = -1  # of the loop, in which it is open
         self._left = self._pieces = 0
         self._looks = False  # in the next round
@@ -55,20 +55,20 @@ class Gate:
 
     @property
     def is_waiting(self) -> bool:
-        return self.timer is not None or self in self._fault.waiting
+        return self.timer is not None or self in self.effects.waiting
 
     def room(self) -> int:
         """Bytes that may pass now; 0: none, and `opened` is called when some may."""
         if self.is_waiting:
             return 0
-        fault, loop = self._fault, self._loop
-        if fault.is_over:
+        effects, loop = self.effects, self._loop
+        if effects.is_over:
             return WINDOW
-        if fault.is_stuck:
-            fault.waiting.add(self)
+        if effects.is_stuck:
+            effects.waiting.add(self)
             return 0
         if self._round != loop.round:
-            wait = fault.delay()
+            wait = effects.delay()
             if wait > 0:
                 self.wait(wait)
                 return 0
@@ -78,17 +78,22 @@ class Gate:
             return 0
         return min(self._left, self.chunk)
 
+    def resets(self) -> bool:
+        """Something has passed: whether that was the first, after which the connection is reset."""
+        resets, self._resets = self._resets, []
+        return not all(fault.is_over for fault in resets)
+
     def passed(self, count: int) -> None:
         self._left -= count
         self._pieces -= 1
-        if self._bucket is not None and not self._fault.is_over:
-            self._full_at, due = self._bucket.spend(self._full_at, int(self._loop.now * SECOND), count)
-            if due > 0:
-                self.wait(due / SECOND, opens=False)
+        if self._bandwidth.rate:
+            wait = self._bandwidth.spend(count, self._loop.now)
+            if wait > 0:
+                self.wait(wait, opens=False)
 
     def wait(self, seconds: float, opens: bool = True) -> None:
         """`opens`: a turn begins then, without a latency."""
-        self._fault.waiting.add(self)
+        self.effects.waiting.add(self)
         self._round = -1
         self.timer = self._loop.call_later(seconds, self.open if opens else self._go_on)
 
@@ -98,7 +103,7 @@ class Gate:
         self._go_on()
 
     def stop(self) -> None:
-        self._fault.waiting.discard(self)
+        self.effects.waiting.discard(self)
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -124,16 +129,14 @@ class Gate:
 class FaultyClient:
     """Whatever else is asked of a socket, `sock` is asked."""
 
-    def __init__(self, loop: Loop, sock: Any, fault: Fault, number: int) -> None:
+    def __init__(self, loop: Loop, sock: Any, faults: Sequence[Fault], number: int) -> None:
         self._loop = loop
         self._sock = sock
-        self._fault = fault
         self._is_over = self._said_end = False
         self._held: bytes | None = None  # was read, and waits; b"": the client's end
-        self._resets = fault.resets(number)
-        direction = fault.view.direction
-        self._up = Gate(loop, fault, self._readable) if direction != "down" else None
-        self._down = Gate(loop, fault, self._writable) if direction != "up" else None
+        up, down = ([fault for fault in faults if fault.of_direction(direction)] for direction in ("up", "down"))
+        self._up = Gate(loop, up, number, self._readable) if up else None
+        self._down = Gate(loop, down, number, self._writable) if down else None
         self.ready: Callable[[int], Any] = _nobody  # the connection's
         self.reset: Callable[[], Any] = _nothing  # the connection is reset by us
 
@@ -162,8 +165,8 @@ class FaultyClient:
         data = sock.recv(min(size, gate.chunk), flags)
         self._held = data
         if not data:
-            if self._fault.slow_close and not self._fault.is_over:
-                gate.wait(self._fault.slow_close)
+            if gate.effects.slow_close and not gate.effects.is_over:
+                gate.wait(gate.effects.slow_close)
         elif len(data) == gate.chunk < size:
             gate.look_soon()
         return self._give(size, gate)
@@ -183,7 +186,7 @@ class FaultyClient:
             gate.look_soon()
         if held:
             gate.passed(min(room, len(held)))
-            self._first_bytes()
+            self._first_bytes(gate)
         return held[:room]
 
     def send(self, data: Any, flags: int = 0, /) -> int:
@@ -197,18 +200,20 @@ class FaultyClient:
         size = len(data)
         sent = self._sock.send(data if size <= room else memoryview(data)[:room], flags)
         gate.passed(sent)
-        self._first_bytes()
+        self._first_bytes(gate)
         if sent == room < size and not gate.is_waiting:
             gate.look_soon()
         return sent
 
     def shutdown(self, how: int, /) -> None:
         """Raises BlockingIOError: the end comes late; there is room for it when that is over."""
-        gate, fault = self._down, self._fault
-        if how == SHUT_WR and gate is not None and fault.slow_close and not (self._said_end or fault.is_over):
-            self._said_end = True
-            if not gate.is_waiting:
-                gate.wait(fault.slow_close)
+        gate = self._down
+        if how == SHUT_WR and gate is not None and not self._said_end:
+            effects = gate.effects
+            if effects.slow_close and not effects.is_over:
+                self._said_end = True
+                if not gate.is_waiting:
+                    gate.wait(effects.slow_close)
         if gate is not None and gate.is_waiting:
             raise BlockingIOError
         self._sock.shutdown(how)
@@ -235,9 +240,8 @@ class FaultyClient:
             if gate is not None:
                 gate.stop()
 
-    def _first_bytes(self) -> None:
-        if self._resets and not self._fault.is_over:
-            self._resets = False
+    def _first_bytes(self, gate: Gate) -> None:
+        if gate.resets():
             self._loop.call_again(self._reset)
 
     def _reset(self, _events: int) -> None:

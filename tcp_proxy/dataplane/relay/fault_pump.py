@@ -1,4 +1,4 @@
-"""One direction of a session that meets a fault on purpose (dataplane.faults): a Pump that reads late, little, or never.
+"""One direction of a session that meets faults on purpose (dataplane.faults): a Pump that reads late, little, or never.
 
 Owned as a Pump is, and keeps its contract: what was read is passed on whole and in order. It never leaves the loop's thread.
 What is special is a FaultGate's, which its pump asks `holds` before it reads, and tells `look` when it has.
@@ -18,27 +18,34 @@ Spend = Callable[[int], float]
 
 
 class Effects(Protocol):
-    """What a fault does to one direction of a session."""
+    """What faults do to one direction of a session."""
 
-    is_over: bool
-    is_stuck: bool  # nothing passes
+    @property
+    def is_over(self) -> bool: ...
+
+    @property
+    def is_stuck(self) -> bool: ...  # nothing passes
+
+    @property
+    def slow_close(self) -> float: ...  # seconds before an end is passed on
+
     chunk: int  # bytes of a read at most; 0: as ever
-    slow_close: float  # seconds before an end is passed on
-    waiting: Any  # a set: the gates that wait for its end
+    waiting: Any  # a set: the gates that are opened at the end
 
     def delay(self) -> float: ...  # seconds before the next turn of reads
 
 
 class FaultGate:
-    __slots__ = ("_effects", "_is_open", "_pump", "_resets", "_spend", "spent", "timer")
+    __slots__ = ("_effects", "_end", "_is_open", "_pump", "_resets", "_spend", "spent", "timer")
 
-    def __init__(self, pump: Pump, effects: Effects, spend: Spend, resets: Callable[[], Any] | None) -> None:
-        """`resets`: called when the first byte has passed."""
+    def __init__(self, pump: Pump, effects: Effects, spend: Spend, resets: Callable[[], bool] | None) -> None:
+        """`resets`: called when the first byte has passed, whether the session was reset."""
         self._pump = pump
         self._effects = effects
         self._spend = spend
         self._resets = resets
         self._is_open = False
+        self._end: Callable[[], Any] | None = None  # which is late
         self.spent = 0  # bytes that the buckets know of
         self.timer: Timer | None = None
 
@@ -54,19 +61,22 @@ class FaultGate:
             self._is_open = False
             return False
         if self.timer is None:
-            if effects.is_stuck:
-                effects.waiting.add(self)
-            else:
-                wait = effects.delay()
-                if wait <= 0:
-                    return False
+            wait = 0.0 if effects.is_stuck else effects.delay()
+            if wait > 0:
                 self.timer = pump.loop.call_later(wait, self.open)
+            elif not effects.is_stuck:
+                return False
+            effects.waiting.add(self)
         pump.queued = True
         return True
 
     def open(self) -> None:
         """What was waited for is over, or the fault."""
         self.stop()
+        end, self._end = self._end, None
+        if end is not None:
+            end()
+            return
         self._is_open = True
         self._pump.resume()
 
@@ -77,16 +87,17 @@ class FaultGate:
         moved, self.spent = pump.moved - self.spent, max(pump.moved, self.spent)
         if moved <= 0:
             return
-        if self._resets is not None and not self._effects.is_over:
-            self._resets()
+        resets, self._resets = self._resets, None
+        if resets is not None and resets():
             return
         wait = self._spend(moved)
         if wait > 0 and not pump.ended:
             pump.queued = True
             self.timer = pump.loop.call_later(wait, self._go_on)
+            self._effects.waiting.add(self)
 
     def _go_on(self) -> None:
-        self.timer = None
+        self.stop()
         self._pump.resume()
 
     def closes_late(self, end: Callable[[], Any]) -> bool:
@@ -94,12 +105,10 @@ class FaultGate:
         wait = 0.0 if self._effects.is_over else self._effects.slow_close
         if wait:
             self.stop()
-            self.timer = self._pump.loop.call_later(wait, self._end, end)
+            self._end = end
+            self.timer = self._pump.loop.call_later(wait, self.open)
+            self._effects.waiting.add(self)
         return wait > 0
-
-    def _end(self, end: Callable[[], Any]) -> None:
-        self.timer = None
-        end()
 
     def stop(self) -> None:
         self._effects.waiting.discard(self)
@@ -113,7 +122,7 @@ class FaultPump(Pump):
 
     def __init__(
         self, loop: Loop, owner: Any, source: SocketType, dest: SocketType, tcp: bool, effects: Effects, spend: Spend,
-        resets: Callable[[], Any] | None = None,
+        resets: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
         # What is held back with the last bytes, for an end that is to follow at once, would wait for one that comes late.
         super().__init__(loop, owner, source, dest, tcp and not effects.slow_close)

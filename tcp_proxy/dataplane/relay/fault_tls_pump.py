@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from socket import SocketType
-from typing import Any, Self
+from typing import Self
 
 from tcp_proxy.dataplane.relay.fault_pump import Effects, FaultGate, Spend
 from tcp_proxy.dataplane.relay.pump import CHUNK, Pump
@@ -15,7 +15,7 @@ class FaultTlsPump(TlsPump):
 
     def __init__(
         self, loop: Loop, owner: TlsOwner, source: SocketType, dest: SocketType, tcp: bool, effects: Effects, spend: Spend,
-        resets: Callable[[], Any] | None = None,
+        resets: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
         # What is held back with the last bytes, for an end that is to follow at once, would wait for one that comes late.
         super().__init__(loop, owner, source, dest, tcp and not effects.slow_close)

@@ -4,9 +4,10 @@ import socket
 
 import pytest
 
+from kit.calls import Calls
 from tcp_proxy.config.model import AcceptProxy, Access, AccessEntry, Timeouts
 from tcp_proxy.config.tls_model import SniRoute
-from tcp_proxy.dataplane.edge.access import AccessRules
+from tcp_proxy.dataplane.edge.access import REMEMBERED, AccessRules
 from tcp_proxy.dataplane.edge.hello import Routing
 from tcp_proxy.dataplane.edge.policy import Edge, Edges
 from tcp_proxy.sansio.networks import parse_network, table_of
@@ -187,3 +188,24 @@ def test_every_form_of_an_address_that_the_kernel_gives(family):
                 inner, address = server.accept()
                 inner.close()
             assert rules.find(address) == number
+
+
+def test_who_is_known_costs_a_look_in_a_table_however_many_networks_there_are():
+    rules = rules_of(allow=["127.0.0.0/8"], deny=[f"10.{number >> 8}.{number & 255}.0/24" for number in range(50)])
+    row, calls = memoryview(bytearray(8 * 60)).cast("q"), Calls()
+    assert rules.admits(("127.0.0.1", 5), row)
+    with calls:
+        assert rules.admits(("127.0.0.1", 6), row)
+    assert calls.most <= 4, "itself, the look, and what ends the counting, which is two"
+    assert not rules.admits(("10.0.7.1", 5), row)
+    assert not rules.admits(("10.0.7.1", 6), row), "nor the second time"
+    assert row[0] == 2
+
+
+def test_what_is_remembered_of_addresses_has_an_end():
+    rules = rules_of(allow=["10.0.0.0/8"])
+    row = memoryview(bytearray(8 * 2)).cast("q")
+    for number in range(2 * REMEMBERED):
+        assert rules.admits((f"10.1.{number >> 8}.{number & 255}", 5), row)
+    assert len(rules._known) <= REMEMBERED
+    assert row[0] == 2 * REMEMBERED

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from kit.calls import Calls
 from tcp_proxy.config.model import AcceptProxy, SessionLimits
 from tcp_proxy.dataplane.client_limits import ClientLimits
 from tcp_proxy.dataplane.edge.limits import LimitsStage
@@ -141,3 +142,26 @@ def test_the_stage_says_what_it_is(accept_proxy):
         assert repr(gate.house.app.edge) in (
             "<Edge with <LimitsStage of web>>", "<Edge with headers, <LimitsStage of web>>",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limits", "access", "most"),
+    [
+        ({"sessions_per_client": 9}, None, 8),
+        ({"rate_per_client": 1e6}, None, 7),
+        ({"sessions_per_client": 9, "rate_per_client": 1e6, "rate": 1e6}, {"allow": ["127.0.0.0/8"]}, 12),
+    ],
+)
+def test_who_is_let_in_costs_so_many_calls(limits, access, most):
+    """From the look at the edge to the session's end; what ctypes calls, as for the locks, is not seen."""
+    with Limited(access=access, **limits) as gate:
+        edge, row, ours = gate.house.app.edge, gate.house.row, gate.house.app.client_limits
+        calls = Calls()
+        assert edge.only.admits(("127.0.0.1", 5), row, 6), "from now on the client is known"
+        for _ in range(3):
+            with calls:
+                is_in = edge.only.admits(("127.0.0.1", 5), row, 7)
+                ours.release(7, row)
+            assert is_in
+        ours.release(6, row)
+        assert calls.most <= most, "with that which ends the counting"

@@ -22,13 +22,13 @@ PATIENT = Timeouts(request=1000.0, response=1000.0)
 
 
 class Faulty(HttpHouse):
-    """An app with one fault."""
+    """An app with one fault, or more: `also`."""
 
-    def __init__(self, rate=0, timeouts=PATIENT, http=None, **said):
+    def __init__(self, rate=0, timeouts=PATIENT, http=None, also=(), **said):
         super().__init__(timeouts=timeouts, http=http)
         self.app.limits = SessionLimits(bytes_per_second=rate)
         self.app.has_rates = rate > 0
-        self.app.meet((FaultView(3, "x", **said),))
+        self.app.meet((FaultView(3, "x", **said), *also))
 
     def over(self):
         self.app.meet(())
@@ -295,3 +295,32 @@ def test_a_tunnel_meets_it_too_and_is_marked_once():
         client.close()
         server.close()
         house.wait(1)
+
+
+def test_several_are_met_at_once_each_in_its_direction():
+    with Faulty(latency=1.0, direction="up", also=(FaultView(4, "y", latency=2.0), FaultView(5, "z", share=0.0))) as house:
+        client, session = house.client()
+        assert notes_of(session.address) == "fault 3: x fault 4: y"
+        client.sendall(GET)
+        house.wait(2.9)
+        assert session.state.name == "READING", "up both count: three seconds"
+        house.wait(0.2)
+        server = house.accept()
+        house.read_head(server)
+        server.sendall(OK)
+        house.wait(1.9)
+        assert house.got(client) is None, "down the second one alone: two seconds"
+        house.wait(0.2)
+        assert house.got(client) == OK_PASSED
+
+
+def test_one_of_two_that_ends_leaves_the_other():
+    with Faulty(timeout=True, also=(FaultView(4, "y", timeout=True),)) as house:
+        client, session = house.client()
+        client.sendall(GET)
+        house.wait(1)
+        house.app.meet((FaultView(4, "y", timeout=True),))
+        house.wait(1)
+        assert session.state.name == "READING"
+        house.over()
+        assert session.state.name != "READING"

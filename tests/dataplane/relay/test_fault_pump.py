@@ -129,3 +129,16 @@ def test_the_first_byte_resets():
         rig.client.sendall(b"x")
         rig.turn(4)
         assert called
+
+
+@pytest.mark.parametrize("said", [{"latency": 500.0}, {"slow_close": 500.0}])
+def test_whoever_waits_for_a_time_does_not_wait_beyond_the_fault(said):
+    with Faulty(**said) as rig:
+        rig.client.sendall(b"held")
+        rig.client.close()
+        rig.turn(6)
+        rig.effects.end()
+        rig.turn(6)
+        assert rig.arrived() == b"held"
+        assert rig.owner.said == ["done"]
+        assert not rig.effects.waiting
