@@ -6,6 +6,7 @@ HOME = pathlib.Path(__file__).parents[1]
 
 ELSEWHERE = {
     "wire/inquiries.py": "tests/wire/test_messages.py",
+    "wire/moved_exchange.py": "tests/wire/test_moved_session.py",
     "wire/moves.py": "tests/wire/test_messages.py",
     "dataplane/all_threads.py": "tests/dataplane/test_worker_live.py",
     "dataplane/moving/departure.py": "tests/dataplane/moving/test_exporter.py",

@@ -87,6 +87,10 @@ def _processes(numbers: tuple[int, ...]) -> str:
     return f" processes={','.join(map(str, numbers))}" if numbers else ""
 
 
+def _processes_json(numbers: tuple[int, ...]) -> str:
+    return f', "processes": [{", ".join(map(str, numbers))}]'
+
+
 def _seconds(value: float) -> str:
     return f"{value:.6f}" if value >= 0 else "-"
 
@@ -104,7 +108,7 @@ def _word(text: str) -> str:
 def request_text(record: RequestRecord) -> str:
     (
         _, id, app, _, client, target, line, host, status, up, down, answer, seconds, referer, agent, reason, ended_at,
-        error, peer, tls, notes, trace, _,
+        error, peer, tls, notes, trace, _, processes,
     ) = record  # fmt: skip
     in_all = f"{seconds:.6f}"
     return (
@@ -112,7 +116,8 @@ def request_text(record: RequestRecord) -> str:
         f"{(_common if len(referer) + len(agent) < REMEMBERED_SIZE else _said)(referer, agent, app, target, host)} id={id}"
         f" answer={in_all if answer == seconds else f'{answer:.6f}' if answer >= 0 else '-'} seconds={in_all}"
         f" up={up} reason={reason} error={_word(error) if error else '-'} peer={peer or '-'}"
-        f" tls={_tls_text(tls) if tls else '-'} notes={_word(notes) if notes else '-'}{_traced(trace) if trace else ''}\n"
+        f" tls={_tls_text(tls) if tls else '-'} notes={_word(notes) if notes else '-'}"
+        f"{_processes(processes) if processes else ''}{_traced(trace) if trace else ''}\n"
     )
 
 
@@ -136,7 +141,7 @@ def request_json(record: RequestRecord) -> str:
     """As json.dumps would write it, in a third of the time."""
     (
         _, id, app, listener, client, target, line, host, status, up, down, answer, seconds, referer, agent, reason,
-        ended_at, error, peer, tls, notes, trace, _,
+        ended_at, error, peer, tls, notes, trace, _, processes,
     ) = record  # fmt: skip
     in_all = f"{seconds:.6f}"
     return (
@@ -147,7 +152,8 @@ def request_json(record: RequestRecord) -> str:
         f' "seconds": {in_all},'
         f' "referer": {_latin(referer)}, "user_agent": {_latin(agent)}, "reason": "{reason}",'
         f' "error": {encode_basestring_ascii(error)}, "peer": "{peer}",'
-        f' "tls": {_tls_json(tls) if tls else "null"}, "notes": {encode_basestring_ascii(notes)}{_traced_json(trace)}}}\n'
+        f' "tls": {_tls_json(tls) if tls else "null"}, "notes": {encode_basestring_ascii(notes)}'
+        f'{_processes_json(processes) if processes else ""}{_traced_json(trace)}}}\n'
     )
 
 

@@ -4,26 +4,30 @@ The way is a socketpair of two workers, of one supervisor or of two whose progra
 has a version of its own, and says everything; what only workers of one supervisor share is marked so below. Both ends are
 on one machine, whose monotonic clock they have in common.
 
-    frame:  LENGTH u32 · NUMBER u32 · VERSION u16 · DESCRIPTORS u8 · HEAD u32 · HEAD bytes of JSON · unsent up · unsent down
+    frame:  LENGTH u32 · NUMBER u32 · VERSION u16 · DESCRIPTORS u8 · HEAD u32 · HEAD bytes of JSON · the bytes
     answer: LENGTH u32 · NUMBER u32 · TAKEN u8 · why not, in UTF-8
 
-little-endian; a LENGTH counts what follows it. The descriptors come with the first byte of their frame (SCM_RIGHTS): the
-client's socket, then the target's; of mode http the client's alone. NUMBER is the exporter's, for the answer. The fixed part
-stays as it is in every version: so a frame of an unknown one is refused, and the stream stays in step.
+little-endian; a LENGTH counts what follows it. The bytes are those of the directions: unsent up, unsent down, ahead up,
+ahead down. The descriptors come with the first byte of their frame (SCM_RIGHTS): the client's socket, then the target's; of
+a client between two requests its alone. NUMBER is the exporter's, for the answer. The fixed part stays as it is in every
+version: so a frame of an unknown one is refused, and the stream stays in step.
 
 What a head does not say has its default (the fields below): a field that is added needs no new version, and one that has its
 default is left out, but for those that programs of version 0.2.0 look for: `up` and `down` with `unsent`, and `tried`.
 """
 
+import itertools
 import json
 import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tcp_proxy.sansio.address import Restored
+from tcp_proxy.wire import moved_exchange
+from tcp_proxy.wire.moved_exchange import MovedExchange
 
 VERSION = 1
-TCP, HTTP = "tcp", "http"
+TCP, HTTP, EXCHANGE = "tcp", "http", "exchange"
 
 _FRAME = struct.Struct("<IIHBI")
 _ANSWER = struct.Struct("<IIB")
@@ -41,13 +45,14 @@ class Direction(NamedTuple):
     blocked: bool = False  # its destination is full
     failed: bool = False  # its source has reported an error, and will not do so again
     unsent: bytes = b""  # read and not written, what was in a pipe too
+    ahead: bytes = b""  # of mode http: read of its source, and not looked at or not known to be whole yet
 
 
 class MovedSession(NamedTuple):
     """Times are of the machine's monotonic clock, unless said otherwise. A tuple, and not a dataclass: two are made for each
     session that moves, in half the time."""
 
-    kind: str  # TCP; HTTP: a client of mode http between two requests
+    kind: str  # TCP; of mode http HTTP: a client between two requests; EXCHANGE: one with a request under way
     id: str  # that it was given where it began; it keeps it
     processes: tuple[int, ...]  # that it has lived in, in order; the last one gives it away
     app: str
@@ -57,7 +62,7 @@ class MovedSession(NamedTuple):
     started: float
     started_at: float  # the wall clock's
     last: float  # when a byte moved
-    # -- kind TCP
+    # -- kinds TCP and EXCHANGE
     target: str = ""
     target_family: int = 0
     tried: tuple[tuple[str, str], ...] = ()  # as in records.Record
@@ -69,12 +74,13 @@ class MovedSession(NamedTuple):
     stick: str = ""  # the key that it belongs to
     up: Direction = Direction()
     down: Direction = Direction()
-    # -- kind HTTP
+    # -- kinds HTTP and EXCHANGE
     requests: int = 0  # so far
     bytes_up: int = 0  # of their bodies
     bytes_down: int = 0
     last_target: str = ""
     deadline: float = 0.0  # for the next request
+    exchange: MovedExchange | None = None
     # -- what only workers of one supervisor have in common
     listener_slot: int = 0  # of the counters
     target_slot: int = 0
@@ -85,7 +91,7 @@ class MovedSession(NamedTuple):
 
     @property
     def descriptors(self) -> int:
-        return 2 if self.kind == TCP else 1
+        return 1 if self.kind == HTTP else 2
 
 
 class Frame(NamedTuple):
@@ -110,13 +116,16 @@ def encode(number: int, session: MovedSession) -> bytes:
     up, down, address = session.up, session.down, session.address
     fields["up"], fields["down"] = _direction(up), _direction(down)
     fields["tried"], fields["address"] = session.tried, address
+    if session.exchange is not None:
+        fields["exchange"] = moved_exchange.told(session.exchange)
     if isinstance(address, Restored):
         tlvs = [(kind, value.decode("latin-1")) for kind, value in address.tlvs]
         fields["address"] = address._replace(tlvs=tlvs)._asdict()  # type: ignore[arg-type]
     head = _encode(fields).encode()
-    length = _FRAME.size - _LENGTH + len(head) + len(up.unsent) + len(down.unsent)
+    data = up.unsent, down.unsent, up.ahead, down.ahead
+    length = _FRAME.size - _LENGTH + len(head) + sum(map(len, data))
     fixed = _FRAME.pack(length, number, VERSION, session.descriptors, len(head))
-    return b"".join((fixed, head, up.unsent, down.unsent))
+    return b"".join((fixed, head, *data))
 
 
 def frames(buffer: bytearray) -> Iterator[Frame]:
@@ -139,20 +148,23 @@ def decode(frame: Frame) -> MovedSession:
         raise ValueError(f"it is told in version {frame.version}, and this program knows {VERSION}")
     try:
         fields = _decode(frame.body[: frame.head].decode())
-        unsent = frame.body[frame.head :]
         up, down = fields.pop("up", {"unsent": 0}), fields.pop("down", {"unsent": 0})
-        middle, rest = up.pop("unsent"), down.pop("unsent")
+        sizes = [up.pop("unsent"), down.pop("unsent"), up.pop("ahead", 0), down.pop("ahead", 0)]
+        ends = list(itertools.accumulate(sizes, initial=frame.head))
+        unsent_up, unsent_down, ahead_up, ahead_down = (frame.body[a:b] for a, b in itertools.pairwise(ends))
+        exchange = fields.pop("exchange", None)
         session = MovedSession(
-            up=Direction(**up, unsent=unsent[:middle]),
-            down=Direction(**down, unsent=unsent[middle:]),
+            up=Direction(**up, unsent=unsent_up, ahead=ahead_up),
+            down=Direction(**down, unsent=unsent_down, ahead=ahead_down),
             address=_address(fields.pop("address")),
             processes=tuple(fields.pop("processes")),
+            exchange=moved_exchange.understood(exchange) if exchange is not None else None,
             tried=tuple([(target, error) for target, error in fields.pop("tried", ())]),
             **fields,
         )
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"it is no session that this program knows: {error}") from None
-    if len(unsent) != middle + rest or session.descriptors != frame.descriptors:
+    if min(sizes) < 0 or len(frame.body) != ends[-1] or session.descriptors != frame.descriptors:
         raise ValueError("its frame is out of step")
     return session
 
@@ -180,11 +192,13 @@ _DEFAULTS = tuple(MovedSession._field_defaults.get(name, ...) for name in MovedS
 
 
 def _direction(direction: Direction) -> dict[str, Any]:
-    """`unsent` is its length: the bytes come behind the head."""
-    moved, counted, ended, done, blocked, failed, unsent = direction
+    """`unsent` and `ahead` are lengths: the bytes come behind the head."""
+    moved, counted, ended, done, blocked, failed, unsent, ahead = direction
     told = {"moved": moved, "counted": counted, "unsent": len(unsent)}
     if ended or done or blocked or failed:
         told |= {"ended": ended, "done": done, "blocked": blocked, "failed": failed}
+    if ahead:
+        told["ahead"] = len(ahead)
     return told
 
 

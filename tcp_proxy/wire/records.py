@@ -69,3 +69,4 @@ class RequestRecord(NamedTuple):
     notes: str = ""
     trace: Trace = ()
     tried: tuple[tuple[str, str], ...] = ()  # of what is traced, as in Record
+    processes: tuple[int, ...] = ()  # that answered it, in order, where there were several

@@ -232,7 +232,7 @@ def test_clients_between_two_requests_go_on_in_another_worker(web):
         client.close()
 
 
-def test_a_request_under_way_is_answered_and_its_client_moves_then(web):
+def test_a_request_under_way_moves_with_its_client_and_its_number_goes_on(web):
     api = Api.of(web)
     client = http.client.HTTPConnection("127.0.0.1", web.port, timeout=20)
     client.request("GET", "/method")

@@ -126,6 +126,13 @@ def test_the_json_of_a_request():
     }  # fmt: skip
 
 
+def test_a_request_that_has_moved_names_the_processes_that_have_answered_it():
+    moved = tuple(ASKED._replace(processes=(7, 8), trace=("ab", "cd", "")))
+    assert FORMATS["text"](moved).endswith(" notes=- processes=7,8 trace=ab\n")
+    line = json.loads(FORMATS["json"](moved))
+    assert (line["processes"], line["trace"]) == ([7, 8], "ab")
+
+
 def test_what_a_request_has_not():
     nothing = tuple(ASKED._replace(line=b"-", host=b"", status=0, target="", answer_seconds=-1.0, referer=b"", agent=b""))
     text, line = FORMATS["text"](nothing), json.loads(FORMATS["json"](nothing))

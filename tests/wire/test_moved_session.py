@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcp_proxy.sansio.address import Restored
+from tcp_proxy.wire.moved_exchange import MovedBody, MovedExchange
 from tcp_proxy.wire.moved_session import (
+    EXCHANGE,
     HTTP,
     MOST,
     VERSION,
@@ -26,21 +28,36 @@ from tcp_proxy.wire.moved_session import (
 
 BYTES = st.binary(max_size=300)
 COUNTS = st.integers(0, 2**62)
-DIRECTIONS = st.builds(Direction, COUNTS, COUNTS, st.booleans(), st.booleans(), st.booleans(), st.booleans(), BYTES)
+FLAG, TIME = st.booleans(), st.floats(allow_nan=False)
+OLD_DIRECTIONS = st.builds(Direction, COUNTS, COUNTS, FLAG, FLAG, FLAG, FLAG, BYTES, ahead=st.just(b""))
+DIRECTIONS = st.builds(Direction, COUNTS, COUNTS, FLAG, FLAG, FLAG, FLAG, BYTES, BYTES)
+BODIES = st.none() | st.builds(
+    MovedBody, COUNTS, st.lists(COUNTS, max_size=5).map(tuple), FLAG, FLAG, FLAG, FLAG, COUNTS, FLAG, FLAG, COUNTS,
+    COUNTS, FLAG,
+)  # fmt: skip
+SPANS = st.sampled_from([(), ("0af7651916cd43dd", "b7ad6b7169203331", "", True, "traceparent: \xff\r\n", ["traceparent"])])
+EXCHANGES = st.none() | st.builds(
+    MovedExchange, BYTES, TIME, st.lists(COUNTS, max_size=3).map(tuple), COUNTS, TIME, FLAG, BYTES, SPANS, COUNTS, FLAG,
+    FLAG,
+    FLAG, FLAG, COUNTS, COUNTS, COUNTS,
+    BODIES, BODIES,
+)  # fmt: skip
 ADDRESSES = st.sampled_from([
     ("127.0.0.1", 80),
     ("fe80::1", 80, 0, 2),
     Restored("192.0.2.1", 5, ("127.0.0.1", 80), ("10.0.0.1", 443), ((1, b"\x00\xff"), (0xE2, b"")), "a note"),
 ])  # fmt: skip
 TEXTS = st.text(max_size=20)
-TIMES = st.floats(allow_nan=False)
-SESSIONS = st.builds(
-    MovedSession, kind=st.just("tcp"), id=TEXTS, processes=st.lists(COUNTS, max_size=3).map(tuple), app=TEXTS,
-    listener=TEXTS,
-    address=ADDRESSES, client_family=COUNTS, started=TIMES, started_at=TIMES, last=TIMES, target=TEXTS,
-    tried=st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple), connected_at=TIMES, stick=TEXTS, up=DIRECTIONS,
-    down=DIRECTIONS, half_closed=st.booleans(), has_place=st.booleans(), deadline=TIMES,
-)  # fmt: skip
+COMMON = {
+    "kind": st.just("tcp"), "id": TEXTS, "processes": st.lists(COUNTS, max_size=3).map(tuple), "app": TEXTS,
+    "listener": TEXTS,
+    "address": ADDRESSES, "client_family": COUNTS, "started": TIME, "started_at": TIME, "last": TIME, "target": TEXTS,
+    "tried": st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple), "connected_at": TIME, "stick": TEXTS,
+    "half_closed": FLAG, "has_place": FLAG, "deadline": TIME,
+}  # fmt: skip
+SESSIONS = st.builds(MovedSession, **COMMON, up=DIRECTIONS, down=DIRECTIONS, exchange=EXCHANGES)
+# What a program of version 0.2.0 has a name for.
+OLD_SESSIONS = st.builds(MovedSession, **COMMON, up=OLD_DIRECTIONS, down=OLD_DIRECTIONS, exchange=st.none())
 
 
 def in_pieces(stream, data):
@@ -100,7 +117,7 @@ def test_a_head_without_directions_has_none_under_way():
     assert decode(frame_of(body=body, head=len(body))) == SESSION
 
 
-@given(SESSIONS)
+@given(OLD_SESSIONS)
 def test_a_program_of_version_0_2_0_understands_it(session):
     (frame,) = frames(bytearray(encode(1, session)))
     fields = json.loads(frame.body[: frame.head])
@@ -184,5 +201,6 @@ def test_a_stream_that_is_none_is_an_error(length):
         list(frames(stream))
 
 
-def test_a_client_of_mode_http_comes_alone():
+def test_a_client_of_mode_http_comes_alone_and_with_its_target_when_a_request_is_under_way():
     assert SESSION._replace(kind=HTTP).descriptors == 1
+    assert SESSION._replace(kind=EXCHANGE).descriptors == 2

@@ -21,7 +21,8 @@ from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.dataplane.relay.splice import HAS_SPLICE, PipePool, drain, take_in
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.sansio.http1.chunks import Chunks
-from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
+from tcp_proxy.sansio.http1.fields import CHUNKED, UNSAID, Refused
+from tcp_proxy.wire.moved_exchange import MovedBody
 
 SPLICE_FROM = 256 << 10  # bytes that are still to come: below it copying is cheaper
 TURNS = 8  # reads, or splices, in one turn; then the others
@@ -92,6 +93,36 @@ class Body:
     def __repr__(self) -> str:
         state = "done" if self.done else "ended" if self.ended else "waiting" if self.writer.blocked else "flowing"
         return f"<Body {state} moved={self.moved} left={self.left}>"
+
+    @classmethod
+    def carried_on(
+        cls,
+        loop: Loop,
+        owner: BodyOwner,
+        source: SocketType,
+        writer: SocketWriter,
+        told: MovedBody,
+        rest: bytes,
+        is_answer: bool,
+    ) -> "Body":
+        """One that another process, or another Body, has had so far."""
+        length = CHUNKED if told.chunks else UNSAID if told.until_close else told.left
+        body = cls(loop, owner, source, writer, length, told.decodes, is_answer)
+        if body._chunks is not None:
+            body._chunks.go_to(told.chunks)
+        body.ended, body.done, body.moved, body.rest = told.ended, told.done, told.moved, rest
+        body.source_ended, body.was_full, body.code, body.most = told.source_ended, told.was_full, told.code, told.most
+        body._splices = body._splices and not told.copies
+        return body
+
+    def told(self) -> MovedBody:
+        """All of it between two reads, but for `rest`."""
+        chunks = self._chunks
+        return MovedBody(
+            self.left, chunks.place if chunks is not None else (), chunks is not None and chunks.pieces is not None,
+            self._ends_with_source, self.ended, self.done, self.moved, self.source_ended, self.was_full, self.code,
+            self.most, not self._splices,
+        )  # fmt: skip
 
     @property
     def delivered(self) -> int:

@@ -47,6 +47,7 @@ class Exchange:
     served_by = ""  # the name of the last target
     bytes_up = 0  # of the bodies, when it is over
     bytes_down = 0
+    processes: tuple[int, ...] = ()  # that it was answered by before
     target: LiveTarget | None = None
     cut = 0
     upstream: Upstream | None = None
@@ -66,8 +67,7 @@ class Exchange:
     def __init__(self, connection: ExchangeOwner, request: Request, route_targets: Any) -> None:
         self.connection = self.owner = connection  # `owner`: whom a bug that is met here ends
         self.request, self.route_targets = request, route_targets
-        self.pipes = connection.shared.pipes
-        self.started = connection.thread.loop.now
+        self.pipes, self.started = connection.shared.pipes, connection.thread.loop.now
         self.status = self.ending = self.reset_code = 0  # `status`: of the answer, so far; `reset_code`: what sending met
         self.up_failed = self.was_late = False  # `was_late`: it waited for a target, or another one was tried before
         self.block = connection.app.slot  # where its counters are
@@ -234,7 +234,7 @@ class Exchange:
             return False
         return size > 0 and not self._understand(upstream) and (size == CHUNK or not events or bool(events & UNSURE))
 
-    def _hear_more(self, _events: int) -> None:
+    def hear_more(self, _events: int) -> None:
         self.hears_later = False
         upstream = self.upstream
         if upstream is not None and not self._understand(upstream):
@@ -259,7 +259,7 @@ class Exchange:
             self._fail(outcomes.wrong_answer(error))
             return True
         self.hears_later = True
-        connection.thread.loop.call_again(self._hear_more)
+        connection.thread.loop.call_again(self.hear_more)
         return True
 
     def _answer(self, response: Response, first: bytes) -> None:

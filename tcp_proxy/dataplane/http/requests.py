@@ -4,6 +4,7 @@ Called in the loop's thread, whose row is written. These lines are paid by every
 """
 
 from bisect import bisect_left
+from os import getpid
 from random import getrandbits
 from socket import SocketType
 from typing import Any, Protocol
@@ -46,6 +47,8 @@ class Counted(Protocol):
 
     @property
     def tried(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def processes(self) -> tuple[int, ...]: ...  # that it was answered by before, where it has moved
     @property
     def connection(self) -> ExchangeOwner: ...
     @property
@@ -106,7 +109,7 @@ def ended(exchange: Counted, reason: Reason) -> None:
         request, answer = exchange.request, seconds if exchange.answered_at >= 0 else -1.0
         _record(
             connection, request, request.line, exchange.served_by, exchange.status, exchange.bytes_up, exchange.bytes_down,
-            answer, now - exchange.started, reason, exchange.error, begin_span(exchange), exchange.tried,
+            answer, now - exchange.started, reason, exchange.error, begin_span(exchange), exchange.tried, exchange.processes,
         )  # fmt: skip
     if connection.app.sticks is not None and hasattr(exchange.route_targets, "end_stick"):
         exchange.route_targets.end_stick()
@@ -203,6 +206,7 @@ def _record(
     error: str,
     span: Span | None,
     tried: tuple[tuple[str, str], ...],
+    processes: tuple[int, ...] = (),
 ) -> None:
     recorder = connection.thread.recorder
     assert recorder.add_request is not None
@@ -231,4 +235,5 @@ def _record(
         notes_of(connection.address),
         span[:3] if span is not None and span.is_sampled else (),
         tried,
+        (*processes, getpid()) if processes else (),
     ))  # fmt: skip

@@ -4,6 +4,7 @@ Owned by the loop's thread. Who writes looks at `blocked` and reads no more unti
 back-pressure. Errors are raised to who called, once; nothing is written after one.
 """
 
+import os
 from socket import MSG_DONTWAIT, MSG_NOSIGNAL, SocketType
 
 from tcp_proxy.dataplane.relay.splice import Pipe, PipePool, drain
@@ -64,6 +65,17 @@ class SocketWriter:
         self.pending = b""
         self.blocked = False
         return True
+
+    def unpipe(self, pipes: PipePool) -> None:
+        """What is in the pipe is in memory from now on, before what waits there."""
+        pipe = self.pipe
+        parts = []
+        while pipe is not None and pipe.count:
+            parts.append(os.read(pipe.read_fd, pipe.count))
+            pipe.count -= len(parts[-1])
+        if parts:
+            self.pending = b"".join((*parts, self.pending))
+        self.give_back(pipes)
 
     def give_back(self, pipes: PipePool) -> None:
         """No more bytes come by the pipe; one with bytes in it is closed by the pool."""

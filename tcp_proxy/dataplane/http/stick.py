@@ -36,6 +36,10 @@ class StickTargets:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._base, name)
 
+    def arrive_at(self, target: LiveTarget) -> None:
+        """The request comes from another worker, which will say that it has one less."""
+        self._sticks.leave(self._sticks.arrive(self.copy.key, target.name))
+
     def end_stick(self) -> None:
         """The request is over."""
         self._take_dial()

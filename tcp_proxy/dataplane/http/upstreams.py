@@ -50,6 +50,7 @@ class Upstream:
         "cut",
         "endpoints",
         "expires",
+        "has_moved",
         "holder",
         "is_drained",
         "is_personal",
@@ -85,6 +86,7 @@ class Upstream:
         self.is_drained = False  # its last answer was read to the end of what had come: of more there will be an event
         self.kept_at, self.kept_in = -NEVER, 0  # when, and in which round of the loop, it came to rest
         self.holder: Holder | None = None  # of the one client that may use it
+        self.has_moved = False  # it is from another process, whose targets may have been spoken to otherwise
         self.binds = False  # that client must use it: it has logged in on it
         self.cut = 0  # with a holder: target.cut when it was made
 
@@ -104,9 +106,10 @@ class Upstream:
     @property
     def is_as_wanted(self) -> bool:
         """Whether its target is still spoken to as this one was from the start: with this TLS, or PROXY header, from this
-        address, or without."""
+        address, or without. Of one that has moved here nobody knows: it serves the request that it has, and no other."""
         target = self.target
-        return target.tls is self.tls and target.connect is self.connect and target.send_proxy == self.send_proxy
+        is_so = target.tls is self.tls and target.connect is self.connect and target.send_proxy == self.send_proxy
+        return is_so and not self.has_moved
 
     def is_current(self, port: int) -> bool:
         """Whether its target is still where it was."""

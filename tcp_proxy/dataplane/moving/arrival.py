@@ -19,7 +19,7 @@ from tcp_proxy.dataplane.session import Session
 from tcp_proxy.dataplane.session_counters import ListenerCounters
 from tcp_proxy.dataplane.sticky.session import StickySession
 from tcp_proxy.sansio.reasons import Side
-from tcp_proxy.wire.moved_session import HTTP, TCP, Direction, MovedSession
+from tcp_proxy.wire.moved_session import EXCHANGE, HTTP, TCP, Direction, MovedSession
 from tcp_proxy.wire.records import Origin
 
 
@@ -42,16 +42,24 @@ class Arrivals:
         if is_foreign and self._listener(app, moved, is_foreign) is None:
             return f"app {moved.app} has no listener {moved.listener}"
         if moved.kind != TCP:
-            return self._refusal_of_http(app, moved, is_foreign)
+            why = self._refusal_of_http(app, moved, is_foreign)
+            if why or moved.kind == HTTP:
+                return why
         if self._target(app, moved, is_foreign) is None:
             return f"app {moved.app} has no target {moved.target}"
         return _refusal_of_primary(app, moved) or ("" if is_foreign else self._refusal_of_limits(app, moved))
 
     def _refusal_of_http(self, app: LiveApp, moved: MovedSession, is_foreign: bool) -> str:
-        if moved.kind != HTTP:
+        if moved.kind not in {HTTP, EXCHANGE}:
             return f"there are no sessions of the kind {moved.kind}"
         if app.http is None or app.has_rates:
             return f"app {moved.app} is not of mode http, or its clients are slowed down"
+        if moved.kind == EXCHANGE:
+            from tcp_proxy.dataplane.moving import http_exchange  # noqa: PLC0415  mode http is loaded where there is any
+
+            why = http_exchange.refusal(moved)
+            if why:
+                return why
         if not is_foreign and semaphore_of(app.places) != moved.app_tokens:
             return "its limits are being changed"
         return ""
@@ -67,15 +75,45 @@ class Arrivals:
         app = self._apps[moved.app]
         listener = self._listener(app, moved, is_foreign)
         assert listener is not None
-        if moved.kind == HTTP:
-            self._server.serve_http()
-            from tcp_proxy.dataplane.moving import http_client  # noqa: PLC0415  mode http is loaded where there is any
-
-            context, number = self._server.http_context, self._server.next_number()
-            http_client.take(context, number, app, listener, moved, descriptors[0], is_foreign)
-            return
         target = self._target(app, moved, is_foreign)
-        assert target is not None
+        if moved.kind == TCP:
+            assert target is not None
+            self._take_session(app, listener, target, moved, descriptors, is_foreign)
+        else:
+            self._take_client(app, listener, target, moved, descriptors, is_foreign)
+        unpaid: set[Places] = {owner for owner in (target, app.places) if owner is not None and owner.unpaid}
+        if is_foreign and unpaid:
+            settle(self._server.thread.loop, unpaid)
+
+    def _take_client(
+        self,
+        app: LiveApp,
+        listener: ListenerCounters,
+        target: LiveTarget | None,
+        moved: MovedSession,
+        descriptors: Sequence[int],
+        is_foreign: bool,
+    ) -> None:
+        """Of mode http; `target`: of its request."""
+        self._server.serve_http()
+        from tcp_proxy.dataplane.moving import http_client, http_exchange  # noqa: PLC0415  as above
+
+        context, number = self._server.http_context, self._server.next_number()
+        if moved.kind == HTTP:
+            http_client.take(context, number, app, listener, moved, descriptors[0], is_foreign)
+        else:
+            assert target is not None
+            http_exchange.take(context, number, app, listener, target, moved, descriptors, is_foreign)
+
+    def _take_session(
+        self,
+        app: LiveApp,
+        listener: ListenerCounters,
+        target: LiveTarget,
+        moved: MovedSession,
+        descriptors: Sequence[int],
+        is_foreign: bool,
+    ) -> None:
         client = SocketType(moved.client_family, SOCK_STREAM, 0, descriptors[0])
         upstream = SocketType(moved.target_family, SOCK_STREAM, 0, descriptors[1])
         session = self._session(app, listener, client, moved)
@@ -88,9 +126,6 @@ class Arrivals:
             places.arrive_as(session.number, row, has_token=not is_foreign)
         if app.client_limits is not None and (moved.is_counted or is_foreign):
             app.client_limits.count_in((session,), thread.loop.now, row)
-        unpaid: set[Places] = {owner for owner in (target, places) if owner is not None and owner.unpaid}
-        if is_foreign and unpaid:
-            settle(thread.loop, unpaid)
         up, down = session.connected_before(upstream, target, target.cut, moved.tried)
         session.started, session.connected_at, session.last = moved.started, moved.connected_at, moved.last
         session.origin = Origin(moved.id, moved.processes)

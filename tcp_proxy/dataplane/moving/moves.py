@@ -74,6 +74,7 @@ class Moves:
 
 
 def _hold_http(is_foreign: bool, began_here: tuple[str, float, int], connection: Any) -> Leaving | None:
-    from tcp_proxy.dataplane.moving import http_client  # noqa: PLC0415  mode http is loaded where there is any
+    from tcp_proxy.dataplane.moving import http_client, http_exchange  # noqa: PLC0415  mode http is loaded where there is any
 
-    return http_client.hold(connection, is_foreign, began_here)
+    held = http_client.hold(connection, is_foreign, began_here)
+    return held or http_exchange.hold(connection, is_foreign, began_here)

@@ -12,6 +12,7 @@ promise to hold it.
 """
 
 import re
+from collections.abc import Sequence
 from enum import IntEnum
 
 from tcp_proxy.sansio.http1.fields import Refused, read_trailers
@@ -61,6 +62,16 @@ class Chunks:
     @property
     def is_done(self) -> bool:
         return self._step is DONE
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Where it stands between two feeds, for another one that goes on there (`go_to`)."""
+        return int(self._step), self._left, self.bytes, self.trailers, self._extensions
+
+    def go_to(self, place: Sequence[int]) -> None:
+        """Raises ValueError for what is no place."""
+        step, self._left, self.bytes, self.trailers, self._extensions = place
+        self._step = Step(step)
 
     def feed(self, data: bytes, at: int = 0) -> int:
         """Where the part of `data` from `at` on ends that was found right. Raises Refused."""

@@ -30,6 +30,9 @@ class Limits:
     fields: int = 200
 
 
+AS_MUCH_AS_CAME = Limits(1 << 30, 1 << 30, 1 << 30)  # for a head that was read before
+
+
 class Request:
     """`path` is what the target is asked for; `host` without its line's spelling; `length` of the body, or CHUNKED."""
 
@@ -135,6 +138,11 @@ def read_request(data: bytes, start: int, limits: Limits, seen: int = 0) -> tupl
     if minor > b"1":  # RFC 9110, 2.5: the highest version that we know is spoken to all above it
         request.is_rewritten = True
     return request, end + 4
+
+
+def head_of(request: Request) -> bytes:
+    """A head of which `read_request` makes the same request, with what we have changed in it."""
+    return b"%b%b\r\n" % (request.line, b"".join([b"%b:%b\r\n" % pair for pair in request.fields.pairs]))
 
 
 def first_line(data: bytes) -> bytes:

@@ -8,8 +8,10 @@ import pytest
 from kit.dialogue import OK, OK_PASSED
 from tcp_proxy.config.model import Http, SessionLimits, Sticky, Timeouts
 from tcp_proxy.dataplane.place_queue import Bell, PlaceQueue
-from tcp_proxy.dataplane.sticky.copies import StickTableClient
+from tcp_proxy.dataplane.sticky.copies import REPORT, StickTableClient
 from tcp_proxy.dataplane.sticky.session import StickySession
+from tcp_proxy.sansio.http1.requests import read_request
+from tcp_proxy.wire.stick_table import CLOSED, OPENED
 from tcp_proxy.wire.views import AppView, TargetView
 from tests.dataplane.authority import Authority
 from tests.dataplane.house import first_slot, reset
@@ -242,3 +244,18 @@ def test_who_belongs_to_a_target_waits_behind_those_who_wait_for_it():
         house.turn(3)
         assert house.authority.table.find("bob", house.loop.now).target == "t0"
         assert house.authority.table.find("eve", house.loop.now).target == "t0"
+
+
+def test_a_request_that_comes_from_another_worker_is_reported_as_one_of_its_key():
+    with StickHouse() as house:
+        http_app = house.http.shared.http_app(house.app)
+        request, _ = read_request(get(b"ann"), 0, http_app.limits)
+        targets = http_app.route_targets(request)
+        targets.arrive_at(house.app.targets["t1"])
+        copy = targets.copy
+        assert (copy.open, copy.is_reported) == (1, True)
+        targets.end_stick()
+        assert (copy.open, house.app.sticks.copies) == (0, {})
+        house.clock.now += REPORT
+        house.until(lambda: len(house.authority.heard) == 2)
+        assert [item[:3] for item in house.authority.heard] == [(OPENED, "web", copy.key), (CLOSED, "web", copy.key)]

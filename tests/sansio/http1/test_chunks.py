@@ -56,6 +56,29 @@ def test_byte_by_byte(pieces, trailers):
     assert passed == text
 
 
+@given(bodies, trailer_lines, extension_lines, st.booleans(), st.data())
+def test_another_one_goes_on_from_anywhere(pieces, trailers, extensions, decode, data):
+    text = encode(pieces, trailers, extensions)
+    cut = data.draw(st.integers(0, len(text)))
+    one, whole = Chunks(decode), Chunks(decode)
+    taken = one.feed(text[:cut])
+    other = Chunks(decode)
+    other.go_to(one.place)
+    for chunks in (other, whole):
+        assert chunks.feed(text, taken if chunks is other else 0) == len(text)
+        assert chunks.is_done
+    assert other.place == whole.place
+    if decode:
+        assert b"".join(one.pieces + other.pieces) == b"".join(whole.pieces)
+
+
+def test_a_place_that_is_none_is_no_place():
+    with pytest.raises(ValueError, match="9 is not a valid Step"):
+        Chunks().go_to((9, 0, 0, 0, 0))
+    with pytest.raises(ValueError, match="not enough values"):
+        Chunks().go_to((1, 2))
+
+
 def test_no_size_line_goes_on_by_halves():
     chunks = Chunks()
     assert chunks.feed(b"5") == 0

@@ -4,9 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.malformed import REQUESTS
+from tcp_proxy.config.model import StickyCookie
 from tcp_proxy.sansio.http1.chunks import Chunks
 from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
-from tcp_proxy.sansio.http1.requests import LINE_SHOWN, Limits, first_line, read_request
+from tcp_proxy.sansio.http1.max_forwards import count_down
+from tcp_proxy.sansio.http1.requests import AS_MUCH_AS_CAME, LINE_SHOWN, Limits, first_line, head_of, read_request
+from tcp_proxy.sansio.http1.sticky_cookie import CookieRule
 
 LIMITS = Limits()
 
@@ -173,3 +176,39 @@ def test_the_first_line_of_what_was_refused():
         b"G\0T /\r": b"G\0T /", b"x" * 9000: b"x" * LINE_SHOWN,
     }.items():  # fmt: skip
         assert first_line(text) == line
+
+
+SLOTS = ("host", "is_rewritten", "length", "line", "method", "minor", "path", "keeps", "expects")
+FIELD_SLOTS = ("has_login", "kept", "length", "options", "values")
+
+
+def are_same(one, other):
+    return all(getattr(one, name) == getattr(other, name) for name in SLOTS) and all(
+        getattr(one.fields, name) == getattr(other.fields, name) for name in FIELD_SLOTS
+    )
+
+
+def again(request):
+    found, end = read_request(head_of(request), 0, AS_MUCH_AS_CAME)
+    assert end == len(head_of(request))
+    return found
+
+
+def test_a_request_is_made_again_of_its_head():
+    texts = [text for _, text, _ in REQUESTS] + list(GOOD)
+    for text in texts:
+        try:
+            found = read_request(text, 0, LIMITS)
+        except Refused:
+            continue
+        if found is not None:
+            assert are_same(again(found[0]), found[0]), text
+
+
+def test_what_we_have_changed_in_it_stays_so():
+    request = read(b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3\r\nCookie: s=x; b=c\r\n\r\n")
+    assert count_down(request)
+    CookieRule(StickyCookie(name="s")).take(request)
+    found = again(request)
+    assert are_same(found, request)
+    assert (found.fields.values[b"max-forwards"], b"Cookie: b=c" in found.fields.kept) == ([b"2"], True)
