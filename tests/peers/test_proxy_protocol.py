@@ -2,9 +2,12 @@
 
 import contextlib
 import functools
+import os
+import pathlib
 import re
 import socket
 import subprocess
+import tempfile
 import urllib.request
 
 import pytest
@@ -47,6 +50,30 @@ frontend in
     bind 127.0.0.1:{port} accept-proxy
     http-request return status 200 content-type text/plain lf-string "%[src]:%[src_port]"
 """
+APACHE = """
+ServerRoot "{folder}"
+ServerName a
+Listen 127.0.0.1:{port}
+User nobody
+Group nogroup
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule remoteip_module {modules}/mod_remoteip.so
+LoadModule include_module {modules}/mod_include.so
+PidFile httpd.pid
+DefaultRuntimeDir .
+ErrorLog httpd.log
+LogLevel info
+RemoteIPProxyProtocol On
+DocumentRoot "{folder}/pages"
+<Directory "{folder}/pages">
+    Require all granted
+    Options +Includes
+    ForceType text/html
+    SetOutputFilter INCLUDES
+</Directory>
+"""
+APACHE_MODULES = "/usr/lib/apache2/modules"
 VARNISH = """
 vcl 4.1;
 import std;
@@ -126,6 +153,43 @@ def test_a_receiver_that_is_checked_is_up_and_has_nothing_to_complain_of(proxy, 
     client = program.connect().send(GET)
     assert told(client) == client.address
     assert not re.search("broken header|PROXY|proxy protocol", log_of(receiver))
+
+
+@pytest.fixture
+def apache():
+    """Apache httpd with mod_remoteip, which gives its pages the client's address, and the connection's port."""
+    with tempfile.TemporaryDirectory() as name:  # its children run as another user
+        os.chmod(name, 0o755)
+        home, port = pathlib.Path(name), free_port()
+        (home / "pages").mkdir()
+        (home / "pages" / "page").write_text('<!--#echo var="REMOTE_ADDR" -->')
+        config = home / "httpd.conf"
+        config.write_text(APACHE.format(folder=home, port=port, modules=APACHE_MODULES))
+        argv = [need("apache2"), "-f", config, "-DFOREGROUND"]
+        with running(Program(argv, port, home, is_ready=lambda: listens(port))) as server:
+            yield server
+
+
+PAGE = b"GET /page HTTP/1.0\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("mode", ["tcp", "http"])
+@pytest.mark.parametrize("way", WAYS, ids=["v1", "v2", "v2-tlvs"])
+def test_apache_learns_the_clients_address(proxy, apache, way, mode):
+    target = {"address": apache.address, "send_proxy": way}
+    program = proxy(targets=[target], mode=mode, accept_proxy={**FROM_HERE, "required": False})
+    program.uncounted = None
+    assert told(program.connect().send(V1 + PAGE)) == "192.0.2.7"
+    assert told(program.connect(source="127.0.0.9").send(PAGE)) == "127.0.0.9"
+
+
+@pytest.mark.parametrize(("version", "kind"), [(1, "tcp"), (2, "tcp"), (2, "http")])
+def test_apache_that_is_checked_is_up_and_has_nothing_to_complain_of(proxy, apache, version, kind):
+    """Not version 1 with http: it ends PROXY UNKNOWN if it comes in one segment with what is behind it."""
+    check = {**FAST, "type": kind, **({"path": "/page"} if kind == "http" else {})}
+    program = proxy(targets=[{"address": apache.address, "send_proxy": version}], health=[check])
+    program.wait_log("target .* is up")
+    assert "RemoteIPProxyProtocol:" not in log_of(apache).replace("RemoteIPProxyProtocol: enabled", "")
 
 
 @pytest.mark.parametrize("version", [1, 2])

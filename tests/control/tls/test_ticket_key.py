@@ -7,7 +7,7 @@ from kit.clock import Clock
 from tcp_proxy.config.model import App, Config
 from tcp_proxy.config.tls_model import Tls
 from tcp_proxy.control.tls.ticket_key import ROTATE, TicketKeys
-from tcp_proxy.runtime import openssl
+from tcp_proxy.runtime import kernel_tls, openssl
 from tcp_proxy.runtime.loop import Loop
 
 
@@ -41,4 +41,18 @@ def test_that_it_cannot_be_shared_is_said_once_and_only_where_it_matters(monkeyp
     assert caplog.messages == [
         "session tickets of TLS are good at the worker that made them, and until a reload: out of reach"
     ]
+    loop.close()
+
+
+def test_what_the_kernel_has_is_asked_and_said_once_where_tls_is_spoken(monkeypatch, caplog):
+    asked = []
+    monkeypatch.setattr(kernel_tls, "missing", lambda: asked.append(1) or "No such file or directory")
+    loop = Loop("test")
+    keys = TicketKeys(loop, lambda _: None)
+    with caplog.at_level(logging.DEBUG):
+        for config in (Config((App("a", (), ()),)), *[Config((App("a", (), (), tls=Tls(())),))] * 2):
+            keys.look(config)
+    said = [text for text in caplog.messages if "kTLS" in text]
+    assert said == ["TLS is spoken by the workers: this kernel has none of its own (kTLS: No such file or directory)"]
+    assert asked == [1]
     loop.close()
