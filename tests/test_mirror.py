@@ -30,7 +30,6 @@ ELSEWHERE = {
     "control/failover/primary.py": "tests/system/test_failover.py",
     "control/failover/ports.py": "tests/system/test_failover.py",
     "control/failover/worker_pause.py": "tests/system/test_failover.py",
-    "control/failover/clustered.py": "tests/system/test_cluster_failover.py",
     "control/failover/decider.py": "tests/system/test_cluster_failover.py",
     "control/changes/lost_listeners.py": "tests/system/test_reload_attacks.py",
     "control/context.py": "tests/system/test_reload.py",
