@@ -149,6 +149,25 @@ def test_what_version_0_2_0_told_is_understood():
     )  # fmt: skip
 
 
+def test_a_request_under_way_is_told_as_it_was_recorded():
+    """Whoever adds a field leaves this record as it is; whoever changes one breaks programs that tell it so."""
+    recorded = pathlib.Path(__file__).with_name("recorded") / "0.2.0-exchange.frames"
+    (frame,) = frames(bytearray(recorded.read_bytes()))
+    span = "0af7", "b7ad", "", True, "traceparent: 00\r\n", ["traceparent"]
+    exchange = MovedExchange(
+        b"PUT /\xff HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", 1.6, (4, 5), 200, 1.7, True, b"websocket", span, 1,
+        True, True, True, True, 8192, 104, 7, MovedBody(left=3, moved=6, most=10, copies=True),
+        MovedBody(chunks=(0, 0, 5, 0, 2), decodes=True, moved=9, was_full=True),
+    )  # fmt: skip
+    session = MovedSession(
+        "exchange", "0.1-9", (4, 5), "api", "127.0.0.1:81", ("127.0.0.1", 2), 2, 1.5, 2.5, 1.75, "t1", 2, requests=3,
+        up=Direction(blocked=True, unsent=b"up", ahead=b"GET"), down=Direction(unsent=b"down", ahead=b"5\r"),
+        listener_slot=700, target_slot=200, exchange=exchange,
+    )  # fmt: skip
+    assert decode(frame) == session
+    assert encode(1, session) == recorded.read_bytes()
+
+
 @given(st.lists(st.builds(TakenAnswer, st.integers(0, 2**32 - 1), st.text("abcäö", max_size=20)), max_size=4), st.data())
 def test_answers_round_trip_in_any_cut(told, data):
     stream = b"".join(map(encode_answer, told))
