@@ -20,9 +20,20 @@ from tcp_proxy.wire import counters
 HELLO = {"versions": [1], "version": __version__, "layout": counters.LAYOUT}
 
 
+KINDS = {  # of apps of which more is told
+    "limits": {"limits": {"sessions": 9, "sessions_per_client": 8, "queue": 5}},
+    "sticky": {"sticky": {}},
+    "failover": {"balance": "failover"},
+}
+
+
 @pytest.fixture
-def old(proxy, service):
-    return proxy(targets=[service()], top={"workers": 2, **TOP, "api": api_config()})
+def old(proxy, service, request):
+    """With an app of one of the KINDS, if a test asks for it."""
+    kind = getattr(request, "param", "")
+    target = {"name": "one", "address": service().address}
+    targets = [{**target, "max_connections": 7}] if kind == "limits" else [target] if kind else [target["address"]]
+    return proxy(targets=targets, **KINDS.get(kind, {}), top={"workers": 2, **TOP, "api": api_config()})
 
 
 @pytest.fixture
@@ -198,6 +209,19 @@ def test_what_is_told_is_what_was_recorded_of_this_version(old, new):
     programs that take over from this one."""
     found, path = told(old, new), RECORDED / f"{__version__}.json"
     if os.environ.get("TCP_PROXY_RECORD"):
+        path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    assert shape(found) == shape(json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize(("old", "kind"), [(kind, kind) for kind in KINDS], indirect=["old"])
+def test_so_is_what_is_told_of_limits_of_keys_and_of_a_primary(old, new, kind):
+    """These are compared, and not said once more: what is told beside them is the same."""
+    client = old.connect().send(b"x").expect(b"x")
+    found, path = told(old, new), RECORDED / kind / f"{__version__}.json"
+    client.close()
+    found["state"]["peaks"] = []  # of the session, if it was looked at meanwhile
+    if os.environ.get("TCP_PROXY_RECORD"):
+        path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     assert shape(found) == shape(json.loads(path.read_text()))
 
