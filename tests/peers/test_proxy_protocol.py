@@ -183,9 +183,8 @@ def test_apache_learns_the_clients_address(proxy, apache, way, mode):
     assert told(program.connect(source="127.0.0.9").send(PAGE)) == "127.0.0.9"
 
 
-@pytest.mark.parametrize(("version", "kind"), [(1, "tcp"), (2, "tcp"), (2, "http")])
+@pytest.mark.parametrize(("version", "kind"), [(1, "tcp"), (1, "http"), (2, "tcp"), (2, "http")])
 def test_apache_that_is_checked_is_up_and_has_nothing_to_complain_of(proxy, apache, version, kind):
-    """Not version 1 with http: it ends PROXY UNKNOWN if it comes in one segment with what is behind it."""
     check = {**FAST, "type": kind, **({"path": "/page"} if kind == "http" else {})}
     program = proxy(targets=[{"address": apache.address, "send_proxy": version}], health=[check])
     program.wait_log("target .* is up")
