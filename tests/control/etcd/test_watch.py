@@ -21,11 +21,11 @@ END = "w/end"
 SILENCE = 0.6  # seconds
 
 
-def followed(etcd, body, prefix="w/", first=1, urls=None):
+def followed(etcd, body, prefix="w/", first=1, urls=None, attempt=0.4):
     """Every event of the prefix until that of END, which comes when `body(client, watch)` has ended."""
 
     async def whole():
-        ours, theirs = Client(urls or etcd.urls, attempt=0.4), Client(etcd.urls, attempt=0.4)
+        ours, theirs = Client(urls or etcd.urls, attempt=0.4), Client(etcd.urls, attempt=attempt)
         following = Watch(ours, prefix, first, SILENCE)
         heart = asyncio.create_task(beating(theirs, f"{prefix}beat"))
         telling = asyncio.create_task(body(theirs, following))
@@ -152,7 +152,7 @@ def test_values_of_a_megabyte(tmp_path):
             await client.put(Put("w/a", value))
             await client.put(Put(END, b""))
 
-        events, following = followed(etcd, body)
+        events, following = followed(etcd, body, attempt=20)
         assert [event.value for event in events] == [value, b""]
         assert following.streams == 1
 
