@@ -36,7 +36,7 @@ from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.dataplane.relay.session_thread import NEVER, SessionThread
 from tcp_proxy.dataplane.session_counters import ListenerCounters
-from tcp_proxy.runtime.loop import FAILED, QUIET_EDGE, RDHUP, WRITE
+from tcp_proxy.runtime.loop import FAILED, QUIET_EDGE, RDHUP, READ, WRITE
 from tcp_proxy.runtime.socket_options import reset_on_close
 from tcp_proxy.sansio.address import client_text
 from tcp_proxy.sansio.reasons import Reason, Refusal, Side
@@ -192,7 +192,7 @@ class Arrival:
         self._call(self._go_on)
         if self.state is not DONE:
             thread.loop.watch(self.client.fileno(), QUIET_EDGE, self.ready)
-            self.ready(0)
+            self.ready(READ)  # what comes later is an event: it is watched
 
     def then(self, stage: Stage) -> None:
         """This one comes after the stage that goes on, before those that would have."""
@@ -213,7 +213,7 @@ class Arrival:
     # -- events
 
     def ready(self, events: int) -> None:
-        """Read until the socket is empty, or no more is needed."""
+        """Read until the socket is empty, or no more is needed. Without `events` it was held, and has let some pass."""
         if self.queued is not None and events & (RDHUP | FAILED):
             self.finish(Reason.CLIENT_GONE, Side.CLIENT, 0)
             return
@@ -224,7 +224,7 @@ class Arrival:
             self._call(self._look)
             if self.is_ended and self.state is not DONE:
                 self.finish(Reason.CLIENT_GONE, Side.CLIENT, 0)
-            if self._is_empty and not events & _UNSURE:
+            if self._is_empty and events and not events & _UNSURE:
                 return
 
     def _read(self) -> bool:

@@ -256,9 +256,9 @@ class TlsSocket(SocketType):
         """OpenSSL reads no further: both sides have said their end, or the peer has sent an alert, or what is no TLS."""
         if isinstance(error, _ZeroReturn):
             self.is_ended = True
-            return
-        self._send_alert()
-        self._code, self._text = TLS_FAULT, fault(error)
+        elif not self._code:  # asked again OpenSSL has another error, and no reason
+            self._send_alert()
+            self._code, self._text = TLS_FAULT, fault(error)
 
     # -- what goes
 

@@ -368,6 +368,25 @@ def test_clients_that_wait_for_their_turn_are_not_read():
         assert {record["error"] for record in gate.house.records.all} == {"no TLS: wrong version number"}
 
 
+def test_one_that_has_gone_while_it_waited_for_its_turn_is_over_when_it_has_it():
+    """Its end comes behind bytes that are read then, and there is no further event of it."""
+    with TlsGate() as gate:
+        peers = [gate.open() for _ in range(2 * IN_A_TURN)]
+        for peer in peers:
+            peer.handshake()
+        gate.house.turn(1)
+        held = [member for member in gate.members if member.is_held]
+        assert len(held) == IN_A_TURN
+        for peer in peers:
+            socket.SocketType.send(peer, b"\x16\x03\x01")
+            socket.SocketType.shutdown(peer, socket.SHUT_WR)
+        for member in held:
+            gate.house.until(lambda member=member: in_socket(member.client) == 3)
+            gate.house.loop.rewatch(member.client.fileno(), 0)  # what was to be told was told while it was held
+        gate.house.until(lambda: not gate.members)
+        assert {record["error"] for record in gate.house.records.all} == {"it ended in its TLS handshake"}
+
+
 def in_socket(sock):
     return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
