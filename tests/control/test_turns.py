@@ -61,6 +61,7 @@ ASKED = {  # operation -> its arguments in the n-th try
 NOT_OF_TARGETS = {  # they ask workers, or stick tables, or need a primary
     "sessions", "session", "ended", "why", "close_session", "sticks", "stick", "set_stick", "delete_stick", "clear_sticks",
     "promote", "election", "requests", "cluster", "rebalance", "discoveries", "add_fault", "faults", "remove_fault",
+    "declare",  # of a cluster's node
     "start_upgrade",  # it starts a program
 }  # fmt: skip
 
