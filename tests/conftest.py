@@ -6,6 +6,7 @@ import itertools
 import os
 import pathlib
 import resource
+import signal
 import sys
 import threading
 
@@ -54,6 +55,8 @@ def pytest_sessionstart():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # thousands of connections, both ends in this process
     ports.take_first_block()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as below a script; ours would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish():

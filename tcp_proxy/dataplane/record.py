@@ -242,7 +242,7 @@ class Recorder:
         if self.sample is not None:
             from tcp_proxy.wire import trace_lines  # noqa: PLC0415  who traces nothing does not load it
 
-            traced = [trace_lines.line(record) for record in records if record[-2 if record[0] == REQUEST else -1]]
+            traced = [trace_lines.line(record) for record in records if trace_lines.is_traced(record)]
             lines += self._at_path(TRACES, traced) if traced else ()
         return lines
 

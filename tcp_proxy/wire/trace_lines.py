@@ -18,6 +18,13 @@ def _latin(value: Any) -> str:
 _encode = json.JSONEncoder(default=_latin, separators=(",", ":")).encode
 
 
+_OF_REQUEST, _OF_SESSION = RequestRecord._fields.index("trace"), Record._fields.index("trace")
+
+
+def is_traced(record: SessionRecord) -> bool:
+    return bool(record[_OF_REQUEST if record[0] == REQUEST else _OF_SESSION])
+
+
 def line(record: SessionRecord) -> str:
     return _encode(record) + "\n"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tcp_proxy.wire.records import Record, RequestRecord
-from tcp_proxy.wire.trace_lines import line, read
+from tcp_proxy.wire.trace_lines import is_traced, line, read
 
 TRACE = ("a" * 32, "b" * 16, "")
 SESSION = Record(
@@ -27,6 +27,13 @@ def test_there_and_back():
         found = read(text.encode())
         assert type(found) is type(record)
         assert list(found) == [one.decode("latin-1") if isinstance(one, bytes) else listed(one) for one in record]
+
+
+@pytest.mark.parametrize("record", [SESSION, REQUEST])
+def test_what_is_traced_is_told_by_its_trace_alone(record):
+    rest = {name: type(value)() for name, value in record._asdict().items() if name not in ("kind", "id", "trace")}
+    assert is_traced(tuple(record._replace(**rest, trace=("t", "s", ""))))
+    assert not is_traced(tuple(record._replace(trace=())))
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'"request"', b'["request"]', b"[1, 2]", b"\xff"])

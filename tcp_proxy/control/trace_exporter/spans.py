@@ -97,7 +97,6 @@ def _session(record: Record) -> tuple[str, Attributes, Status]:
         "tcp_proxy.ended_by": record.ended_by,
         "tcp_proxy.bytes_up": record.bytes_up,
         "tcp_proxy.bytes_down": record.bytes_down,
-        "tcp_proxy.processes": list(record.processes),
         "error.type": record.errno or record.reason if failed else "",
     }
     return f"session {record.app}", said, _status(failed, record.error or record.reason)
@@ -118,6 +117,7 @@ def _both(record: Record | RequestRecord) -> Attributes:
         "tcp_proxy.target": record.target,
         "tcp_proxy.tried": [f"{target}: {error}" for target, error in record.tried],
         "tcp_proxy.reason": record.reason,
+        "tcp_proxy.processes": list(record.processes),
     }
 
 

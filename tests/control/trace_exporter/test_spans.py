@@ -55,6 +55,8 @@ def test_a_request():
     said = span.attributes
     assert (span.name, said["url.path"], said["url.scheme"], said["http.response.status_code"]) == ("GET", "/a", "http", 200)
     assert (said["server.address"], "server.port" in said, said["tcp_proxy.listener"]) == ("a.example", False, "unix:/s")
+    assert "tcp_proxy.processes" not in said
+    assert request(processes=[377, 812]).attributes["tcp_proxy.processes"] == [377, 812]
     assert span.status.status_code is StatusCode.UNSET
     assert request(status=404).status.status_code is StatusCode.UNSET, "that is the client's own"
     failed = request(status=502, reason="connect_failed", error="no target")
