@@ -251,6 +251,22 @@ def test_what_was_said_at_run_time_stands(line, service):
     succession.end()
 
 
+def test_a_target_that_was_down_is_down_from_the_start(line, service, free_port):
+    """It answers again by then: who did not know it would find it up at the first answer, but it has to answer often."""
+    port, two = free_port(), service(greeting=b"2")
+    health = [{"interval": 60, "rise": 100}]
+    succession = line(targets=[f"127.0.0.1:{port}", two], health=health, top={"api": api_config()})
+    succession.now.wait_log(f"target 127.0.0.1:{port} is down")
+    service(greeting=b"1", port=port)
+    new = succession.upgrade()
+    new.wait_log(f"target 127.0.0.1:{port} is down, as it was before")
+    new.wait_log("management API on")
+    for _ in range(6):
+        new.wait_greeting(b"2")
+    assert Api.of(new).get(f"/api/v1/apps/app/targets/127.0.0.1:{port}").json["state"] == "down"
+    succession.end()
+
+
 def test_no_election_is_held_and_no_trigger_runs_again(line, service, script, tmp_path):
     runs = tmp_path / "runs"
     trigger = script(f'echo "$1" >> {runs}')
