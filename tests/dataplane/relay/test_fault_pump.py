@@ -123,7 +123,12 @@ def test_pieces_are_of_that_size_and_all_of_them_come(size):
 
 def test_the_first_byte_resets():
     called = []
-    with Faulty(resets=lambda: called.append(1)) as rig:
+
+    def resets():
+        called.append(1)
+        return False
+
+    with Faulty(resets=resets) as rig:
         rig.turn(4)
         assert called == []
         rig.client.sendall(b"x")
