@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import select
 import subprocess
 import sys
 import threading
@@ -263,7 +264,10 @@ def test_stop_gives_up_a_file_that_takes_nothing(tmp_path, monkeypatch, warnings
     worker = rig.worker()
     os.set_blocking(worker, False)
     batch = lines(*[1] * 200)
-    wait_until(lambda: not _takes(worker, batch), "the pipes to be full", 5.0)
+    other = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    # The worker's pipe alone may be full only because the writer has not come to read it yet.
+    wait_until(lambda: not _takes(worker, batch) and not select.select([], [other], [], 0)[1], "the pipes to be full", 5.0)
+    os.close(other)
     rig.log.stop()
     assert len(warnings()) == 1
     os.close(reader)  # a broken pipe ends the write, and with it the thread
