@@ -189,14 +189,7 @@ class SessionPlaces(Places):
 
     def begin(self, number: int, row: Row) -> bool:
         """In the loop's thread: whether there is a place for this session, which has it then until `end`."""
-        if self.tokens >= 0 and self.is_settled:  # as `take`, without its call
-            row[self.active_slot] += 1
-            try:
-                os.eventfd_read(self.tokens)
-            except BlockingIOError:
-                row[self.active_slot] -= 1
-                return False
-        elif not self.take(row):
+        if not self.take(row):
             return False
         self.holders[number] = True
         return True
@@ -204,10 +197,7 @@ class SessionPlaces(Places):
     def end(self, number: int, row: Row) -> None:
         """It is over; one that has no place may say so, too. In its own thread."""
         if self.holders.pop(number, False):
-            if self.limited:  # as `give`
-                self._give_back(row)
-            else:
-                row[self.active_slot] -= 1
+            self.give(row)
 
     def arrive_as(self, number: int, row: Row, has_token: bool) -> None:
         self.holders[number] = True
