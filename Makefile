@@ -32,8 +32,8 @@ run-cluster: $(READY) ## start three proxies that are one, an etcd and echo targ
 	@$(EXTENSIONS)
 	@exec $(BIN)/python examples/cluster.py
 
-# JOBS at once: 0 is one after another, auto is twice as many as there are processors, for most tests wait. Those that measure
-# how soon something happens come afterwards, alone. Status 5: there was none to run.
+# JOBS at once: 0 is one after another, auto is twice as many as there are processors, for most tests wait. Those that load the
+# whole machine, or compare how much happens side by side, come afterwards, alone. Status 5: there was none to run.
 JOBS = 0
 
 test: $(READY) ## run the tests; make test ARGS="-k name" for some of them, JOBS=4 for four at once, COMPILED=1 for that build
