@@ -37,7 +37,7 @@ http {{
 """
 Mode = Literal["tcp", "http", "sticky", "tls"]
 TCP = ("http", "bulk", "ping", "echo", "blocks", "greet")  # the targets of mode tcp, each behind a listener
-SERVICES = (*TCP, "flood")
+SERVICES = (*TCP, "flood", "added")  # the last is the target that a reload brings
 MODES: dict[Mode, tuple[tuple[str, ...], Mapping[str, Any] | None]] = {  # which of them, and who writes configurations
     "tcp": (TCP, None),
     "http": (("http",), http_proxies.WRITERS),
@@ -100,8 +100,14 @@ class Lab:
         """One that may not be ready yet."""
         services, writers = MODES[mode]
         proxy = Proxy(contender, {name: self.targets.get(name, 0) for name in services}, self.new_folder(), writers)
-        try:
+        with self.watching(proxy, contender):
             yield proxy
+
+    @contextlib.contextmanager
+    def watching(self, proxy: Program, contender: Contender) -> Iterator[None]:
+        """It ends with this; what our own says of itself is noted."""
+        try:
+            yield
         finally:
             proxy.stop()
             if contender.kind == "project" and proxy.log.stat().st_size:
@@ -133,5 +139,5 @@ class Lab:
             return [find("iperf3"), "-s", "-B", "127.0.0.1", "-p", port]
         if name == "ping":
             return [find("sockperf"), "server", "--tcp", "-i", "127.0.0.1", "-p", port]
-        helper = {"greet": "greeter", "flood": "flood"}.get(name, "echo")
-        return [sys.executable, "-m", f"benchmarks.helpers.{helper}", port]
+        helper = {"greet": "greeter", "added": "greeter", "flood": "flood"}.get(name, "echo")
+        return [sys.executable, "-m", f"benchmarks.helpers.{helper}", port, *(["+"] if name == "added" else [])]

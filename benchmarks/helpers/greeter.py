@@ -1,6 +1,6 @@
 """A target that greets each client with one byte and then keeps the connection: for idle sessions and for the start.
 
-`python -m benchmarks.helpers.greeter PORT`. A process of its own, with a descriptor limit of its own.
+`python -m benchmarks.helpers.greeter PORT [BYTE]`. A process of its own, with a descriptor limit of its own.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import socket
 import sys
 
 
-def main(port: int) -> None:
+def main(port: int, greeting: bytes) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     listener = socket.create_server(("127.0.0.1", port), backlog=4096)
@@ -24,7 +24,7 @@ def main(port: int) -> None:
                 clients[sock.fileno()] = sock
                 epoll.register(sock, select.EPOLLIN)
                 with contextlib.suppress(OSError):
-                    sock.send(b"!", socket.MSG_NOSIGNAL)
+                    sock.send(greeting, socket.MSG_NOSIGNAL)
             else:
                 _read(clients, fd)
 
@@ -39,4 +39,4 @@ def _read(clients: dict[int, socket.socket], fd: int) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        main(int(sys.argv[1]))
+        main(int(sys.argv[1]), sys.argv[2].encode() if len(sys.argv) > 2 else b"!")

@@ -1,14 +1,16 @@
-"""Memory of idle sessions: PSS of the whole process tree, with 0, 1,000, 5,000 and 9,000 of them.
+"""Memory of idle sessions: PSS of the whole process tree, with 0, 1,000, 5,000 and 9,000 of them; and with 20,000 over two
+workers, where all of HAProxy's are one process's.
 
 Every session has its target's connection, over which one byte came. What the kernel needs for sockets is not in PSS.
 Levels that the limit of open files does not allow are left out.
 """
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from benchmarks import procfs
 from benchmarks.lab import Lab
@@ -18,15 +20,25 @@ from benchmarks.proxies import HAPROXY_ONE, PROJECT, ROOT, Contender, has_room_f
 from benchmarks.waiting import pause
 
 LEVELS = tuple(level for level in (1000, 5000, 9000) if has_room_for(level))
+OVER_TWO = tuple(level for level in (20_000,) if has_room_for(level))
+LIMITS = {9000: 4096, 20_000: 2048}  # bytes
 SETTLE = 0.5  # seconds for what is put off a little
 
 
 def measure(lab: Lab, contender: Contender, _seconds: int) -> Sample:
+    sample = of_levels(lab, contender, LEVELS)
+    if OVER_TWO:
+        of_two = of_levels(lab, dataclasses.replace(contender, workers=2), OVER_TWO)
+        sample |= {key: value for key, value in of_two.items() if key != "empty"}
+    return sample
+
+
+def of_levels(lab: Lab, contender: Contender, levels: Sequence[int]) -> Sample:
     with lab.fresh(contender) as proxy, idle_clients(proxy.port["greet"]) as clients:
         pause(SETTLE)
         empty = procfs.pss(proxy.pids())
         sample = {"empty": empty / 1e6}
-        for level in LEVELS:
+        for level in levels:
             tell(clients, level)
             pause(SETTLE)
             sample[f"session@{level}"] = (procfs.pss(proxy.pids()) - empty) / level
@@ -70,13 +82,14 @@ MEMORY = Measure(
     figures=(
         Figure("empty", "the empty proxy", "MB", "less"),
         *(
-            Figure(f"session@{level}", f"a session, of {level:,}", "bytes", "less", limit=4096 if level == 9000 else None)
-            for level in LEVELS
+            Figure(f"session@{level}", f"a session, of {level:,}{over}", "bytes", "less", limit=LIMITS.get(level))
+            for levels, over in ((LEVELS, ""), (OVER_TWO, " over two workers"))
+            for level in levels
         ),
     ),
     run=measure,
     contenders=(PROJECT, HAPROXY_ONE),
     most_rounds=3,
     cost=0.0,
-    extra=3.0,
+    extra=3.0 + 15.0 * len(OVER_TWO),
 )

@@ -3,6 +3,7 @@
 from benchmarks.measures import (
     bulk,
     fairness,
+    growth,
     http,
     idle,
     memory,
@@ -27,6 +28,7 @@ MEASURES: dict[str, Measure] = {
         roundtrip.ROUND_TRIP,
         memory.MEMORY,
         start.START,
+        growth.GROWTH,
         idle.IDLE,
         syscalls.SYSCALLS,
         fairness.FAIRNESS,

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.measures.registry import MEASURES
 from benchmarks.measures.scaling import counted, figures, walk
-from benchmarks.proxies import HAPROXY_ONE, PROJECT
+from benchmarks.proxies import HAPROXY_ONE, PROJECT, has_room_for
 
 
 @pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
@@ -21,13 +21,21 @@ def test_the_bounds_of_the_design():
         ("fresh", "rate"): 1.0, ("fresh", "cpu"): 1.0, ("kept", "rate"): 1.0, ("kept", "cpu"): 1.0,
         ("bulk", "rate"): 1.0, ("bulk", "cpu"): 1.0, ("roundtrip", "p50"): 1.0, ("roundtrip", "p99"): 1.1,
         ("memory", "session@9000"): 4096, ("start", "start"): 0.35,
-        ("sticky", "more"): 200.0, ("sticky", "morebeside"): 200.0,
+        ("growth", "start@20000"): 2.0, ("growth", "reload@20000"): 2.0, ("growth", "metrics@20000"): 1.0,
+        ("growth", "status@20000"): 1.0, ("growth", "list@20000"): 1.0, ("growth", "memory@20000"): 1.0,
+        ("growth", "growth start"): 20, ("growth", "growth reload"): 20, ("growth", "growth metrics"): 20,
+        ("growth", "growth memory"): 20, ("sticky", "more"): 200.0, ("sticky", "morebeside"): 200.0,
         ("tlsnew", "rate"): 0.9, ("tlsnew", "cpu"): 1.1, ("tlsresumed", "rate"): 0.8, ("tlskept", "rate"): 0.8,
         ("tlsbulk", "rate@get"): 1.0, ("tlsbulk", "cpu@get"): 0.9, ("tlsbulk", "rate@put"): 1.0, ("tlsbulk", "cpu@put"): 0.9,
         ("tlsidle", "session"): 1.0, ("tlsidle", "moved"): 1.0,
         ("httpkept", "rate"): 0.5, ("httpbodies", "rate"): 1.0,
     }  # fmt: skip
     assert wanted.items() <= bounds.items()
+
+
+def test_twenty_thousand_sessions_are_measured_where_there_is_room():
+    limits = {figure.key: figure.limit for figure in MEASURES["memory"].figures}
+    assert limits.get("session@20000") == (2048 if has_room_for(20_000) else None)
 
 
 def test_a_growth_is_the_cost_over_that_of_the_first_step():
