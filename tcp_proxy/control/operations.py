@@ -17,7 +17,8 @@ from tcp_proxy.control.answers.sticky import StickOrders
 from tcp_proxy.control.changes.operator import Operator
 from tcp_proxy.control.context import Context
 from tcp_proxy.control.failover.all_apps import Failovers
-from tcp_proxy.control.replies import InTurn, Operation
+from tcp_proxy.control.long_answer import Parts
+from tcp_proxy.control.replies import Arguments, InTurn, Operation
 from tcp_proxy.control.statistics.samples import Samples
 from tcp_proxy.control.statistics.totals import Statistics
 from tcp_proxy.control.store.durable import Durable
@@ -40,7 +41,11 @@ def administration(
     operations = {**looking.operations(), **orders.operations()}
     operations |= failovers.operations() | StickOrders(context).operations() | moving(context) | more
     operations |= FaultOrders(context).operations() | ClusterOrders(context).operations()
-    operations["statistics"] = InTurn(lambda _: all_statistics(context, statistics, failovers.statistics(), store))
+
+    def counted(arguments: Arguments) -> Parts:
+        return all_statistics(context, statistics, failovers.statistics(), store, arguments.get("brief", False))
+
+    operations["statistics"] = InTurn(counted)
     samples = Samples(context.counter_rows.memory, context.counter_rows.slots, context.targets)
     operations["samples"] = InTurn(lambda _: samples.take())
     return Administration(operations, context.slices)

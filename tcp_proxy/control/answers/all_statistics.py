@@ -12,10 +12,13 @@ from tcp_proxy.control.statistics.totals import Statistics
 from tcp_proxy.control.store.state import State
 
 
-def all_statistics(context: Context, statistics: Statistics, elections: dict[str, dict[str, Any]], store: State) -> Parts:
+def all_statistics(
+    context: Context, statistics: Statistics, elections: dict[str, dict[str, Any]], store: State, is_brief: bool = False
+) -> Parts:
+    """`is_brief`: as for Statistics.as_dict."""
     cluster, tracer = context.cluster, context.tracer
     return Parts({
-        **statistics.as_dict(),
+        **statistics.as_dict(is_brief),
         "elections": elections,
         "certificates": expiry(context.config),
         "revocation_lists": lists(context.config),

@@ -4,12 +4,11 @@ The page and everything it loads come from here: nothing is loaded from anywhere
 lets nothing be.
 """
 
-import asyncio
 from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from swagger_ui_bundle import swagger_ui_path
 
 from tcp_proxy.control.api.link import Link
@@ -98,10 +97,9 @@ def _metrics(router: APIRouter, link: Link) -> None:
     @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse, responses=formats, tags=["health"])
     async def all_metrics(request: Request) -> Response:
         """The statistics, in the text format or, if that is preferred, in OpenMetrics'."""
-        statistics = await link.ask("statistics")
-        accept = request.headers.get("accept", "")
-        text, content_type = await asyncio.to_thread(prometheus.render, statistics, accept)  # it takes long
-        return Response(text, headers={"Content-Type": content_type})
+        statistics = await link.ask("statistics", brief=True)
+        text, content_type = prometheus.render(statistics, request.headers.get("accept", ""))
+        return StreamingResponse(text, headers={"Content-Type": content_type})  # made in threads, as it is sent
 
 
 def _health(router: APIRouter, link: Link) -> None:

@@ -250,8 +250,9 @@ class Statistics:
             apps[key[:1]] = apps.get(key[:1], 0) + current
         return listeners, apps
 
-    def as_dict(self) -> View:
-        """Everything, to be read in slices (control.long_answer)."""
+    def as_dict(self, is_brief: bool = False) -> View:
+        """Everything, to be read in slices (control.long_answer). `is_brief`: of a target that has counted nothing only what
+        is its own; the rest is in `nothing`, by mode."""
         now = self._look_at_listeners()
         of_left: defaultdict[str, dict[Key, list[int]]] = defaultdict(dict)
         for key, slot in self._slots.earlier("target"):
@@ -264,10 +265,11 @@ class Statistics:
             "started": self.started,
             "workers_died": self.workers_died,
             "sessions": {**sessions, "total": self._memory.total(ACCEPTED)},
-            "apps": LongMap((name, self._app(look, name, known)) for name, known in list(self._known.apps.items())),
+            "apps": LongMap((name, self._app(look, name, one, is_brief)) for name, one in list(self._known.apps.items())),
+            **({"nothing": {"tcp": _quiet(False), "http": _quiet(True)}} if is_brief else {}),
         })  # fmt: skip
 
-    def _app(self, look: "_Look", name: str, known: KnownApp) -> View:
+    def _app(self, look: "_Look", name: str, known: KnownApp, is_brief: bool) -> View:
         """What the app's own block counts, and what its targets' do, the ones that have left among them."""
         own = [self._memory.sums(slot, BLOCKS["app"]) for slot in look.app_blocks[name].get((name,), ())]
         total = _added([[0] * APP_SLOTS, *own])
@@ -298,7 +300,7 @@ class Statistics:
                 }})
                 for address, count in accepted.items()
             ),
-            "targets": LongMap(self._targets(look.of_left[name], name, known, words, is_http)),
+            "targets": LongMap(self._targets(look.of_left[name], name, known, words, is_http, is_brief)),
             **{key: Made(partial(_part_of, words, is_http, key)) for key in _nothing(is_http)},
         })  # fmt: skip
 
@@ -314,7 +316,7 @@ class Statistics:
         ]
 
     def _targets(
-        self, of_left: dict[Key, list[int]], app: str, of: KnownApp, total: Words, is_http: bool
+        self, of_left: dict[Key, list[int]], app: str, of: KnownApp, total: Words, is_http: bool, is_brief: bool
     ) -> Iterator[tuple[str, View] | None]:
         """Each target; what it counts is added to its app's, and what those that have left did."""
         owned, has_outlier = self._slots.owned("target"), of.config.outlier is not None
@@ -322,7 +324,7 @@ class Statistics:
             key = app, name
             slots = [owned[key]] if key in owned else []
             words = self._block_of(slots + of_left.pop(key, []), total)
-            view = self._target(key, known, words, is_http)
+            view = self._brief(key, known) if is_brief and words is NOTHING else self._target(key, known, words, is_http)
             yield name, {**view, "outlier": _outlier(known, words)} if has_outlier else view
         for slots in of_left.values():
             self._block_of(slots, total)
@@ -347,6 +349,12 @@ class Statistics:
             **(_nothing(is_http) if words is NOTHING else _block(words, is_http)),
             "probes": self._probes.of(*key),
         }
+
+    def _brief(self, key: tuple[str, str], known: KnownTarget) -> View:
+        """Of one that has counted nothing."""
+        probes, peak = self._probes.of(*key), self.peaks.of("target", key, 0)
+        had = {"sessions": {"current": 0, "peak": peak, "total": 0}} if peak else {}
+        return {"state": known.state.value, **had, **({"probes": probes} if probes else {})}
 
     def _sessions(self, kind: str, key: Key, now: int) -> View:
         return {"current": now, "peak": self.peaks.of(kind, key, now)}
@@ -399,6 +407,11 @@ def _part_of(words: Words, is_http: bool, key: str) -> Any:
 def _nothing(is_http: bool) -> View:
     """Of a target that has counted nothing: of many, most."""
     return _block(NOTHING, is_http)
+
+
+def _quiet(is_http: bool) -> View:
+    """What those have that are said in brief, if they say nothing else."""
+    return {"sessions": {"current": 0, "peak": 0, "total": 0}, "probes": {}, **_nothing(is_http)}
 
 
 def _block(words: Words, is_http: bool) -> View:

@@ -1,5 +1,6 @@
 """The metrics: a strict parser reads them, their names keep to Prometheus' conventions, no number is lost on the way."""
 
+import json
 import math
 import re
 
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tcp_proxy.control.statistics.prometheus import families, render
+from tcp_proxy.control.long_answer import pieces
+from tcp_proxy.control.statistics.prometheus import render
+from tcp_proxy.sansio.verdict import State
 from tcp_proxy.wire import counters
 from tests.control.statistics.test_totals import AT, Rig
 
@@ -27,10 +30,19 @@ def snapshot():
         return rig.look()
 
 
+def text_of(snapshot, accept=""):
+    made, _ = render(snapshot, accept)
+    return b"".join(made).decode()
+
+
+def families(snapshot):
+    """As a strict reader finds them."""
+    return list(parse_openmetrics(text_of(snapshot, OPENMETRICS)))
+
+
 def samples(snapshot):
-    text, _ = render(snapshot)
     found = {}
-    for family in text_string_to_metric_families(text.decode()):
+    for family in text_string_to_metric_families(text_of(snapshot)):
         for sample in family.samples:
             key = sample.name, tuple(sorted(sample.labels.items()))
             assert key not in found, f"{key} twice"
@@ -43,12 +55,27 @@ def value(snapshot, name, **labels):
 
 
 def test_both_formats_can_be_parsed_strictly(snapshot):
-    text, content_type = render(snapshot)
-    assert content_type.startswith("text/plain")
-    old = {family.name for family in text_string_to_metric_families(text.decode())}
-    text, content_type = render(snapshot, OPENMETRICS)
-    assert content_type.startswith("application/openmetrics-text")
-    assert old == {family.name for family in parse_openmetrics(text.decode())}
+    assert render(snapshot)[1].startswith("text/plain")
+    assert render(snapshot, OPENMETRICS)[1].startswith("application/openmetrics-text")
+    old = {family.name for family in text_string_to_metric_families(text_of(snapshot))}
+    assert old == {family.name for family in families(snapshot)}
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_what_is_said_in_brief_is_the_same_text(accept):
+    """Of targets that have counted nothing, of both modes; one of them had a session when it was looked at."""
+    with Rig() as rig:
+        rig.memory.rows[1][rig.a + counters.BYTES_UP] = 7
+        rig.memory.rows[1][rig.c + counters.ACTIVE] = 2
+        rig.statistics.sample()
+        rig.memory.rows[1][rig.c + counters.ACTIVE] = 0
+        rig.probes.add("shop", "c", "tcp", True)
+        rig.apps["web"].targets["b"].state = State.DOWN
+        rig.apps["shop"].targets["c"].ejections = {"connect": 3}
+        brief, whole = (json.loads("".join(pieces(rig.statistics.as_dict(is_brief)))) for is_brief in (True, False))
+    assert "bytes" in brief["apps"]["web"]["targets"]["a"]
+    assert brief["apps"]["web"]["targets"]["b"] == {"state": "down"}
+    assert text_of(brief, accept) == text_of(whole, accept)
 
 
 def test_numbers_arrive(snapshot):
@@ -173,8 +200,7 @@ def test_any_name_of_an_app_or_target_survives(name, address):
         snapshot = rig.look()
     web = snapshot["apps"].pop("web")
     snapshot["apps"] = {name: {**web, "targets": {address: web["targets"]["a"]}}}
-    text, _ = render(snapshot)
-    (up,) = [f for f in text_string_to_metric_families(text.decode()) if f.name == "tcp_proxy_target_up"]
+    (up,) = [f for f in text_string_to_metric_families(text_of(snapshot)) if f.name == "tcp_proxy_target_up"]
     assert up.samples[0].labels == {"app": name, "target": address}
 
 

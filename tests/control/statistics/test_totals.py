@@ -143,7 +143,7 @@ def test_ejections_are_told_where_targets_may_be_ejected(rig):
     assert seen["apps"]["shop"]["targets"]["c"]["outlier"] == {"ejected": False, "ejections": nothing, "failures": 7}
     assert "outlier" not in seen["apps"]["web"]["targets"]["a"]
     target.ejected, target.ejections = "why", {"success_rate": 2}
-    text = render(rig.look())[0].decode()
+    text = b"".join(render(rig.look())[0]).decode()
     metrics = re.findall(r"^tcp_proxy_target_(?:ejected|ejections_total|outlier_failures_total){.*", text, re.MULTILINE)
     assert [metric for metric in metrics if not metric.endswith(" 0.0")] == [
         'tcp_proxy_target_ejected{app="shop",target="c"} 1.0',
@@ -156,7 +156,7 @@ def test_panic_is_told_where_there_is_a_threshold(rig):
     apps = rig.look()["apps"]
     assert apps["club"]["panicking"] is True
     assert "panicking" not in apps["web"]
-    text = render(rig.look())[0].decode()
+    text = b"".join(render(rig.look())[0]).decode()
     assert re.findall(r"^tcp_proxy_app_panicking.*", text, re.MULTILINE) == ['tcp_proxy_app_panicking{app="club"} 1.0']
 
 
