@@ -7,10 +7,11 @@ import pathlib
 from setuptools import Extension, setup
 
 MYPYC = "mypy[mypyc] >= 2.4, < 3"
-# Whole folders, or modules; what a compiled class inherits from is compiled, too. TlsSocket is one of ssl's.
+# Whole folders, or modules; what a compiled class inherits from is compiled, too.
 COMPILED = (
     "tcp_proxy/runtime/loop.py",
     "tcp_proxy/sansio/http1/*.py",
+    "tcp_proxy/dataplane/edge/*.py",
     "tcp_proxy/dataplane/http/*.py",
     "tcp_proxy/dataplane/relay/*.py",
     "tcp_proxy/dataplane/apps.py",
@@ -18,12 +19,14 @@ COMPILED = (
     "tcp_proxy/dataplane/dial.py",
     "tcp_proxy/dataplane/keyed_dial.py",
     "tcp_proxy/dataplane/places.py",
+    "tcp_proxy/dataplane/server.py",
     "tcp_proxy/dataplane/session.py",
     "tcp_proxy/dataplane/session_counters.py",
     "tcp_proxy/dataplane/sticky/dial.py",
     "tcp_proxy/dataplane/sticky/session.py",
+    "tcp_proxy/dataplane/tls_told.py",
 )
-NOT_COMPILED = ("__init__.py", "tls_socket.py")
+NOT_COMPILED = ("__init__.py",)
 
 
 def sources() -> list[str]:

@@ -6,7 +6,7 @@ supervisor says (messages) is applied here and nowhere else.
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from socket import AF_UNIX, SocketType
+from socket import AF_UNIX
 from typing import Any
 from zlib import crc32
 
@@ -17,6 +17,7 @@ from tcp_proxy.dataplane.primary_queue import PrimaryQueue
 from tcp_proxy.dataplane.session_state import tick_of
 from tcp_proxy.dataplane.target_source import connect_of
 from tcp_proxy.runtime.socket_options import first_ephemeral_port, keepalive_options, set_options
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.balance import KEYED
 from tcp_proxy.sansio.levels import Levels
 from tcp_proxy.sansio.reasons import Reason, errno_name, failure_of
@@ -32,9 +33,8 @@ Servers = tuple[tuple[int, tuple[Endpoint, ...]], ...]
 ASK_EVERY = 1.0  # seconds between two reports of failed connects to one target
 _FIRST_EPHEMERAL = first_ephemeral_port()
 _LOOPBACK = ("127.", "::1")
-# A session of this age, to twice this, gets keep-alive on its target's socket and PeerWatch with its peers: most sessions
-# never need either (of 23 system calls of a short one, 16 are left).
-FIRST_TICK = 1.0  # seconds
+# Seconds. A session of this age, to twice this, gets keep-alive and PeerWatch: most never need either.
+FIRST_TICK = 1.0
 
 
 class LiveTarget(Places):
@@ -407,7 +407,7 @@ class LiveApp:
             target.asked_at = now
             self._failed(self.name, target.name, text or errno_name(code))
 
-    def settle(self, sock: SocketType | None) -> None:
+    def settle(self, sock: StreamSocket | None) -> None:
         """This session lives longer than most: notice when its target (None: given up) has died."""
         if sock is not None and sock.family != AF_UNIX:
             set_options(sock, self._keepalive)

@@ -10,12 +10,13 @@ A socket closed with SO_LINGER 0 throws away what send() had accepted, so withou
 A UNIX peer can read on after our close: for it nothing is waited for.
 """
 
-from socket import AF_UNIX, SocketType
+from socket import AF_UNIX
 from typing import Any, Protocol
 
 from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.runtime.socket_options import outstanding, push
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 # How often it is asked whether everything was acknowledged: at once, then ever more rarely.
 FIRST = 0.001
@@ -34,7 +35,7 @@ class Delivery:
 
     __slots__ = ("_is_over", "_loop", "owner", "sock")
 
-    def __init__(self, loop: Loop, owner: DeliveryOwner, sock: SocketType) -> None:
+    def __init__(self, loop: Loop, owner: DeliveryOwner, sock: StreamSocket) -> None:
         self._loop = loop
         self.owner = owner
         self._is_over = False

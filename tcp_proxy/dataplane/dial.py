@@ -36,6 +36,7 @@ from tcp_proxy.dataplane.proxy_header import header_of
 from tcp_proxy.dataplane.relay.session_thread import NEVER
 from tcp_proxy.runtime.loop import EDGE, FAILED, READ, WRITE, Loop, Timer
 from tcp_proxy.runtime.socket_options import FIRST_OPTIONS, UNIX_OPTIONS, WITH_FIRST_BYTES, has_ended
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.address import ip_of
 from tcp_proxy.sansio.reasons import Attempt, Reason, Side, attempt, errno_name, is_local, reported
 from tcp_proxy.wire.counters import RETRIES
@@ -48,7 +49,7 @@ _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
 class DialOwner(Protocol):
-    def connected(self, sock: SocketType, events: int) -> Any: ...
+    def connected(self, sock: StreamSocket, events: int) -> Any: ...
     def dial_failed(self, reason: Reason, code: int) -> Any: ...
     def deadline_set(self, when: float) -> Any: ...
     def kill(self, reason: Reason, side: Side) -> Any: ...
@@ -84,7 +85,7 @@ class Dial:
         self.excluded: set[LiveTarget] | None = None
         self.target: LiveTarget | None = None
         self.endpoints: list[Endpoint] | None = None
-        self.sock: SocketType | None = None
+        self.sock: StreamSocket | None = None
         self.timer: Timer | None = None
         self.last_code = 0
         self.cut = 0  # target.cut when it was chosen
@@ -238,12 +239,12 @@ class Dial:
         self._attempt_failed(code)
         return False
 
-    def _connect_from(self, target: LiveTarget, sock: SocketType, address: Any) -> int:
+    def _connect_from(self, target: LiveTarget, sock: StreamSocket, address: Any) -> int:
         """Not from where the kernel would say."""
         code: int = target.connect(sock, address, ip_of(self.owner.address))
         return code
 
-    def _send_first(self, sock: SocketType) -> None:
+    def _send_first(self, sock: StreamSocket) -> None:
         """What the client has said, behind the PROXY header that the target wants: in one send, for most receivers end a
         connection whose header comes in two segments. Raises OSError; a header that is not taken whole is such an error."""
         assert self.target is not None
@@ -280,7 +281,7 @@ class Dial:
         if not (self._introduced(sock) and self._succeed(events)):
             self._go_on()
 
-    def _introduced(self, sock: SocketType) -> bool:
+    def _introduced(self, sock: StreamSocket) -> bool:
         """Just connected: whether the target has been sent the header that it wants."""
         assert self.target is not None
         if self.target.send_proxy is None or self.target.cut != self.cut:  # of one that was given up its owner decides
@@ -306,7 +307,7 @@ class Dial:
         self.owner.connected(sock, events)
         return True
 
-    def _begin_tls(self, sock: SocketType, target: LiveTarget) -> bool:
+    def _begin_tls(self, sock: StreamSocket, target: LiveTarget) -> bool:
         """Whether a handshake is under way or done."""
         from tcp_proxy.dataplane.relay.tls_socket import TlsSocket  # noqa: PLC0415  loaded with the first target that needs it
 
@@ -428,14 +429,14 @@ class Dial:
             self.loop.close_after_batch(sock)
 
 
-def _is_own_peer(sock: SocketType) -> bool:
+def _is_own_peer(sock: StreamSocket) -> bool:
     try:
         return bool(sock.getsockname() == sock.getpeername())
     except OSError:  # ENOTCONN: a peer that has reset already, so there was one
         return False
 
 
-def _failure(sock: SocketType) -> int:
+def _failure(sock: StreamSocket) -> int:
     """Why it is not connected; 0 if it is. What the target said before it reset is looked for without taking the error."""
     try:
         if sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):

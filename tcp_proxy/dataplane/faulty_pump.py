@@ -1,7 +1,6 @@
 """The pumps of a session that meets faults on purpose. Loaded with the first such session; the loop's thread only."""
 
 from collections.abc import Sequence
-from socket import SocketType
 from typing import Any
 
 from tcp_proxy.dataplane.faults import Bandwidth, Fault, note_of, together
@@ -9,14 +8,16 @@ from tcp_proxy.dataplane.relay.fault_pump import FaultPump, Spend
 from tcp_proxy.dataplane.relay.pump import Pump
 from tcp_proxy.dataplane.relay.session_thread import is_plain
 from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.address import noted, notes_of
 from tcp_proxy.sansio.reasons import Reason, Side
 from tcp_proxy.wire.counters import FAULTED
 
 
 def faulty_pump(
-    faults: Sequence[Fault], loop: Loop, session: Any, source: SocketType, dest: SocketType, tcp: bool, paced: Spend | None
-) -> Pump | None:
+    faults: Sequence[Fault], loop: Loop, session: Any, source: StreamSocket, dest: StreamSocket, tcp: bool,
+    paced: Spend | None,
+) -> Pump | None:  # fmt: skip
     """None: none of them is of this direction. The first of a session's two pumps marks it, unless it was one of mode http
     and is marked. `paced`: as it is anyway."""
     note = note_of(faults)

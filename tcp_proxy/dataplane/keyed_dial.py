@@ -5,11 +5,11 @@ Owned like a Dial, which is all that most sessions need: what is special costs o
 """
 
 import errno
-from socket import SocketType
 from typing import Any
 
 from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.dial import Dial
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.address import ip_of
 
 
@@ -22,7 +22,7 @@ class _Timed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
-    def connected(self, sock: SocketType, events: int) -> None:
+    def connected(self, sock: StreamSocket, events: int) -> None:
         session = self._session
         dial, now = session.dial, session.thread.loop.now
         session.app.latencies.add(dial.target.name, now - dial.began, now)

@@ -10,6 +10,7 @@ from tcp_proxy.dataplane.relay.paced_pump import PacedPump
 from tcp_proxy.dataplane.relay.pump import Pump
 from tcp_proxy.dataplane.relay.session_thread import tls_pump
 from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.token_bucket import SECOND, TokenBucket
 
 
@@ -43,7 +44,7 @@ class Pacing:
         return wait / SECOND
 
 
-def paced_pump(loop: Loop, session: Any, source: SocketType, dest: SocketType, tcp: bool, is_plain: bool) -> Pump:
+def paced_pump(loop: Loop, session: Any, source: StreamSocket, dest: StreamSocket, tcp: bool, is_plain: bool) -> Pump:
     """Also of a session that meets faults on purpose."""
     app, limits = session.app, session.app.limits
     faults = app.faults.find(session.number, session.address) if app.faults is not None else None

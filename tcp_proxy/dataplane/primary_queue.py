@@ -17,12 +17,13 @@ it (docs/rules.md, R6): perhaps it has tried elsewhere meanwhile. Its bytes are 
 """
 
 from collections.abc import Callable, Iterable
-from socket import AF_UNIX, IPPROTO_TCP, TCP_INFO, SocketType
+from socket import AF_UNIX, IPPROTO_TCP, TCP_INFO
 from typing import Any, Protocol
 
 from tcp_proxy.dataplane.session_state import DIALING, QUEUED, State
 from tcp_proxy.runtime.loop import RDHUP, this_moment
 from tcp_proxy.runtime.socket_options import reset_on_close
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Reason, is_local
 from tcp_proxy.wire.views import AppView
 
@@ -104,7 +105,7 @@ class PrimaryQueue:
         """For whoever has waited in vain."""
         return Reason.NO_QUORUM if self.is_over() else Reason.NO_TARGET
 
-    def connected(self, session: Any, sock: SocketType) -> None:
+    def connected(self, session: Any, sock: StreamSocket) -> None:
         """A session is, to the primary, and has not been relayed a byte."""
         if self.closes and sock.family != AF_UNIX:
             reset_on_close(sock)  # by the kernel too, when this process is killed: what it holds is not for a former primary
@@ -131,7 +132,7 @@ class PrimaryQueue:
         elections."""
         return reason is Reason.NO_TARGET or (reason is Reason.CONNECT_FAILED and not is_local(code))
 
-    def welcomes(self, client: SocketType, began: float, now: float) -> bool:
+    def welcomes(self, client: StreamSocket, began: float, now: float) -> bool:
         """Whether a client that waited, here since its session began or in the kernel's queue, is still there and may be
         sent to the primary."""
         state, heard = _ask(client)
@@ -146,14 +147,14 @@ class PrimaryQueue:
         what it has said."""
         return bool(early & RDHUP) and not self.primary
 
-    def wait_left(self, client: SocketType) -> float:
+    def wait_left(self, client: StreamSocket) -> float:
         """Seconds that a client may still wait here: what it has waited in the kernel's queue counts, as far as it shows."""
         if self.primary or self.is_holding:
             return self.wait
         return max(0.0, self.wait - _ask(client)[1])
 
 
-def _ask(client: SocketType) -> tuple[int, float]:
+def _ask(client: StreamSocket) -> tuple[int, float]:
     """The state of a TCP socket, and the seconds since it heard of its peer."""
     info = client.getsockopt(IPPROTO_TCP, TCP_INFO, 60)
     return info[0], int.from_bytes(info[_LAST_ACK], "little") / 1000

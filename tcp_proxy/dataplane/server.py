@@ -32,6 +32,7 @@ from tcp_proxy.dataplane.sticky.session import StickySession
 from tcp_proxy.runtime.descriptors import open_descriptors
 from tcp_proxy.runtime.loop import READ, Loop
 from tcp_proxy.runtime.socket_options import Refusal, hear_every_hop, refusal, refuse_new_connections, waiting
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.descriptors import PER_SESSION, marks
 from tcp_proxy.sansio.reasons import EXHAUSTED_ERRNOS
 from tcp_proxy.sansio.words import counted
@@ -100,7 +101,7 @@ class Server:
     ) -> None:
         """`pipes()` counts the open ones; `grace`: how long a closing listener may wait for room for its last clients."""
         self.listeners: dict[socket.socket, str] = {}
-        self.thread = self._thread = thread
+        self.thread = thread
         self._loop: Loop = thread.loop
         self._rows = memory.rows
         self._mine = memory.rows[first_row : first_row + counters.ROWS_PER_WORKER]
@@ -198,7 +199,7 @@ class Server:
         if self._http_context is None:
             from tcp_proxy.dataplane.http.context import HttpContext
 
-            self._http_context = HttpContext(self._thread, lambda: self.may_open_pipe)
+            self._http_context = HttpContext(self.thread, lambda: self.may_open_pipe)
             self._http_context.shared.stuck_session = StickySession
 
     @property
@@ -247,7 +248,7 @@ class Server:
         if not self._full and not self._ahead:
             self._watch()
 
-    def begin(self, listener: Listener, client: SocketType, address: Any) -> None:
+    def begin(self, listener: Listener, client: StreamSocket, address: Any) -> None:
         self._sessions_begun += 1
         app = listener.app
         if app.places is not None and not app.has_place(self._sessions_begun):
@@ -256,7 +257,7 @@ class Server:
             self._start(arrival)
             return
         edge = app.edge
-        if edge is None or (edge.only is not None and edge.only.admits(address, self._thread.row, self._sessions_begun)):
+        if edge is None or (edge.only is not None and edge.only.admits(address, self.thread.row, self._sessions_begun)):
             session = self._session(self._sessions_begun, app, listener.listener_counters, client, address)
         else:
             session = Arrival(self._sessions_begun, self._arrivals, app, listener.listener_counters, client, address)
@@ -265,21 +266,21 @@ class Server:
             self._said_full = False
             self._warn(f"accepting goes on: {counted(self.sessions, 'session')}")
 
-    def _session(self, number: int, app: LiveApp, listener: ListenerCounters, client: SocketType, address: Any) -> Any:
+    def _session(self, number: int, app: LiveApp, listener: ListenerCounters, client: StreamSocket, address: Any) -> Any:
         if app.http is None:
             kind = Session if app.sticks is None else StickySession
             if app.is_paced:
                 client = self.paced(client, app, number, address)
-            return kind(number, self._thread, app, listener, client, address)
+            return kind(number, self.thread, app, listener, client, address)
         return self._http_context.session(number, app, listener, client, address)
 
-    def paced(self, client: SocketType, app: LiveApp, number: int, address: Any) -> SocketType:
+    def paced(self, client: StreamSocket, app: LiveApp, number: int, address: Any) -> StreamSocket:
         """Its session is slowed down, or meets faults on purpose."""
         if not app.has_rates and (app.faults is None or not app.faults.find(number, address)):
             return client
         from tcp_proxy.dataplane.pacing import PacedSocket, paced_pump
 
-        self._thread.paced = paced_pump
+        self.thread.paced = paced_pump
         return PacedSocket(client.family, client.type, 0, client.detach()) if type(client) is SocketType else client
 
     def _admit(self, arrival: Arrival) -> None:

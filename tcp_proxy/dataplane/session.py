@@ -36,6 +36,7 @@ from tcp_proxy.dataplane.session_counters import ListenerCounters
 from tcp_proxy.dataplane.session_state import DIALING, DONE, LINGERING, QUEUED, RELAYING, STEPS, State
 from tcp_proxy.runtime.loop import FAILED, QUIET_EDGE, RDHUP, WRITE
 from tcp_proxy.runtime.socket_options import deliver_on_close, reset_on_close
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Reason, Side, broken_end, dial_ended_by
 from tcp_proxy.wire.counters import ACCEPTED, LISTENER_ACCEPTED, SESSIONS
 from tcp_proxy.wire.records import Origin
@@ -54,8 +55,9 @@ class Session:
     keyed_dial: ClassVar[type[KeyedDial]] = KeyedDial  # for apps that are special
 
     def __init__(
-        self, number: int, thread: SessionThread, app: LiveApp, listener: ListenerCounters, client: SocketType, address: Any
-    ) -> None:
+        self, number: int, thread: SessionThread, app: LiveApp, listener: ListenerCounters, client: StreamSocket,
+        address: Any,
+    ) -> None:  # fmt: skip
         self.number = number
         self.thread = thread
         self.app = app
@@ -68,7 +70,7 @@ class Session:
         self.first = b""  # what the client has said before we were connected
         self.cut = self.early = 0  # `early`: what epoll said of the client while we were dialing
         self.target: LiveTarget | None = None
-        self.upstream: SocketType | None = None
+        self.upstream: StreamSocket | None = None
         self.up: Pump | None = None
         self.down: Pump | None = None
         self.dial: Dial | None = None
@@ -163,7 +165,7 @@ class Session:
         else:
             self._finish(Reason.CLIENT_GONE, Side.CLIENT, 0, reset=True)
 
-    def connected(self, sock: SocketType, events: int) -> None:
+    def connected(self, sock: StreamSocket, events: int) -> None:
         """The dial is over; `events` came with the connection, and the target may have spoken already."""
         thread, dial = self.thread, self.dial
         assert dial is not None
@@ -192,14 +194,14 @@ class Session:
             down.ready(events)
 
     def connected_before(
-        self, sock: SocketType, target: LiveTarget, cut: int, tried: Sequence[tuple[str, str]]
+        self, sock: StreamSocket, target: LiveTarget, cut: int, tried: Sequence[tuple[str, str]]
     ) -> tuple[Pump, Pump]:
         """Instead of `start` and a dial: be a relay of two sockets that nobody watches. Its pumps, which have nothing."""
         self.target, self.cut, self.tried, self.upstream = target, cut, tried, sock
         self.last = self.connected_at = self.thread.loop.now
         return self._relay(sock)
 
-    def _relay(self, sock: SocketType) -> tuple[Pump, Pump]:
+    def _relay(self, sock: StreamSocket) -> tuple[Pump, Pump]:
         thread, client, loop = self.thread, self.client, self.thread.loop
         assert self.state is DIALING, f"{self!r} cannot relay"
         self.state = RELAYING  # not by `_enter`, as in `_finish`: 0.2 us for each session
@@ -248,11 +250,10 @@ class Session:
         first = self.broken is None or self.broken[0] is side
         self._break(side, code)
         pump.stop()
-        reader = pump.opposite
-        if reader.done or not first:
+        if pump.opposite.done or not first:
             self._linger()
         else:
-            reader.resume()  # until its end: pump_done or read_failed
+            pump.opposite.resume()  # until its end: pump_done or read_failed
 
     def source_failed(self, pump: Pump) -> None:
         """epoll reports an error while nobody reads there: the pump waits for its destination, or had its end of file."""
@@ -340,8 +341,7 @@ class Session:
             app.settle(upstream)
         if peer_watch.look(self.client, upstream, self.last, now):
             self.last = now
-        dead = peer_watch.dead(now, app.timeouts.unacked)
-        if dead is not None:
+        if (dead := peer_watch.dead(now, app.timeouts.unacked)) is not None:
             self._lose(dead, ETIMEDOUT)
 
     def kill(self, reason: Reason, side: Side) -> None:

@@ -19,8 +19,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from socket import SocketType
 from typing import Any, Protocol
+
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 # One registration per socket for its whole life: edge-triggered, both ways, the peer's FIN, urgent data (docs/rules.md, R1).
 EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
@@ -120,7 +121,7 @@ class Loop:
         del self._handlers[fd]
         self._epoll.unregister(fd)
 
-    def drop(self, sock: socket.socket | SocketType) -> None:
+    def drop(self, sock: socket.socket | StreamSocket) -> None:
         """Forget a socket, watched or not, whose only copy this is, and close it when the current batch is done."""
         self._handlers.pop(sock.fileno(), None)
         self._closing.append(sock)

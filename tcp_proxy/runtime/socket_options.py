@@ -13,6 +13,8 @@ import struct
 from enum import Enum
 from socket import SocketType
 
+from tcp_proxy.runtime.stream_socket import StreamSocket
+
 KEEPALIVE_INTERVAL = 10  # seconds between probes, after timeouts.keepalive of silence
 KEEPALIVE_PROBES = 3  # unanswered ones until the peer counts as gone
 
@@ -60,27 +62,27 @@ def keepalive_options(keepalive: float) -> tuple[Option, ...]:
     )
 
 
-def set_options(sock: SocketType, options: tuple[Option, ...]) -> None:
+def set_options(sock: StreamSocket, options: tuple[Option, ...]) -> None:
     for level, option, value in options:
         sock.setsockopt(level, option, value)
 
 
-def reset_on_close(sock: SocketType) -> None:
+def reset_on_close(sock: StreamSocket) -> None:
     """A close of this TCP socket sends RST and throws away what is not acknowledged."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
-def deliver_on_close(sock: SocketType) -> None:
+def deliver_on_close(sock: StreamSocket) -> None:
     """Takes `reset_on_close` back."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DELIVER_ON_CLOSE)
 
 
-def push(sock: SocketType) -> None:
+def push(sock: StreamSocket) -> None:
     """Send what a TCP socket holds back because more was announced (MSG_MORE)."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def outstanding(sock: SocketType) -> int:
+def outstanding(sock: StreamSocket) -> int:
     """Bytes sent that the peer has not acknowledged (TCP) or not read (UNIX); 0 when the connection is no more."""
     if sock.family != socket.AF_UNIX and sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
         return 0
@@ -93,7 +95,7 @@ def waiting(sock: SocketType) -> int:
     return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[24:], "little")  # tcpi_unacked
 
 
-def unanswered(sock: SocketType) -> float:
+def unanswered(sock: StreamSocket) -> float:
     """Seconds since a TCP peer's last acknowledgement, if it was sent something again and did not answer; else 0.0."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)  # struct tcp_info of linux/tcp.h
     retransmits, probes = info[2], info[3]
@@ -196,7 +198,7 @@ def first_ephemeral_port() -> int:
         return 1024
 
 
-def has_ended(sock: SocketType) -> bool:
+def has_ended(sock: StreamSocket) -> bool:
     """Whether the peer has said that it sends no more, or has reset, as far as the kernel knows. Nothing is read."""
     poller = select.poll()
     poller.register(sock.fileno(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)

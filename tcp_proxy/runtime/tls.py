@@ -74,6 +74,10 @@ def client_context(tls: TargetTls) -> ssl.SSLContext:
     return made
 
 
+class HandshakeFailed(OSError):
+    """There is no TLS: why, in OpenSSL's words, as its `strerror`. The alert is on its way to the peer."""
+
+
 def fault(error: OSError) -> str:
     """What an ssl.SSLError says, in small letters; "" for any other."""
     if isinstance(error, ssl.SSLCertVerificationError):

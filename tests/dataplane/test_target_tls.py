@@ -218,7 +218,7 @@ def test_a_target_that_ends_without_saying_so_is_a_reset_for_the_client():
         target = house.serve()
         target.sendall(b"half")
         assert house.receive(client, 4) == b"half"
-        socket.SocketType.shutdown(target, socket.SHUT_WR)
+        target.raw.shutdown(socket.SHUT_WR)
         record = house.record()
         assert (record["reason"], record["ended_by"], record["bytes_down"]) == ("tls_truncated", "target", 4)
         client.setblocking(True)
@@ -233,7 +233,7 @@ def test_tls_on_both_sides_and_much_of_it_by_a_relay_thread():
         accepted, address = house.listening.accept()
         client, ours = tls_pair(near, accepted)
         house.stack.callback(client.close)
-        session = Session(1, house.thread, house.app, house.listener, ours, address)
+        session = Session(1, house.thread, house.app, house.listener, ours.tls, address)
         house.sessions.append(session)
         session.start()
         house.turn(2)

@@ -27,7 +27,7 @@ def ends(stack, name="localhost", context=None, **keys):
     peer = TlsPeer(near, context or client_context(), False, name)
     ours = TlsSocket(far, server.context, True)
     for end in (peer, ours):
-        socket.SocketType.setblocking(end, False)
+        end.setblocking(False)
         stack.callback(end.close)
     return peer, ours
 
@@ -60,7 +60,7 @@ def test_after_a_fault_all_is_known_that_was_known_but_for_the_certificate(stack
     peer, ours = ends(stack)
     shake(peer, ours)
     before = told(ours)
-    socket.SocketType.send(peer, b"no record")
+    peer.raw.send(b"no record")
     with pytest.raises(OSError, match="version"):
         ours.recv(1)
     assert told(ours) == before

@@ -53,20 +53,21 @@ def contexts(version=None):
     return server_context(version=version), client_context()
 
 
-class TlsPeer(TlsSocket):
-    """A TlsSocket that a test may use as it uses a socket: non-blocking, and what is encrypted counts as sent."""
+class TlsPeer:
+    """A TlsSocket (`tls`) that a test may use as it uses a socket: non-blocking, and what is encrypted counts as sent."""
 
-    __slots__ = ("_is_ending",)
-
-    def __init__(self, *args):
-        super().__init__(*args)
+    def __init__(self, sock, *args):
+        self.tls = TlsSocket(raw(sock), *args)
         self._is_ending = False
+
+    def __getattr__(self, name):
+        return getattr(self.tls, name)
 
     def send(self, data, flags=0):
         try:
-            return super().send(data, flags | socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            return self.tls.send(data, flags | socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except BlockingIOError:
-            taken, self._taken = self._taken, 0
+            taken, self.tls._taken = self.tls._taken, 0
             if taken:
                 return taken
             raise
@@ -80,12 +81,12 @@ class TlsPeer(TlsSocket):
             self.shutdown(socket.SHUT_WR)
         elif self.has_unsent:
             self.flush()
-        return super().recv(size, flags)
+        return self.tls.recv(size, flags)
 
     def shutdown(self, how):
         """At the latest with the next recv that finds room."""
         try:
-            super().shutdown(how)
+            self.tls.shutdown(how)
             self._is_ending = False
         except BlockingIOError:
             self._is_ending = True

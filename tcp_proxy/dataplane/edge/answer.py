@@ -4,15 +4,17 @@ The loop's thread. As far as there is room: nobody waits for it to be taken.
 """
 
 from contextlib import suppress
-from socket import MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, SocketType
+from socket import MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR
+
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 DISCARD = 1 << 16  # bytes
 
 
-def answer_in_clear(sock: SocketType, answer: bytes) -> None:
-    """Without TLS. What it has sent beside is read, for a close with bytes unread would reset the connection and could take
-    the answer away."""
+def answer_in_clear(sock: StreamSocket, answer: bytes) -> None:
+    """What it has sent beside is read, for a close with bytes unread would reset the connection and could take the answer
+    away."""
     with suppress(OSError):
-        SocketType.send(sock, answer, MSG_DONTWAIT | MSG_NOSIGNAL)
-        SocketType.shutdown(sock, SHUT_WR)
-        SocketType.recv(sock, DISCARD, MSG_DONTWAIT)
+        sock.send(answer, MSG_DONTWAIT | MSG_NOSIGNAL)
+        sock.shutdown(SHUT_WR)
+        sock.recv(DISCARD, MSG_DONTWAIT)

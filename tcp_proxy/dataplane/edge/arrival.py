@@ -28,8 +28,8 @@ Always true:
 from collections.abc import Callable
 from enum import IntEnum
 from select import EPOLLPRI
-from socket import AF_UNIX, MSG_DONTWAIT, SocketType
-from typing import Any, Protocol
+from socket import AF_UNIX, MSG_DONTWAIT
+from typing import Any, ClassVar, Protocol
 
 from tcp_proxy.dataplane import session_counters
 from tcp_proxy.dataplane.apps import LiveApp
@@ -38,11 +38,12 @@ from tcp_proxy.dataplane.relay.session_thread import NEVER, SessionThread
 from tcp_proxy.dataplane.session_counters import ListenerCounters
 from tcp_proxy.runtime.loop import FAILED, QUIET_EDGE, RDHUP, READ, WRITE
 from tcp_proxy.runtime.socket_options import reset_on_close
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.address import client_text
 from tcp_proxy.sansio.reasons import Reason, Refusal, Side
 from tcp_proxy.wire.counters import ACCEPTED, LISTENER_ACCEPTED, LISTENER_ARRIVING, REFUSED, SESSIONS
 
-_receive = SocketType.recv  # of a TlsSocket too, in its handshake: as it comes
+_DONTWAIT = int(MSG_DONTWAIT)
 _UNSURE = RDHUP | EPOLLPRI | FAILED  # a short read says nothing then
 REFUSALS = tuple(Refusal)  # in the order of their counters
 SAY_EVERY = 1.0  # seconds between two lines of the log about clients that were refused
@@ -149,18 +150,24 @@ class Arrival:
     """`address` is the client's, as far as it is known; `peer` whom the connection is with. `first`: bytes that were read
     and are nobody's yet."""
 
-    up = down = dial = target = origin = None  # what a session has
-    tried = ()
-    connected_at = -1.0
-    counted_up = counted_down = 0
+    # What a session has.
+    up: ClassVar[None] = None
+    down: ClassVar[None] = None
+    dial: ClassVar[None] = None
+    target: ClassVar[None] = None
+    origin: ClassVar[None] = None
+    tried: ClassVar[tuple[()]] = ()
+    connected_at: ClassVar[float] = -1.0
+    counted_up: ClassVar[int] = 0
+    counted_down: ClassVar[int] = 0
 
     __slots__ = (
-        "_arrivals", "_is_empty", "_stage", "_stages", "address", "app", "client", "deadline", "first", "is_ended",
-        "is_held", "last", "leaves", "listener", "number", "peer", "queued", "started", "state", "thread",
+        "_arrivals", "_stage", "_stages", "address", "app", "client", "deadline", "first", "is_empty", "is_ended", "is_held",
+        "last", "leaves", "listener", "number", "peer", "queued", "sock", "started", "state", "thread",
     )  # fmt: skip
 
     def __init__(
-        self, number: int, arrivals: Arrivals, app: LiveApp, listener: ListenerCounters, client: SocketType, address: Any
+        self, number: int, arrivals: Arrivals, app: LiveApp, listener: ListenerCounters, client: StreamSocket, address: Any
     ) -> None:
         self.number = number
         self._arrivals = arrivals
@@ -168,13 +175,14 @@ class Arrival:
         self.app = app
         self.listener = listener
         self.client = client
+        self.sock = client  # what is read, as it comes; a stage may have put another socket in front of it
         self.address = self.peer = address
         self.state = NEW
         self.started = self.last = self.thread.loop.now
         self.deadline = NEVER
         self.first = b""
         self.is_ended = False  # the client sends nothing more
-        self._is_empty = False  # what was read last was all that its socket had: of more an event tells (pump.py)
+        self.is_empty = False  # what was read last was all that its socket had: of more an event tells (pump.py)
         self.is_held = False  # its stage waits for its turn: nothing is read until then
         self.queued: Queued | None = None  # while it waits for a place
         self.leaves: dict[str, Any] = {}
@@ -189,7 +197,7 @@ class Arrival:
         thread = self.thread
         thread.members.add(self)
         thread.row[SESSIONS] += 1
-        self._call(self._go_on)
+        self._advance()
         if self.state is not DONE:
             thread.loop.watch(self.client.fileno(), QUIET_EDGE, self.ready)
             self.ready(READ)  # what comes later is an event: it is watched
@@ -218,19 +226,20 @@ class Arrival:
             self.finish(Reason.CLIENT_GONE, Side.CLIENT, 0)
             return
         if events & WRITE:  # asked for by a stage that had no room
-            self.look_again()
-        while self.state is not DONE and not self.is_held and self._read():
+            self._advance()
+        is_sure = events != 0 and not events & _UNSURE
+        while self.state is not DONE and not self.is_held and self._read(is_sure):
             self.last = self.thread.loop.now
-            self._call(self._look)
+            self._advance()
             if self.is_ended and self.state is not DONE:
                 self.finish(Reason.CLIENT_GONE, Side.CLIENT, 0)
-            if self._is_empty and events and not events & _UNSURE:
+            if self.is_empty:
                 return
 
-    def _read(self) -> bool:
-        """Whether something has come."""
+    def _read(self, is_sure: bool) -> bool:
+        """Whether something has come. `is_sure`: a short read says that it was all."""
         try:
-            data = _receive(self.client, CHUNK, MSG_DONTWAIT)
+            data = self.sock.recv(CHUNK, _DONTWAIT)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -240,20 +249,20 @@ class Arrival:
                 self.finish(Reason.CLIENT_GONE, Side.CLIENT, error.errno or 0)
             return False
         self.is_ended = not data
-        self._is_empty = len(data) < CHUNK and self.client.family != AF_UNIX
+        self.is_empty = is_sure and len(data) < CHUNK and self.sock.family != AF_UNIX
         self.first += data
         return True
 
     def look_again(self) -> None:
         """The stage that goes on may do more."""
-        self._call(self._look)
+        self._advance()
 
     def due(self) -> float:
         return self.deadline
 
     def expire(self) -> None:
         self.deadline = NEVER
-        self._call(self._expire)
+        self._advance(is_late=True)
 
     def kill(self, reason: Reason, side: Side) -> None:
         """Reset it now."""
@@ -262,23 +271,20 @@ class Arrival:
 
     # -- stages
 
-    def _call(self, step: Callable[[], Any]) -> None:
+    def _advance(self, is_late: bool = False) -> None:
+        """As far as it goes now. `is_late`: the seconds of its stage are over."""
+        if self.state is DONE:
+            return
+        stage = self._stage
         try:
-            step()
+            if stage is None or (stage.expire(self) if is_late else stage.look(self)):
+                self._go_on()
         except Refused as refused:
             self._arrivals.refused(self, str(refused))
             self.thread.row[self.app.slot + REFUSED + REFUSALS.index(refused.refusal)] += 1
             self.finish(refused.reason, refused.by, 0, str(refused), reset=not refused.is_told)
         except NoSession:
             self._leave()
-
-    def _look(self) -> None:
-        if self._stage is not None and self._stage.look(self):
-            self._go_on()
-
-    def _expire(self) -> None:
-        if self._stage is not None and self._stage.expire(self):
-            self._go_on()
 
     def _go_on(self) -> None:
         """The next stage, and those after it that are done with what there is."""
@@ -302,7 +308,7 @@ class Arrival:
         self._let_go()
         # To be watched anew tells of what is there by now; a session over TLS asks its socket itself, and goes on with the
         # registration that there is.
-        is_over_tls = self.app.http is None and type(self.client) is not SocketType
+        is_over_tls = self.app.http is None and self.client is not self.sock
         if not is_over_tls and self.thread.loop.is_watched(self.client.fileno()):
             self.thread.loop.unwatch(self.client.fileno())
         self.thread.row[SESSIONS] -= 1

@@ -9,17 +9,17 @@ next (Handshakes). A client that does nothing costs nothing but its descriptor, 
 Always true: a client to whom OpenSSL has sent an alert is not reset, which could take the alert away.
 """
 
-import weakref
 from collections import deque
 from contextlib import suppress
 from email.utils import formatdate
+from typing import Any, Protocol
 
 from tcp_proxy.config.tls_model import Tls
 from tcp_proxy.dataplane.edge.answer import answer_in_clear
 from tcp_proxy.dataplane.edge.arrival import HANDSHAKE, Arrival, EdgeState, Refused
-from tcp_proxy.dataplane.relay.tls_socket import HandshakeFailed, TlsSocket
+from tcp_proxy.dataplane.relay.tls_socket import TlsSocket
 from tcp_proxy.runtime.loop import EDGE, Loop
-from tcp_proxy.runtime.tls import TlsServer
+from tcp_proxy.runtime.tls import HandshakeFailed, TlsServer
 from tcp_proxy.sansio.http1.forward import own_answer
 from tcp_proxy.sansio.reasons import Refusal, refusal_of
 
@@ -27,31 +27,28 @@ PLAIN_HTTP = ("http request", "https proxy request")  # OpenSSL's words for what
 IN_A_TURN = 3  # handshakes that are worked on in a turn of the loop: the other sessions wait for a millisecond at most
 
 
+class Waiter(Protocol):
+    def wait(self) -> Any: ...
+    def resume(self) -> Any: ...
+
+
 class Handshakes:
-    """Those of a worker: whose turn it is, and how all its apps make session tickets."""
+    """Those of a worker: whose turn it is, and what all its apps make session tickets with."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._ticket_key = b""
-        self._clients: weakref.WeakSet[TlsClients] = weakref.WeakSet()
+        self.ticket_key = b""
         self._left = IN_A_TURN
-        self._waiting: deque[HandshakeStage] = deque()
+        self._waiting: deque[Waiter] = deque()
 
     def __repr__(self) -> str:
         return f"<Handshakes {len(self._waiting)} waiting>"
 
     def set_ticket_key(self, key: bytes) -> None:
-        """All workers have the same, and are told of the next."""
-        self._ticket_key = key
-        for clients in self._clients:
-            clients.set_ticket_key(key)
+        """All workers have the same, and are told of the next. An app takes it up with its next client."""
+        self.ticket_key = key
 
-    def serve(self, clients: "TlsClients") -> None:
-        """They are there from now on, for as long as their app has them."""
-        self._clients.add(clients)
-        clients.set_ticket_key(self._ticket_key)
-
-    def has_turn(self, stage: "HandshakeStage") -> bool:
+    def has_turn(self, stage: Waiter) -> bool:
         """Whether it may go on now; else its `resume` is called in its turn."""
         if not self._left:
             stage.wait()
@@ -83,18 +80,18 @@ class TlsClients:
         self.tls = tls
         self.handshakes = handshakes
         self.server = TlsServer(tls)
-        handshakes.serve(self)
+        self._ticket_key = b""
 
     def __repr__(self) -> str:
         return f"<TlsClients {self.server!r}>"
 
-    def set_ticket_key(self, key: bytes) -> None:
-        """Where that cannot be done (runtime.openssl), each worker has keys of its own: a new handshake at another one."""
-        if key:
-            self.server.set_ticket_key(key, self._app)
-
     def stage(self) -> "HandshakeStage":
         """For a client."""
+        key = self.handshakes.ticket_key
+        if key != self._ticket_key:
+            # Where that cannot be done (runtime.openssl), each worker has keys of its own: a new handshake at another one.
+            self._ticket_key = key
+            self.server.set_ticket_key(key, self._app)
         return HandshakeStage(self)
 
 
@@ -113,14 +110,14 @@ class HandshakeStage:
 
     def seconds(self, arrival: Arrival) -> float:
         self._arrival = arrival
-        arrival.client = self._sock = TlsSocket(arrival.client, self._clients.server.context, server_side=True)
+        arrival.client = self._sock = TlsSocket(arrival.sock, self._clients.server.context, server_side=True)
         return self._clients.tls.handshake_timeout
 
     def look(self, arrival: Arrival) -> bool:
         sock = self._sock
         assert sock is not None
         if arrival.first:
-            sock.begin(arrival.first)
+            sock.begin(arrival.first, arrival.is_empty)
             arrival.first = b""
             self._is_new = True
         elif arrival.is_ended:
@@ -136,7 +133,7 @@ class HandshakeStage:
         except HandshakeFailed as failed:
             if arrival.app.http is not None and failed.strerror in PLAIN_HTTP:
                 date = formatdate(usegmt=True).encode()
-                answer_in_clear(sock, own_answer(400, "plain HTTP request was sent to a TLS port", False, date))
+                answer_in_clear(sock.raw, own_answer(400, "plain HTTP request was sent to a TLS port", False, date))
             raise Refused(f"no TLS: {failed.strerror}", refusal_of(failed.strerror or ""), is_told=True) from None
         if sock.has_unsent and not is_over:
             arrival.thread.loop.rewatch(sock.fileno(), EDGE)

@@ -5,7 +5,6 @@ Owned by the loop's thread. A request chooses its target from the app itself or 
 
 import ipaddress
 from math import ceil
-from socket import SocketType
 from typing import Any
 
 from tcp_proxy.config.model import Http
@@ -14,6 +13,7 @@ from tcp_proxy.dataplane.http.client_tls import over_tls
 from tcp_proxy.dataplane.relay.session_thread import is_plain
 from tcp_proxy.dataplane.route_targets import KeyedTargets, RouteTargets
 from tcp_proxy.dataplane.session_counters import ListenerCounters
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.http1 import outcomes
 from tcp_proxy.sansio.http1.forward import RETRY_SECONDS, Client
 from tcp_proxy.sansio.http1.plain import are_plain
@@ -91,7 +91,7 @@ class HttpApp:
         """Whether the target is called as the client has called us."""
         return self.http.preserve_host and bool(request.host or b"host" in request.fields.values)
 
-    def client(self, ip: str, sock: SocketType, listener: ListenerCounters) -> Client:
+    def client(self, ip: str, sock: StreamSocket, listener: ListenerCounters) -> Client:
         trusted = False
         if self._trusted:
             address = ipaddress.ip_address(ip.partition("%")[0])

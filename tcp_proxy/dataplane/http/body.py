@@ -20,6 +20,7 @@ from tcp_proxy.dataplane.http.socket_writer import SocketWriter
 from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.dataplane.relay.splice import HAS_SPLICE, PipePool, drain, take_in
 from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.http1.chunks import Chunks
 from tcp_proxy.sansio.http1.fields import CHUNKED, UNSAID, Refused
 from tcp_proxy.wire.moved_exchange import MovedBody
@@ -66,7 +67,7 @@ class Body:
         self,
         loop: Loop,
         owner: BodyOwner,
-        source: SocketType,
+        source: StreamSocket,
         writer: SocketWriter,
         length: int,
         decode: bool = False,
@@ -99,7 +100,7 @@ class Body:
         cls,
         loop: Loop,
         owner: BodyOwner,
-        source: SocketType,
+        source: StreamSocket,
         writer: SocketWriter,
         told: MovedBody,
         rest: bytes,
@@ -281,7 +282,7 @@ class Body:
             self.go_on()
 
 
-def _is_urgent(sock: SocketType) -> bool:
+def _is_urgent(sock: StreamSocket) -> bool:
     """Whether urgent data waits there already; what comes later is an event."""
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLPRI)

@@ -10,7 +10,7 @@ refused. Where an answer broke off, what was written of it is delivered first, t
 it for the whole (docs/rules.md, R2).
 """
 
-from socket import AF_UNIX, MSG_DONTWAIT, SHUT_WR, SocketType
+from socket import AF_UNIX, MSG_DONTWAIT, SHUT_WR
 from typing import Any, Protocol
 
 from tcp_proxy.dataplane.http.socket_writer import SocketWriter
@@ -18,6 +18,7 @@ from tcp_proxy.dataplane.http.timers import Timers
 from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.runtime.socket_options import outstanding
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Reason, Side
 
 CLOSE_WITHIN = 2.0  # seconds that a client may take to notice that we have said our last word
@@ -29,7 +30,7 @@ DISCARDS = 8  # reads of CHUNK in a turn, for nothing
 class ClosingOwner(Protocol):
     """Whose client it is; the times and the writer stay its own and are lent."""
 
-    client: SocketType
+    client: StreamSocket
     writer: SocketWriter
     timers: Timers
 

@@ -12,7 +12,7 @@ Always true:
 - one record is written, on entering DONE; `finish` is the only place that releases the client.
 """
 
-from socket import SO_ERROR, SOL_SOCKET, SocketType
+from socket import SO_ERROR, SOL_SOCKET
 from typing import Any
 
 from tcp_proxy.dataplane.apps import LiveApp
@@ -32,6 +32,7 @@ from tcp_proxy.dataplane.relay.session_thread import NEVER, leave
 from tcp_proxy.dataplane.session_counters import ListenerCounters
 from tcp_proxy.runtime.loop import FAILED, QUIET_EDGE, RDHUP, WRITE
 from tcp_proxy.runtime.socket_options import outstanding
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.address import client_text, ip_of
 from tcp_proxy.sansio.http1 import max_forwards
 from tcp_proxy.sansio.http1.fields import Refused
@@ -53,7 +54,7 @@ class HttpConnection:
     connected_at = -1.0
 
     def __init__(
-        self, number: int, shared: HttpShared, app: LiveApp, listener: ListenerCounters, client: SocketType, address: Any
+        self, number: int, shared: HttpShared, app: LiveApp, listener: ListenerCounters, client: StreamSocket, address: Any
     ) -> None:
         thread = shared.thread
         self.number, self.shared, self.thread = number, shared, thread
@@ -333,7 +334,7 @@ class HttpConnection:
     def deadline_set(self, when: float) -> None:
         self.timers.set_deadline(when)
 
-    def connected(self, sock: SocketType, events: int) -> None:
+    def connected(self, sock: StreamSocket, events: int) -> None:
         dial, self.dial = self.dial, None
         assert dial is not None
         assert self.exchange is not None

@@ -6,7 +6,6 @@ Owned by the loop's thread; made with the first such app (dataplane.server impor
 from collections.abc import Callable
 from functools import partial
 from heapq import nsmallest
-from socket import SocketType
 from typing import Any, cast
 
 from tcp_proxy.dataplane.apps import LiveApp
@@ -14,6 +13,7 @@ from tcp_proxy.dataplane.http.connection import HttpConnection
 from tcp_proxy.dataplane.http.shared import HttpShared
 from tcp_proxy.dataplane.relay.session_thread import SessionThread
 from tcp_proxy.dataplane.session_counters import ListenerCounters
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.address import noted
 from tcp_proxy.sansio.reasons import Reason, Side
 from tcp_proxy.wire.counters import FAULTED
@@ -31,14 +31,14 @@ class HttpContext:
         return f"<HttpContext {self.shared!r}>"
 
     def session(
-        self, number: int, app: LiveApp, listener: ListenerCounters, client: SocketType, address: Any
+        self, number: int, app: LiveApp, listener: ListenerCounters, client: StreamSocket, address: Any
     ) -> HttpConnection:
         if app.is_paced:
             return self._paced(number, app, listener, client, address)
         return HttpConnection(number, self.shared, app, listener, client, address)
 
     def _paced(
-        self, number: int, app: LiveApp, listener: ListenerCounters, client: SocketType, address: Any
+        self, number: int, app: LiveApp, listener: ListenerCounters, client: StreamSocket, address: Any
     ) -> HttpConnection:
         """Slowed down, or meets faults on purpose: its socket is used as any other."""
         wrapped: list[Any] = []  # the outermost last
@@ -54,7 +54,7 @@ class HttpContext:
             wrapped.append(FaultyClient(self.thread.loop, wrapped[-1] if wrapped else client, faults, number))
             address = noted(address, note_of(faults))
             self.thread.row[app.slot + FAULTED] += 1
-        sock = cast("SocketType", wrapped[-1]) if wrapped else client
+        sock = cast("StreamSocket", wrapped[-1]) if wrapped else client
         connection = HttpConnection(number, self.shared, app, listener, sock, address)
         for each in wrapped:
             each.ready = connection.ready

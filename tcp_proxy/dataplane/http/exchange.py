@@ -13,7 +13,6 @@ answer that breaks off is never made to look whole; its head goes out at most on
 """
 
 from errno import EPIPE
-from socket import SocketType
 from typing import Any
 
 from tcp_proxy.dataplane import session_counters
@@ -29,6 +28,7 @@ from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.dataplane.route_targets import begin
 from tcp_proxy.runtime.loop import EDGE, WRITE
 from tcp_proxy.runtime.socket_options import outstanding
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.http1 import outcomes
 from tcp_proxy.sansio.http1.fields import Refused
 from tcp_proxy.sansio.http1.forward import request_head, response_head
@@ -122,7 +122,7 @@ class Exchange:
         dial.excluded, self.target = excluded, None  # the target is the dial's, for now
         begin(dial, target)
 
-    def connected(self, dial: Dial, sock: SocketType, events: int) -> None:
+    def connected(self, dial: Dial, sock: StreamSocket, events: int) -> None:
         connection, target, loop = self.connection, dial.target, self.connection.thread.loop
         assert target is not None
         self.serve(target, dial.cut)

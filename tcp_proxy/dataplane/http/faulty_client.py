@@ -17,13 +17,14 @@ Always true:
 """
 
 from collections.abc import Callable, Sequence
-from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_WR, SocketType
+from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_WR
 from typing import Any
 
 from tcp_proxy.dataplane.faults import Bandwidth, Fault, together
 from tcp_proxy.dataplane.http.reader import URGENT
 from tcp_proxy.dataplane.relay.paced_pump import chunk_of
 from tcp_proxy.runtime.loop import READ, WRITE, Loop, Timer
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 WINDOW, PIECES = 1 << 18, 16  # bytes, and reads or writes, that pass in one turn
 _PEEK, _LOOK = int(MSG_PEEK), int(MSG_PEEK | MSG_DONTWAIT)
@@ -227,11 +228,11 @@ class FaultyClient:
         held, self._held = self._held or b"", None
         return held
 
-    def release(self) -> SocketType:
+    def release(self) -> StreamSocket:
         """The socket, which is somebody else's from now on. After `take_held`."""
         self._stop()
         sock = self._sock
-        inner: SocketType = sock.release() if hasattr(sock, "paused_until") else sock
+        inner: StreamSocket = sock.release() if hasattr(sock, "paused_until") else sock
         return inner
 
     def _stop(self) -> None:

@@ -3,7 +3,6 @@
 A contract without code of its own: connection.py keeps it, exchange.py relies on it, and neither knows the other here.
 """
 
-from socket import SocketType
 from typing import Any, Protocol
 
 from tcp_proxy.dataplane.apps import LiveApp
@@ -16,6 +15,7 @@ from tcp_proxy.dataplane.http.socket_writer import SocketWriter
 from tcp_proxy.dataplane.http.timers import Timers
 from tcp_proxy.dataplane.relay.session_thread import SessionThread
 from tcp_proxy.dataplane.session_counters import ListenerCounters
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.http1.forward import Client
 from tcp_proxy.sansio.http1.outcomes import Failure
 from tcp_proxy.sansio.reasons import Reason, Side
@@ -30,7 +30,7 @@ class ExchangeOwner(Protocol):
     app: LiveApp
     http_app: HttpApp
     listener: ListenerCounters
-    client: SocketType
+    client: StreamSocket
     reader: RequestReader
     writer: SocketWriter
     timers: Timers

@@ -16,13 +16,14 @@ Always true:
 """
 
 from collections.abc import Callable
-from socket import MSG_PEEK, SocketType
+from socket import MSG_PEEK
 from typing import Any
 
 from tcp_proxy.dataplane.http.reader import URGENT
 from tcp_proxy.dataplane.pacing import Pacing
 from tcp_proxy.dataplane.relay.paced_pump import chunk_of
 from tcp_proxy.runtime.loop import EDGE, READ, Loop
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 _PEEK = int(MSG_PEEK)
 
@@ -30,12 +31,12 @@ _PEEK = int(MSG_PEEK)
 class PacedClient:
     """`number` and `app`: of its connection. Whatever else is asked of a socket, `sock` is asked."""
 
-    def __init__(self, loop: Loop, sock: SocketType, number: int, app: Any) -> None:
+    def __init__(self, loop: Loop, sock: StreamSocket, number: int, app: Any) -> None:
         self.number, self.app = number, app
         limits = app.limits
         rate = min(rate for rate in (limits.bytes_per_second, limits.bytes_per_second_per_client) if rate)
         self._loop = loop
-        self._sock: SocketType | None = sock
+        self._sock: StreamSocket | None = sock
         self._chunk = chunk_of(rate)
         self._up, self._down = Pacing(loop, self, False), Pacing(loop, self, True)
         self._up_until = self._down_until = 0.0  # loop's time: nothing moves before
@@ -85,7 +86,7 @@ class PacedClient:
             self._look_soon()
         return sent
 
-    def release(self) -> SocketType:
+    def release(self) -> StreamSocket:
         """The socket, which is somebody else's from now on, and no slower than that one says."""
         sock, self._sock = self._sock, None
         assert sock is not None

@@ -6,10 +6,11 @@ Always true: what is in `input` comes before what is in the socket; a byte is ha
 """
 
 from select import EPOLLPRI
-from socket import MSG_DONTWAIT, SocketType
+from socket import MSG_DONTWAIT
 
 from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.runtime.loop import FAILED, RDHUP, READ
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.http1.requests import Limits, Request, read_request
 from tcp_proxy.sansio.reasons import TLS_TRUNCATED
 
@@ -23,7 +24,7 @@ class RequestReader:
 
     __slots__ = ("_client", "input", "is_ended", "seen", "unread")
 
-    def __init__(self, client: SocketType) -> None:
+    def __init__(self, client: StreamSocket) -> None:
         self._client = client
         self.input = b""
         self.seen = 0

@@ -13,6 +13,7 @@ from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.http.owner import ExchangeOwner
 from tcp_proxy.dataplane.record import ID_MOST, LINE_MOST, REASON_INDEX, SIDE_INDEX
 from tcp_proxy.dataplane.tls_told import Told, told
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.address import notes_of, peer_text
 from tcp_proxy.sansio.http1.requests import Request
 from tcp_proxy.sansio.reasons import Reason, Side
@@ -187,7 +188,7 @@ def session_ended(connection: ExchangeOwner, reason: Reason, side: Side, code: i
     ))  # fmt: skip
 
 
-def _told(client: SocketType) -> Told:
+def _told(client: StreamSocket) -> Told:
     """Asked for each request: without TLS it costs nothing."""
     return () if type(client) is SocketType else told(client)
 

@@ -4,9 +4,10 @@ Owned by the loop's thread; a connection to a target (upstreams.py) holds one. W
 body's (`take`), which is then read by body.py.
 """
 
-from socket import MSG_DONTWAIT, SocketType
+from socket import MSG_DONTWAIT
 
 from tcp_proxy.dataplane.relay.pump import CHUNK
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.http1.requests import Limits
 from tcp_proxy.sansio.http1.responses import Response, read_response
 
@@ -19,7 +20,7 @@ class ResponseReader:
 
     __slots__ = ("_sock", "code", "heard", "seen", "was_full")
 
-    def __init__(self, sock: SocketType) -> None:
+    def __init__(self, sock: StreamSocket) -> None:
         self._sock = sock
         self.code = 0
         self.heard = b""

@@ -5,10 +5,11 @@ back-pressure. Errors are raised to who called, once; nothing is written after o
 """
 
 import os
-from socket import MSG_DONTWAIT, MSG_NOSIGNAL, SocketType
+from socket import MSG_DONTWAIT, MSG_NOSIGNAL
 
 from tcp_proxy.dataplane.relay.splice import Pipe, PipePool, drain
 from tcp_proxy.runtime.loop import EDGE, Loop
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 _FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
 
@@ -18,7 +19,7 @@ class SocketWriter:
 
     __slots__ = ("_armed", "_loop", "blocked", "blocked_at", "pending", "pipe", "sock")
 
-    def __init__(self, loop: Loop, sock: SocketType, armed: bool = False) -> None:
+    def __init__(self, loop: Loop, sock: StreamSocket, armed: bool = False) -> None:
         """`armed`: the loop watches it for room already."""
         self._loop = loop
         self.sock = sock

@@ -8,9 +8,10 @@ test_a_target_that_reads_slowly_…). So where bytes wait for somebody, what he 
 for an answer begins when the target's machine has the whole request.
 """
 
-from socket import SocketType
+
 
 from tcp_proxy.dataplane.relay.session_thread import NEVER, SessionThread
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 LOOKS = 4
 PAUSED_MORE = 1.0  # seconds that a client has when it was slowed down by us until its time was over
@@ -64,7 +65,7 @@ class Timers:
             return False
         return now >= self.last + response and (before is not None or not any(owed))
 
-    def excuse(self, client: SocketType, may_wait: bool) -> bool:
+    def excuse(self, client: StreamSocket, may_wait: bool) -> bool:
         """Whether nobody is late, for it was us who slowed the client down (paced_client), until a moment ago."""
         until = getattr(client, "paused_until", float("-inf")) + PAUSED_MORE
         now = self._session_thread.loop.now

@@ -18,6 +18,7 @@ from tcp_proxy.dataplane.session import Session
 from tcp_proxy.dataplane.session_counters import ListenerCounters
 from tcp_proxy.dataplane.session_state import RELAYING
 from tcp_proxy.runtime.loop import QUIET_EDGE
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Reason
 from tcp_proxy.wire.records import Origin
 
@@ -30,7 +31,7 @@ class TunnelClient(Protocol):
     shared: HttpShared
     app: LiveApp
     listener: ListenerCounters
-    client: SocketType
+    client: StreamSocket
     address: Any
     started: float
     origin: Origin | None
@@ -82,12 +83,12 @@ def _session(http: TunnelClient, stick: Any, target: LiveTarget) -> Session:
     return session
 
 
-def _not_paced(thread: SessionThread, client: SocketType) -> SocketType:
+def _not_paced(thread: SessionThread, client: StreamSocket) -> StreamSocket:
     """As a session wants it, whose pumps are slowed down themselves."""
     if not hasattr(client, "paused_until"):
         return client
     from tcp_proxy.dataplane.pacing import PacedSocket, paced_pump  # noqa: PLC0415
 
     thread.paced = paced_pump
-    sock: SocketType = client.release()  # type: ignore[attr-defined]
+    sock: StreamSocket = client.release()  # type: ignore[attr-defined]
     return PacedSocket(sock.family, sock.type, 0, sock.detach()) if type(sock) is SocketType else sock

@@ -13,7 +13,7 @@ that says nothing: what has come and not been told yet would be taken for the an
 """
 
 import select
-from socket import MSG_DONTWAIT, MSG_PEEK, SocketType
+from socket import MSG_DONTWAIT, MSG_PEEK
 from typing import Any, Protocol
 
 from tcp_proxy.dataplane.apps import LiveTarget
@@ -22,6 +22,7 @@ from tcp_proxy.dataplane.http.socket_writer import SocketWriter
 from tcp_proxy.dataplane.relay.session_thread import is_plain, leave
 from tcp_proxy.dataplane.relay.splice import PipePool
 from tcp_proxy.runtime.loop import WRITE, Loop
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.wire.counters import HTTP_CONNECTIONS, Row
 from tcp_proxy.wire.views import Endpoint
 
@@ -68,7 +69,7 @@ class Upstream:
         "writer",
     )  # fmt: skip
 
-    def __init__(self, pool: "Upstreams", loop: Loop, sock: SocketType, target: LiveTarget, port: int) -> None:
+    def __init__(self, pool: "Upstreams", loop: Loop, sock: StreamSocket, target: LiveTarget, port: int) -> None:
         """`port`: the listening port that it is for; of a group there is a server for each."""
         self._pool = pool
         self.port = port if target.servers else 0
@@ -145,7 +146,7 @@ class Upstreams:
     def idle(self) -> int:
         return sum(map(len, self._idle.values()))
 
-    def adopt(self, sock: SocketType, target: LiveTarget, port: int) -> Upstream:
+    def adopt(self, sock: StreamSocket, target: LiveTarget, port: int) -> Upstream:
         """A new one, just connected."""
         self.open += 1
         upstream = Upstream(self, self._loop, sock, target, port)

@@ -18,6 +18,7 @@ from tcp_proxy.dataplane.server import Server
 from tcp_proxy.dataplane.session import Session
 from tcp_proxy.dataplane.session_counters import ListenerCounters
 from tcp_proxy.dataplane.sticky.session import StickySession
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Side
 from tcp_proxy.wire.moved_session import EXCHANGE, HTTP, TCP, Direction, MovedSession
 from tcp_proxy.wire.records import Origin
@@ -139,7 +140,7 @@ class Arrivals:
         except Exception as error:  # noqa: BLE001  it is ours and ends; the others go on
             thread.loop.on_error(session.arrive, error)
 
-    def _session(self, app: LiveApp, listener: ListenerCounters, client: SocketType, moved: MovedSession) -> Session:
+    def _session(self, app: LiveApp, listener: ListenerCounters, client: StreamSocket, moved: MovedSession) -> Session:
         server = self._server
         kind = StickySession if app.sticks is not None else Session
         number = server.next_number()

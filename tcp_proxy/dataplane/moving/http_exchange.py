@@ -28,6 +28,7 @@ from tcp_proxy.dataplane.http.upstreams import Upstream
 from tcp_proxy.dataplane.moving import http_client
 from tcp_proxy.dataplane.session_counters import ListenerCounters
 from tcp_proxy.runtime.loop import EDGE, QUIET_EDGE
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.http1.fields import Fields
 from tcp_proxy.sansio.http1.requests import AS_MUCH_AS_CAME, Request, head_of, read_request
 from tcp_proxy.sansio.http1.responses import Response
@@ -260,7 +261,7 @@ def _begin(exchange: Exchange, upstream: Upstream, told: MovedSession) -> None:
         _go_on(exchange, upstream)
 
 
-def _writer(exchange: Exchange, sock: SocketType, told: Direction) -> SocketWriter:
+def _writer(exchange: Exchange, sock: StreamSocket, told: Direction) -> SocketWriter:
     is_blocked = bool(told.unsent) or told.blocked
     writer = SocketWriter(exchange.connection.thread.loop, sock, armed=is_blocked)
     writer.pending = told.unsent

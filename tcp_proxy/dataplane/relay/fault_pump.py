@@ -8,11 +8,11 @@ What is special is a FaultGate's, which its pump asks `holds` before it reads, a
 """
 
 from collections.abc import Callable
-from socket import SocketType
 from typing import Any, Protocol, Self
 
 from tcp_proxy.dataplane.relay.pump import CHUNK, Pump
 from tcp_proxy.runtime.loop import Loop, Timer
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 Spend = Callable[[int], float]
 
@@ -121,7 +121,7 @@ class FaultPump(Pump):
     __slots__ = ("chunk", "gate")
 
     def __init__(
-        self, loop: Loop, owner: Any, source: SocketType, dest: SocketType, tcp: bool, effects: Effects, spend: Spend,
+        self, loop: Loop, owner: Any, source: StreamSocket, dest: StreamSocket, tcp: bool, effects: Effects, spend: Spend,
         resets: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
         # What is held back with the last bytes, for an end that is to follow at once, would wait for one that comes late.

@@ -10,13 +10,13 @@ Another process is another thread: what leaves by dataplane.moving is let go of 
 the first time, and is used by the thread that owns the session.
 """
 
-from socket import SocketType
 from typing import Any, Protocol
 
 from tcp_proxy.dataplane.relay.pump import Owner, Pump
 from tcp_proxy.dataplane.relay.session_thread import SessionThread
 from tcp_proxy.dataplane.session_state import RELAYING, State
 from tcp_proxy.runtime.loop import EDGE, QUIET_EDGE
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 # A session in a relay thread that moved less than this many bytes in this many seconds goes back to the event loop.
 CALM_BYTES, CALM_AFTER = 1 << 20, 1.0
@@ -27,8 +27,8 @@ class Movable(Owner, Protocol):
 
     thread: SessionThread
     state: State
-    client: SocketType
-    upstream: SocketType | None
+    client: StreamSocket
+    upstream: StreamSocket | None
     up: Pump | None
     down: Pump | None
     placement: "Placement | None"

@@ -10,11 +10,11 @@ have it again. So the sender is slowed down by TCP itself, and memory stays that
 """
 
 from collections.abc import Callable
-from socket import SocketType
 from typing import Any, Self
 
 from tcp_proxy.dataplane.relay.pump import CHUNK, Pump
 from tcp_proxy.runtime.loop import Loop, Timer
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 LEAST_CHUNK, READS = 1024, 64  # bytes of a read at the least; reads that a second's bytes are cut into
 Spend = Callable[[int], float]  # so many bytes have moved: for how many seconds nothing more may
@@ -69,7 +69,7 @@ class PacedPump(Pump):
     __slots__ = ("_pace", "chunk")
 
     def __init__(
-        self, loop: Loop, owner: Any, source: SocketType, dest: SocketType, tcp: bool, rate: float, spend: Spend
+        self, loop: Loop, owner: Any, source: StreamSocket, dest: StreamSocket, tcp: bool, rate: float, spend: Spend
     ) -> None:
         """`rate`: the least that may be, bytes a second."""
         super().__init__(loop, owner, source, dest, tcp)

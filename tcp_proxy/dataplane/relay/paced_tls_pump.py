@@ -1,19 +1,19 @@
 """A PacedPump with TLS on one side, or on both; loaded with the first such session. Owned as a TlsPump is."""
 
-from socket import SocketType
 from typing import Self
 
 from tcp_proxy.dataplane.relay.paced_pump import Pace, Spend, chunk_of
 from tcp_proxy.dataplane.relay.pump import Pump
 from tcp_proxy.dataplane.relay.tls_pump import TlsOwner, TlsPump
 from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 
 class PacedTlsPump(TlsPump):
     __slots__ = ("_pace",)
 
     def __init__(
-        self, loop: Loop, owner: TlsOwner, source: SocketType, dest: SocketType, tcp: bool, rate: float, spend: Spend
+        self, loop: Loop, owner: TlsOwner, source: StreamSocket, dest: StreamSocket, tcp: bool, rate: float, spend: Spend
     ) -> None:
         super().__init__(loop, owner, source, dest, tcp)
         self.chunk = chunk_of(rate)

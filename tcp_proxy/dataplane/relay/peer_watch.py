@@ -10,10 +10,11 @@ Two things epoll does not tell:
   (docs/rules.md, R13).
 """
 
-from socket import AF_UNIX, SocketType
+from socket import AF_UNIX
 
 from tcp_proxy.dataplane.relay.session_thread import is_plain
 from tcp_proxy.runtime.socket_options import outstanding, unanswered
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Side
 
 NEVER = float("inf")
@@ -31,7 +32,7 @@ class Unacknowledged:
     def __repr__(self) -> str:
         return f"<Unacknowledged {self.outstanding} bytes, unheard since {self.unheard_since}>"
 
-    def look(self, sock: SocketType, now: float) -> bool:
+    def look(self, sock: StreamSocket, now: float) -> bool:
         """Whether something moved since the last look."""
         before, self.outstanding = self.outstanding, outstanding(sock)
         silence = unanswered(sock) if self.outstanding and sock.family != AF_UNIX else 0.0
@@ -52,7 +53,7 @@ class PeerWatch:
         self.target = Unacknowledged()
         self._quiet_at = -1.0
 
-    def look(self, client: SocketType, target: SocketType | None, last: float, now: float) -> bool:
+    def look(self, client: StreamSocket, target: StreamSocket | None, last: float, now: float) -> bool:
         """Whether a peer made progress. A session without a byte since a look that found nothing owed is not asked."""
         if last == self._quiet_at:
             return False

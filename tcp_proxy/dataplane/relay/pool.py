@@ -9,7 +9,6 @@ Threads `relay-<n>` start with the first adopted session, not before. Each owns 
 
 import threading
 from collections.abc import Callable
-from socket import SocketType
 from typing import Any
 
 from tcp_proxy.dataplane.record import Recorder
@@ -18,6 +17,7 @@ from tcp_proxy.dataplane.relay.pump import Pump
 from tcp_proxy.dataplane.relay.session_thread import SessionThread, is_plain, tls_pump
 from tcp_proxy.dataplane.relay.splice import HAS_SPLICE, PipePool, SplicePump
 from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Reason, Side
 from tcp_proxy.wire.counters import Row
 
@@ -30,7 +30,7 @@ class RelayThread(SessionThread):
         self.pipes = pipes
         self._back = back
 
-    def make_pump(self, owner: Any, source: SocketType, dest: SocketType, tcp: bool) -> Pump:
+    def make_pump(self, owner: Any, source: StreamSocket, dest: StreamSocket, tcp: bool) -> Pump:
         if not (is_plain(source) and is_plain(dest)):
             return tls_pump(self.loop, owner, source, dest, tcp, is_relay=True)
         if HAS_SPLICE:

@@ -19,10 +19,11 @@ The Pump contract (tests/dataplane/relay/test_pump.py runs it on every kind of p
 """
 
 import select
-from socket import MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, SocketType
+from socket import MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL
 from typing import Any, Protocol, Self
 
 from tcp_proxy.runtime.loop import EDGE, FAILED, READ, WRITE, Loop
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 CHUNK = 65536  # bytes asked for in one recv; what a pump holds at most
 READS_PER_TURN = 4  # then the other sessions have their turn
@@ -70,7 +71,7 @@ class Pump:
     chunk = CHUNK  # a subclass may ask for more; then that is what it holds at most
     opposite: "Pump"  # the other direction of the same session; set by whoever makes the two, before anything is read
 
-    def __init__(self, loop: Loop, owner: Owner, source: SocketType, dest: SocketType, tcp: bool) -> None:
+    def __init__(self, loop: Loop, owner: Owner, source: StreamSocket, dest: StreamSocket, tcp: bool) -> None:
         """`tcp`: whether the source is TCP (UNIX sockets cut reads at control messages, so no shortcut for them)."""
         self.loop = loop
         self.owner = owner

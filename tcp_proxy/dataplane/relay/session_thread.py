@@ -12,7 +12,7 @@ a later deadline meanwhile are simply found not to be due.
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from socket import AF_UNIX, SocketType
+from socket import AF_UNIX
 from typing import Any, Protocol
 
 from tcp_proxy.dataplane.record import Recorder
@@ -20,6 +20,7 @@ from tcp_proxy.dataplane.relay.pump import Pump
 from tcp_proxy.dataplane.session_counters import moved
 from tcp_proxy.runtime.loop import Loop, Timer
 from tcp_proxy.runtime.socket_options import reset_on_close
+from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Reason, Side
 from tcp_proxy.wire.counters import Row
 
@@ -66,7 +67,7 @@ class SessionThread:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.loop.name}: {len(self.members)} sessions>"
 
-    def make_pump(self, owner: Any, source: SocketType, dest: SocketType, tcp: bool) -> Pump:
+    def make_pump(self, owner: Any, source: StreamSocket, dest: StreamSocket, tcp: bool) -> Pump:
         if self.paced is not None and owner.app.is_paced:
             return self.paced(self.loop, owner, source, dest, tcp, is_plain(source) and is_plain(dest))
         if is_plain(source) and is_plain(dest):
@@ -128,12 +129,12 @@ class SessionThread:
             self.look_at(max(earliest, now + GRAIN))
 
 
-def is_plain(sock: SocketType) -> bool:
+def is_plain(sock: StreamSocket) -> bool:
     """Whether it is a socket and nothing more; not a TlsSocket, whose `stream` is."""
     return getattr(sock, "stream", None) is None
 
 
-def leave(sock: SocketType, reset: bool) -> None:
+def leave(sock: StreamSocket, reset: bool) -> None:
     """Before a close: a reset, or else the end, of which a peer with TLS is told, as far as there is room."""
     if reset:
         if sock.family != AF_UNIX:
@@ -143,7 +144,7 @@ def leave(sock: SocketType, reset: bool) -> None:
             sock.say_end()  # type: ignore[attr-defined]  # of a TlsSocket
 
 
-def tls_pump(loop: Loop, owner: Any, source: SocketType, dest: SocketType, tcp: bool, is_relay: bool = False) -> Pump:
+def tls_pump(loop: Loop, owner: Any, source: StreamSocket, dest: StreamSocket, tcp: bool, is_relay: bool = False) -> Pump:
     from tcp_proxy.dataplane.relay import tls_pump as pumps  # ssl is imported for the first session that needs it
 
     if is_plain(source) and not is_relay:

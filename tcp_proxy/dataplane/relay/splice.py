@@ -18,11 +18,11 @@ import fcntl
 import os
 import select
 from collections.abc import Callable
-from socket import SocketType
 from typing import Self
 
 from tcp_proxy.dataplane.relay.pump import Owner, Pump
 from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 HAS_SPLICE = hasattr(os, "splice")
 
@@ -114,7 +114,9 @@ class SplicePump(Pump):
     __slots__ = ("pipe", "pool", "urgent")
     pipe: Pipe | None
 
-    def __init__(self, loop: Loop, owner: Owner, source: SocketType, dest: SocketType, tcp: bool, pool: PipePool) -> None:
+    def __init__(
+        self, loop: Loop, owner: Owner, source: StreamSocket, dest: StreamSocket, tcp: bool, pool: PipePool
+    ) -> None:
         super().__init__(loop, owner, source, dest, tcp)
         self.pool = pool
         self.pipe = None

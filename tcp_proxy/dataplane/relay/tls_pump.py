@@ -12,12 +12,13 @@ Always true:
 - a turn ends where the socket is empty and what was read of it, too: no event tells of bytes that were read already.
 """
 
-from socket import MSG_PEEK, SocketType
+from socket import MSG_PEEK
 from typing import Any, Protocol, Self
 
 from tcp_proxy.dataplane.relay.pump import CHUNK, READABLE, Owner, Pump
 from tcp_proxy.dataplane.relay.tls_socket import SEND_MOST, TlsSocket
 from tcp_proxy.runtime.loop import RDHUP, WRITE, Loop
+from tcp_proxy.runtime.stream_socket import StreamSocket
 
 
 class TlsOwner(Owner, Protocol):
@@ -29,7 +30,7 @@ class ToTlsPump(Pump):
 
     __slots__ = ("_owner", "_to_tls", "chunk")
 
-    def __init__(self, loop: Loop, owner: TlsOwner, source: SocketType, dest: SocketType, tcp: bool) -> None:
+    def __init__(self, loop: Loop, owner: TlsOwner, source: StreamSocket, dest: StreamSocket, tcp: bool) -> None:
         super().__init__(loop, owner, source, dest, tcp)
         self._owner = owner
         self._to_tls = dest if isinstance(dest, TlsSocket) else None
@@ -76,7 +77,7 @@ class TlsPump(ToTlsPump):
     __slots__ = ("_from_tls", "_is_relay")
 
     def __init__(
-        self, loop: Loop, owner: TlsOwner, source: SocketType, dest: SocketType, tcp: bool, is_relay: bool = False
+        self, loop: Loop, owner: TlsOwner, source: StreamSocket, dest: StreamSocket, tcp: bool, is_relay: bool = False
     ) -> None:
         """`is_relay`: in a relay thread, where the owner is told when the source is empty."""
         super().__init__(loop, owner, source, dest, tcp)

@@ -1,8 +1,8 @@
 """A TCP or UNIX socket that speaks TLS and has the face of one that does not.
 
-Owned by whoever owns the connection, in his thread; it takes the descriptor of the socket that it is made from. What it is
-told and asked is what a non-blocking socket is: `recv`, `send`, `shutdown`, and errors as OSError. So a session, its pumps
-and mode http use it as any other.
+Owned by whoever owns the connection, in his thread; it owns the socket that it is made from (`raw`). What it is told and
+asked is what a non-blocking socket is: `recv`, `send`, `shutdown`, and errors as OSError. So a session, its pumps and mode
+http use it as any other (runtime.stream_socket).
 
     HANDSHAKE ──handshake() is True──> OPEN
     OPEN, for what comes:  ──close_notify──> `is_ended`, recv gives b""
@@ -25,11 +25,12 @@ Always true:
 import ssl
 from contextlib import suppress
 from errno import ENOBUFS, EPIPE, EPROTO
-from socket import MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, SHUT_RD, SOCK_STREAM, SocketType
+from socket import MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, SHUT_RD
 from typing import Any, Protocol
 
 from tcp_proxy.runtime import openssl
-from tcp_proxy.runtime.tls import fault
+from tcp_proxy.runtime.stream_socket import StreamSocket
+from tcp_proxy.runtime.tls import HandshakeFailed, fault
 from tcp_proxy.sansio.reasons import TLS_FAULT, TLS_TRUNCATED
 
 READ_FIRST, READ_MOST = 16384, 1 << 18  # bytes asked of the socket in one call: more where all of them come
@@ -42,13 +43,7 @@ _DONTWAIT, _PEEK = int(MSG_DONTWAIT), int(MSG_PEEK)
 _FLAGS = int(MSG_DONTWAIT | MSG_NOSIGNAL)
 _LAST_FLAGS = _FLAGS | int(MSG_MORE)  # a shutdown or close follows at once
 
-# Looked up once: they are used for each read and write.
-_receive, _send = SocketType.recv, SocketType.send
 _WantRead, _ZeroReturn, _TlsError = ssl.SSLWantReadError, ssl.SSLZeroReturnError, ssl.SSLError
-
-
-class HandshakeFailed(OSError):
-    """There is no TLS: why, in OpenSSL's words, as its `strerror`. The alert is on its way to the peer."""
 
 
 class Keeper(Protocol):
@@ -57,17 +52,18 @@ class Keeper(Protocol):
     sessions: dict[str, ssl.SSLSession]
 
 
-class TlsSocket(SocketType):
-    """`sock` is empty afterwards: its descriptor is this one's. `stream` is for questions: version, cipher, certificate."""
+class TlsSocket:
+    """`stream` is for questions: version, cipher, certificate."""
 
     __slots__ = (
-        "_arrived", "_code", "_fetched", "_has_tickets", "_held", "_is_cut", "_is_full", "_is_open", "_keeper", "_name",
-        "_read", "_read_size", "_said_end", "_taken", "_text", "_unsent", "_wait", "_write", "is_ended", "stream",
+        "_arrived", "_code", "_fetched", "_has_tickets", "_held", "_inner", "_is_cut", "_is_full", "_is_open", "_keeper",
+        "_name", "_read", "_read_size", "_said_end", "_taken", "_text", "_unsent", "_wait", "_write", "family", "is_ended",
+        "raw", "stream",
     )  # fmt: skip
 
     def __init__(
         self,
-        sock: SocketType,
+        sock: StreamSocket,
         context: ssl.SSLContext,
         server_side: bool,
         server_name: str | None = None,
@@ -75,13 +71,14 @@ class TlsSocket(SocketType):
     ) -> None:
         """`server_name`: whom a target must be; `keeper`: has sessions of it to resume. Raises ValueError for a name that is
         none."""
-        family = sock.family
         session = keeper.sessions.get(server_name or "") if keeper is not None else None
         self._arrived, self._unsent = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.stream = context.wrap_bio(self._arrived, self._unsent, server_side, server_name or None, session)
-        inner = getattr(self.stream, "_sslobj", self.stream)  # SSLObject hands each call on to it: 0.1 us for each
+        inner: Any = getattr(self.stream, "_sslobj", self.stream)  # SSLObject hands each call on to it: 0.1 us for each
+        self._inner = inner
         self._read, self._write = inner.read, inner.write
-        super().__init__(family, SOCK_STREAM, 0, sock.detach())
+        self.raw = sock
+        self.family: int = sock.family
         self._keeper, self._name = keeper, server_name or ""
         self._is_open = False  # the handshake is over
         self._has_tickets = False  # session tickets wait for the next bytes that go, or for a read that gives none
@@ -99,11 +96,32 @@ class TlsSocket(SocketType):
     def __repr__(self) -> str:
         return f"<TlsSocket {self.stream.version()} fd={self.fileno()}{' ended' if self.is_ended else ''}>"
 
+    # -- as any socket
+
+    def setblocking(self, flag: bool, /) -> None:
+        self.raw.setblocking(flag)
+
+    def fileno(self) -> int:
+        return self.raw.fileno()
+
+    def getsockname(self) -> Any:
+        return self.raw.getsockname()
+
+    def getpeername(self) -> Any:
+        return self.raw.getpeername()
+
+    def getsockopt(self, level: int, option: int, size: int = 0, /) -> Any:
+        return self.raw.getsockopt(level, option, size) if size else self.raw.getsockopt(level, option)
+
+    def setsockopt(self, level: int, option: int, value: Any, /) -> None:
+        self.raw.setsockopt(level, option, value)
+
     # -- the handshake
 
-    def begin(self, first: bytes) -> None:
-        """What was read of the socket before."""
+    def begin(self, first: bytes, is_all: bool = False) -> None:
+        """What was read of the socket before. `is_all`: it had no more, and of what comes an event will tell."""
         self._arrived.write(first)
+        self._is_full = not is_all
 
     def handshake(self) -> bool:
         """Go on with it; whether it is over. Raises OSError: HandshakeFailed, of the connection, or without an errno where
@@ -121,7 +139,7 @@ class TlsSocket(SocketType):
         """The same with what has come, without reading from the socket. `is_read_next`: once it is over; then a server's
         session tickets go with its first bytes, where the client has asked already: one send less, and one wake-up."""
         try:
-            self.stream.do_handshake()
+            self._inner.do_handshake()
         except _WantRead:
             self._flush_answers()
             return False
@@ -129,7 +147,7 @@ class TlsSocket(SocketType):
             self._send_alert()
             raise HandshakeFailed(EPROTO, fault(error)) from None
         self._is_open = True
-        self._has_tickets = is_read_next and self.stream.version() == "TLSv1.3"  # in 1.2 the client waits for what is last
+        self._has_tickets = is_read_next and self._inner.version() == "TLSv1.3"  # in 1.2 the client waits for what is last
         if not self._has_tickets:
             self._flush_answers()
         return True
@@ -166,7 +184,7 @@ class TlsSocket(SocketType):
             return b""
         wanted = min(arrived.pending, size, RECORD)  # what is in a record is shorter than the record
         try:
-            data = self._read(wanted)
+            data: bytes = self._read(wanted)
         except _WantRead:
             return b""
         except _TlsError as error:
@@ -235,7 +253,7 @@ class TlsSocket(SocketType):
             return False
         size = self._read_size
         try:
-            data = _receive(self, size, _DONTWAIT)
+            data = self.raw.recv(size, _DONTWAIT)
         except BlockingIOError:
             self._is_full = False
             return False
@@ -273,7 +291,7 @@ class TlsSocket(SocketType):
         self._has_tickets = False
         write, read = self._write, self._unsent.read
         try:
-            size = write(data)
+            size: int = write(data)
             out = read()
             if size < len(data):  # a record at a time, read at once: OpenSSL's memory stays as small as one
                 parts, view = [out], memoryview(data)
@@ -284,7 +302,7 @@ class TlsSocket(SocketType):
         except _TlsError as error:
             raise OSError(EPIPE, fault(error)) from None
         try:
-            sent = _send(self, out, flags)
+            sent = self.raw.send(out, flags)
         except BlockingIOError:
             sent = 0
         if sent < len(out):
@@ -297,7 +315,7 @@ class TlsSocket(SocketType):
         try:
             if how != SHUT_RD:
                 self.say_end()
-            super().shutdown(how)
+            self.raw.shutdown(how)
         except BlockingIOError:
             raise
         except OSError:
@@ -307,11 +325,11 @@ class TlsSocket(SocketType):
     def say_end(self) -> None:
         """close_notify, once. Raises BlockingIOError while there is no room for it: then it is to be called again."""
         if not self._said_end:
-            if self._arrived.pending or self.stream.pending():  # `unwrap` would read on to the peer's and lose it
+            if self._arrived.pending or self._inner.pending():  # `unwrap` would read on to the peer's and lose it
                 self._held += self._decrypt(2 * READ_MOST, False)
             self._said_end = True
             with suppress(_TlsError):  # it would read the peer's, as recv will do; or there is no TLS any more
-                self.stream.unwrap()
+                self._inner.shutdown()
             self._wait = bytes(self._wait) + self._unsent.read()
         self._push(_LAST_FLAGS)
 
@@ -320,7 +338,7 @@ class TlsSocket(SocketType):
             session = self.stream.session
             if session is not None and session.has_ticket:
                 self._keeper.sessions[self._name] = session
-        super().close()
+        self.raw.close()
 
     def rest(self) -> None:
         """Nothing has come or gone for a while: what bulk has left here, up to READ_MOST, is given back."""
@@ -336,12 +354,13 @@ class TlsSocket(SocketType):
     @property
     def has_unread(self) -> bool:
         """Whether something was read of the socket that nobody has had: no event will tell of it."""
-        return bool(self._held or self._arrived.pending or self.stream.pending())
+        return bool(self._held or self._arrived.pending or self._inner.pending())
 
     def _push(self, flags: int) -> None:
         """Send what waits. Raises BlockingIOError while it does."""
         while self._wait:
-            self._wait = self._wait[_send(self, self._wait, flags) :]
+            sent = self.raw.send(self._wait, flags)
+            self._wait = self._wait[sent:]
         self._wait = b""
 
     def _answer(self, has_come: bool) -> None:
@@ -366,4 +385,4 @@ class TlsSocket(SocketType):
     def _send_alert(self) -> None:
         """As far as there is room: the connection is given up."""
         with suppress(OSError):
-            _send(self, bytes(self._wait) + self._unsent.read(), _FLAGS)
+            self.raw.send(bytes(self._wait) + self._unsent.read(), _FLAGS)

@@ -118,7 +118,7 @@ def test_a_check_of_the_sender_s_that_goes_is_nobody_s_client():
 
 def test_nothing_is_said_of_routes_to_who_may_not_come():
     """A name that no route is for is answered with an alert: not here."""
-    with Door(routes=(SniRoute("a.example", (), ("t0",), False),), deny=["127.0.0.2"]) as door:
+    with Door(routes=(SniRoute(("a.example",), (), ("t0",), False),), deny=["127.0.0.2"]) as door:
         client = door.connect(b"\x16\x03\x01\x00\x05", source="127.0.0.2")
         assert was_reset(client)
         assert door.refused == {"access_denied": 1}

@@ -288,7 +288,7 @@ def test_so_many_handshakes_in_a_turn_and_the_others_in_the_next():
 
 def answered(peer):
     try:
-        return socket.SocketType.recv(peer, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return peer.raw.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return b""
 
@@ -326,7 +326,7 @@ def test_a_clean_end_is_passed_on_and_a_truncated_one_is_a_reset():
         peer.sendall(b"half")
         target = gate.target()
         assert gate.house.receive(target, 4) == b"half"
-        socket.SocketType.shutdown(peer, socket.SHUT_WR)
+        peer.raw.shutdown(socket.SHUT_WR)
         record = gate.record()
         assert (record["reason"], record["ended_by"], record["bytes_up"]) == ("tls_truncated", "client", 4)
         target.setblocking(True)
@@ -357,7 +357,7 @@ def test_clients_that_wait_for_their_turn_are_not_read():
         held = [member for member in gate.members if member.is_held]
         assert len(held) == 2 * IN_A_TURN
         for peer in peers:
-            socket.SocketType.send(peer, b"no record of TLS")
+            peer.raw.send(b"no record of TLS")
         for member in held:
             gate.house.until(lambda member=member: in_socket(member.client) == 16)
             member.ready(READ)
@@ -378,8 +378,8 @@ def test_one_that_has_gone_while_it_waited_for_its_turn_is_over_when_it_has_it()
         held = [member for member in gate.members if member.is_held]
         assert len(held) == IN_A_TURN
         for peer in peers:
-            socket.SocketType.send(peer, b"\x16\x03\x01")
-            socket.SocketType.shutdown(peer, socket.SHUT_WR)
+            peer.raw.send(b"\x16\x03\x01")
+            peer.raw.shutdown(socket.SHUT_WR)
         for member in held:
             gate.house.until(lambda member=member: in_socket(member.client) == 3)
             gate.house.loop.rewatch(member.client.fileno(), 0)  # what was to be told was told while it was held
@@ -475,7 +475,7 @@ def test_a_client_of_key_updates_alone_is_ended():
         gate.member.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         updates = KeyUpdates(peer).records(WASTED_MOST // 20)
-        socket.SocketType.send(peer, updates)
+        peer.raw.send(updates)
         assert gate.record()["reason"] == "protocol_error"
         with pytest.raises(ConnectionResetError):
             target.recv(1)

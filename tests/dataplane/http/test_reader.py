@@ -68,7 +68,7 @@ def test_the_end_of_tls_that_nobody_has_said_is_an_end_between_two_requests_only
             reader.receive(READ)
         if not said:
             assert reader.next_request(LIMITS) is not None
-        socket.SocketType.shutdown(client, socket.SHUT_WR)
+        client.raw.shutdown(socket.SHUT_WR)
         if said:
             with pytest.raises(OSError, match="close_notify") as raised:
                 reader.receive(READ)

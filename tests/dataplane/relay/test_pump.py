@@ -78,9 +78,11 @@ class Rig:
         self.client, client_side = pair(self.stack)
         target_side, self.target = pair(self.stack)
         if kind in ("tls with the client", "tls with both"):
-            self.client, client_side = map(self.stack.enter_context, tls_pair(self.client, client_side))
+            self.client, ours = map(self.stack.enter_context, tls_pair(self.client, client_side))
+            client_side = ours.tls
         if kind in ("tls with the target", "tls with both"):
-            target_side, self.target = map(self.stack.enter_context, tls_pair(target_side, self.target))
+            ours, self.target = map(self.stack.enter_context, tls_pair(target_side, self.target))
+            target_side = ours.tls
         self.inner = (client_side, target_side)
         for sock in (client_side, target_side, self.client, self.target):
             sock.setblocking(False)

@@ -34,14 +34,14 @@ def test_an_end_is_close_notify_and_then_fin(kind):
         assert rig.read_all(rig.target, 99) == b"hello"
         assert rig.target.is_ended, "not merely a FIN"
         rig.turn()
-        assert socket.SocketType.recv(rig.target, 1) == b""
+        assert rig.target.raw.recv(1) == b""
 
 
 @pytest.mark.parametrize("kind", FROM_TLS)
 def test_an_end_without_close_notify_is_a_failure_after_all_that_came(kind):
     with Rig(kind) as rig:
         rig.client.sendall(b"half a sen")
-        socket.SocketType.shutdown(rig.client, socket.SHUT_WR)
+        rig.client.raw.shutdown(socket.SHUT_WR)
         said(rig, "read failed")
         assert rig.owner.codes == [TLS_TRUNCATED]
         assert rig.read_all(rig.target, 10) == b"half a sen"

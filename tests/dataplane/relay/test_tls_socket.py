@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from kit.clogged import SETTLED
 from kit.programs import need
 from kit.waiting import pause, wait_until
-from tcp_proxy.dataplane.relay.tls_socket import READ_MOST, SEND_MOST, WASTED_MOST, HandshakeFailed, TlsSocket
+from tcp_proxy.dataplane.relay.tls_socket import READ_MOST, SEND_MOST, WASTED_MOST, TlsSocket
+from tcp_proxy.runtime.tls import HandshakeFailed
 from tcp_proxy.sansio.reasons import TLS_FAULT, TLS_TRUNCATED
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -96,7 +97,7 @@ def readable(sock):
 
 def peek_raw(sock):
     try:
-        return socket.SocketType.recv(sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) is not None
+        return sock.raw.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) is not None
     except BlockingIOError:
         return False
     except OSError:
@@ -142,7 +143,7 @@ def test_what_came_before_our_end_is_not_lost_by_it(pair):
 def test_an_end_without_close_notify_is_no_end(pair):
     peer, ours = pair
     peer.sendall(b"a part")
-    socket.SocketType.shutdown(peer, socket.SHUT_WR)
+    peer.raw.shutdown(socket.SHUT_WR)
     assert receive(ours, 6) == b"a part"
     assert error_of(ours) == TLS_TRUNCATED
     assert error_of(ours) == TLS_TRUNCATED, "and again"
@@ -158,15 +159,15 @@ def test_not_even_where_openssl_is_told_to_take_it_for_one(stack):
         stack.callback(ours.close)
         os.set_blocking(peer.fileno(), False)
         shake(peer, ours)
-        socket.SocketType.shutdown(peer, socket.SHUT_WR)
+        peer.raw.shutdown(socket.SHUT_WR)
         assert error_of(ours) == TLS_TRUNCATED
 
 
 def test_a_record_that_is_cut_off_is_no_end(pair):
     peer, ours = pair
     out = encrypted(peer, b"x" * 1000)
-    socket.SocketType.send(peer, out[:500])
-    socket.SocketType.shutdown(peer, socket.SHUT_WR)
+    peer.raw.send(out[:500])
+    peer.raw.shutdown(socket.SHUT_WR)
     assert error_of(ours) == TLS_TRUNCATED
 
 
@@ -184,7 +185,7 @@ def test_a_reset_is_told_after_what_came_before_it(pair):
 def test_bytes_that_are_no_tls_are_a_fault_after_what_came_before(pair):
     peer, ours = pair
     peer.sendall(b"good")
-    socket.SocketType.send(peer, b"\x17\x03\x03\x00\x20" + bytes(32))
+    peer.raw.send(b"\x17\x03\x03\x00\x20" + bytes(32))
     assert receive(ours, 4) == b"good"
     assert error_of(ours) == TLS_FAULT
     assert error_of(peer) == TLS_FAULT, "an alert has told it"
@@ -250,7 +251,7 @@ def test_all_records_that_have_come_are_one_read(pair):
     for _ in range(10):
         peer.sendall(b"x" * 100)
     readable(ours)
-    wait_until(lambda: len(socket.SocketType.recv(ours, 1 << 16, socket.MSG_PEEK)) > 1200, "all ten")
+    wait_until(lambda: len(ours.raw.recv(1 << 16, socket.MSG_PEEK)) > 1200, "all ten")
     assert len(ours.recv(65536, FLAGS)) == 1000
 
 
@@ -429,7 +430,7 @@ def asked_at_once(stack, version, question=b""):
 
     def step():
         with suppress(BlockingIOError):
-            ours.begin(socket.SocketType.recv(ours, 1 << 16))
+            ours.begin(ours.raw.recv(1 << 16))
         return ours.step(is_read_next=True)
 
     wait_until(lambda: peer.handshake() | step(), "no handshake")
@@ -527,7 +528,7 @@ def test_a_peer_that_says_nothing_but_key_updates_is_given_up(stack, is_answered
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     updates = KeyUpdates(peer).records(WASTED_MOST // UPDATE + 1000, is_answered=is_answered)
-    socket.SocketType.send(peer, updates)
+    peer.raw.send(updates)
     all_there(ours, len(updates))
     for _ in range(2):
         with pytest.raises(OSError, match="says nothing but messages of TLS") as raised:
@@ -541,7 +542,7 @@ def test_key_updates_with_a_byte_between_them_go_by(stack):
     updates, count = KeyUpdates(peer), WASTED_MOST // UPDATE // 4
     for _ in range(8):
         data = updates.records(count, between=b"x")
-        socket.SocketType.send(peer, data)
+        peer.raw.send(data)
         all_there(ours, len(data))
         assert receive(ours, count) == b"x" * count
 
