@@ -4,6 +4,7 @@ import dataclasses
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from tcp_proxy.config.model import Check, Http, Limits, Route, Target, Timeouts
@@ -50,16 +51,21 @@ def build_http(plain: Plain, path: Path, targets: Mapping[Path, Target], report:
 
 
 def _only_http(plain: Plain, path: Path, report: Report) -> None:
-    usual = {**dataclasses.asdict(Http()), **dataclasses.asdict(Timeouts())}
+    usual, usual_limits = _usual()
     for key in KEYS:
         if key in plain and not _is_usual(plain[key], usual[key]):
             report.key((*path, key), f'{shown(key)} is of mode http; wanted "mode": "http" beside it, or not this key')
-    for key, most in dataclasses.asdict(Limits()).items():
+    for key, most in usual_limits.items():
         if key in (plain.get("limits") or ()) and not _is_usual(plain["limits"][key], most):
             report.key((*path, "limits", key), f'{shown(key)} is of mode http; wanted "mode": "http", or not this key')
     for key in TIMEOUTS:
         if key in (plain.get("timeouts") or ()) and not _is_usual(plain["timeouts"][key], usual[key]):
             report.key((*path, "timeouts", key), f'{shown(key)} is of mode http; wanted "mode": "http", or not this key')
+
+
+@cache
+def _usual() -> tuple[dict[str, Any], dict[str, Any]]:
+    return {**dataclasses.asdict(Http()), **dataclasses.asdict(Timeouts())}, dataclasses.asdict(Limits())
 
 
 def _is_usual(found: Any, usual: Any) -> bool:

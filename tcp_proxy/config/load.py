@@ -5,6 +5,8 @@ what a file may contain or for not being able to read it. The steps, each of whi
 
     bytes ── decode ──> text ── Scanner ──> nodes ── Folder, Expansion ──> plain values ── jsonschema ── build ──> Config
                         └──> those of included files
+
+A file in which nothing is wrong goes a straight way to the same Config, without nodes (config.straight).
 """
 
 import json
@@ -20,6 +22,7 @@ from tcp_proxy.config.model import App, Config, Target
 from tcp_proxy.config.positions import Lines, Malformed, Scanner, shown
 from tcp_proxy.config.report import ConfigError, ConfigErrors, Report
 from tcp_proxy.config.schema import Expand, Folder, load_schema, validate
+from tcp_proxy.config.straight import load_straight
 
 __all__ = ["ConfigError", "ConfigErrors", "load_file", "load_target", "load_text"]
 
@@ -44,7 +47,11 @@ def load_text(text: bytes, name: str, environment: Mapping[str, str] | None = No
     """The configuration in a text; `name` is what errors call it. Its strings stand for themselves, unless there is an
     `environment` (config.expansion); it includes no files, unless there is a `folder` that their names are relative to.
     Raises ConfigErrors."""
-    whole = text_of(text)
+    whole, schema = text_of(text), load_schema()
+    if not (whole.problem or whole.is_marked):
+        found = load_straight(whole.decoded, environment, schema)
+        if found is not None:
+            return found
     report = Report(name, whole.lines)
     report.root = scan(whole, report)
     if report.root is None:
@@ -57,7 +64,6 @@ def load_text(text: bytes, name: str, environment: Mapping[str, str] | None = No
     key = next((key for key in root if key.lower() == INCLUDE), "")
     if key and isinstance(root[key].node.value, str):
         _include(root, key, expand, folder, report)
-    schema = load_schema()
     plain = Folder(report, expand).fold(report.root, schema)
     validate(plain, schema, report)
     config = build(plain, report)

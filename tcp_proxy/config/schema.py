@@ -55,27 +55,28 @@ class Folder:
         """`expand`: what a string stands for (config.expansion); None where it is only itself."""
         self._report = report
         self._expand = expand
-        self._shapes: dict[int, _Shape] = {}
+        self._shapes = Shapes()
 
     def fold(self, node: Node, schema: Schema, path: Path = ()) -> Any:
         """The value of a node. `path` is where it stands, as written."""
         value = node.value
         if isinstance(value, list):
-            items = self._shape(schema).items
+            items = self._shapes.items_of(schema)
             return [self.fold(item, items, (*path, i)) for i, item in enumerate(value)]
         if isinstance(value, dict):
-            return self._object(value, self._shape(schema), path)
+            return self._object(value, schema, path)
         if self._expand is not None and type(value) is str:
             value = self._expand(value, schema, path)
             if value is None:
                 node.value = BROKEN  # it is reported
         return None if value is BROKEN else value
 
-    def _object(self, members: dict[str, Any], shape: "_Shape", path: Path) -> dict[str, Any]:
+    def _object(self, members: dict[str, Any], schema: Schema, path: Path) -> dict[str, Any]:
+        keys, others = self._shapes.keys_of(schema)
         plain: dict[str, Any] = {}
         spelt: dict[str, str] = {}
         for key, (offset, node) in list(members.items()):
-            name, schema = shape.keys.get(key.lower(), (key, shape.others))
+            name, part = keys.get(key.lower(), (key, others))
             if name in plain:
                 first = self._report.where_offset(members[spelt[name]].offset)
                 message = (
@@ -85,10 +86,29 @@ class Folder:
                 del members[key]  # so that a later search for the name finds the first of the two
                 continue
             spelt[name] = key
-            plain[name] = self.fold(node, schema, (*path, key))
+            plain[name] = self.fold(node, part, (*path, key))
         return plain
 
-    def _shape(self, schema: Schema) -> "_Shape":
+
+class Shapes:
+    """What each part of a schema says of the insides of a value, found once."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[int, _Shape] = {}
+
+    def __repr__(self) -> str:
+        return f"<Shapes of {len(self._shapes)} parts>"
+
+    def keys_of(self, schema: Schema) -> tuple[dict[str, tuple[str, Schema]], Schema]:
+        """Its keys by their lower-case spelling, each as it is spelt and with its schema; the schema of all other keys."""
+        shape = self._of(schema)
+        return shape.keys, shape.others
+
+    def items_of(self, schema: Schema) -> Schema:
+        """That of the items of a list."""
+        return self._of(schema).items
+
+    def _of(self, schema: Schema) -> "_Shape":
         shape = self._shapes.get(id(schema))
         if shape is None:
             known: dict[str, tuple[str, Schema]] = {}
@@ -102,9 +122,6 @@ class Folder:
 
 
 class _Shape(NamedTuple):
-    """What a schema says of the insides of a value: the keys that it names, by their lower-case spelling, and the schemas of
-    the items of a list and of keys that it does not name."""
-
     keys: dict[str, tuple[str, Schema]]
     items: Schema
     others: Schema

@@ -1,5 +1,6 @@
 """Addresses: what is taken, what is refused, and whether the refusal says what to write instead."""
 
+import ipaddress
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcp_proxy.sansio.address import (
+    IPV4,
     Address,
     ListenAddress,
     client_text,
@@ -281,3 +283,14 @@ def test_the_host_that_is_said(host, port, tls, said):
 )  # fmt: skip
 def test_the_name_that_tls_asks_for(host, name):
     assert server_name(host) == name
+
+
+@given(st.lists(st.sampled_from(["0", "1", "9", "10", "99", "100", "199", "200", "249", "250", "255", "256", "01", "", "a"]),
+                min_size=3, max_size=5))  # fmt: skip
+def test_what_is_seen_as_ipv4_at_once_is_what_the_library_takes(octets):
+    text = ".".join(octets)
+    try:
+        found = str(ipaddress.IPv4Address(text))
+    except ValueError:
+        found = None
+    assert (text if IPV4.fullmatch(text) else None) == found

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from tcp_proxy.runtime.loop import Loop, Timer
-from tcp_proxy.sansio.address import Address
+from tcp_proxy.sansio.address import IPV4, Address
 from tcp_proxy.sansio.frozen_dataclass import dataclass
 from tcp_proxy.wire.views import Endpoint
 
@@ -214,6 +214,8 @@ def endpoints(address: Address, addresses: Addresses) -> tuple[Endpoint, ...]:
 
 
 def _literal(host: str, port: int) -> Endpoint | None:
+    if IPV4.fullmatch(host):
+        return int(socket.AF_INET), (host, port)
     try:
         ip = ipaddress.ip_address(host)
         return _endpoint(socket.AF_INET if ip.version == 4 else socket.AF_INET6, host, port)
