@@ -124,6 +124,14 @@ class Context:
         """Whether clients get what other nodes would give them; if not, `then()` when they do."""
         return self.cluster is None or self.cluster.may_serve(then)
 
+    def is_node_prepared(self, then: Callable[[], Any]) -> bool:
+        """Whether another program may be taken over from, as a node; if not, `then()` when it may."""
+        return self.cluster is None or self.cluster.is_prepared(then)
+
+    def own_node(self) -> None:
+        if self.cluster is not None:
+            self.cluster.own()
+
     def leave_cluster(self, left: Callable[[], Any]) -> None:
         if self.cluster is not None:
             self.cluster.leave(left)

@@ -47,6 +47,9 @@ class Sharing:
         node.shared.observe(CONFIG, lambda _keys: self._compare())
         context.events.observe(self._happened)
         self._look()
+        if node.is_joined:  # as another program, which has told what all think of targets
+            self.vote()
+            self._votes.look_at_all()
 
     def __repr__(self) -> str:
         return f"<Sharing of {self._node!r}, {self._pool!r}>"
@@ -59,6 +62,9 @@ class Sharing:
     def differences(self) -> dict[str, list[str]]:
         return self._differences
 
+    def own(self) -> None:
+        self._votes.withdraw()
+
     # -- what files say
 
     def _happened(self, event: Event) -> None:
@@ -66,9 +72,9 @@ class Sharing:
             self._look()
             self._context.slices.when_idle(self._reports.look)
         elif event.kind == "cluster" and event.data["state"] not in ("differs", "agrees"):
-            self._context.slices.when_idle(self._vote)
+            self._context.slices.when_idle(self.vote)
 
-    def _vote(self) -> None:
+    def vote(self) -> None:
         """With those that are there."""
         is_joined = self._node.is_joined
         self._votes.discount(set(self._node.unfit))

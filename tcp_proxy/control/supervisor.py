@@ -186,8 +186,13 @@ class Supervisor:
 
     def _start(self) -> None:
         orphans.begin(self._loop)  # before the first script: what loses its parent earlier is process 1's for good
+        if (node := self._context.cluster) is not None:  # before anything is found that others are to know
+            from tcp_proxy.control.sharing import Sharing  # noqa: PLC0415  nobody else pays for it
+
+            node.shares = Sharing(self._context, node, self.operator, self._reload)
+            node.start(self._context.sticks)
         if self._hand_over.is_ours:
-            self._own()  # before anything is found that others are to know
+            self._own()
         self._context.states.start()
         self._watches.start()
         self._sample()
@@ -201,11 +206,7 @@ class Supervisor:
         """All that we have is ours."""
         self._context.start_manager()
         self._context.start_tracer()
-        if (node := self._context.cluster) is not None:
-            from tcp_proxy.control.sharing import Sharing  # noqa: PLC0415  nobody else pays for it
-
-            node.shares = Sharing(self._context, node, self.operator, self._reload)
-            node.start(self._context.sticks)
+        self._context.own_node()
         self._hand_over.start()
         if self._is_resolved:
             self._serve()

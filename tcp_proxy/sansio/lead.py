@@ -175,6 +175,11 @@ class LeadMachine:
             times.append(min(self._waiting.values()))
         return min(times, default=float("inf"))
 
+    def resume(self, told: Written) -> None:
+        """Our workers have been told of this primary by a program before us, whose place in all this is ours."""
+        self.told, self.epoch = told, max(self.epoch, told.epoch)
+        self._paused = self._answered = told.epoch
+
     # -- what is in etcd
 
     def held(self, holder: str, now: float, *, is_mine: bool) -> list[Action]:

@@ -4,6 +4,9 @@
     agent -> supervisor   Ready · ClusterNews, whenever something is different, and every second or two
                           Shared, when values are others · SharedChanged, for each ChangeShared
 
+    in a take-over        JoinCluster (waits) ──> CopyRead · TakeLease        the new program's
+                          HoldWrites ──> WritesHeld · ReleaseWrites           the old one's
+
 Shared values are texts of JSON under names such as pool/APP/TARGET, whose parts are quoted (`shared_key`). What they mean
 the supervisor knows, and not the agent.
 """
@@ -36,6 +39,39 @@ class JoinCluster:
     api: str  # where the management API listens; "": nowhere
     started: float  # by the clock that all loops of this machine have in common
     log_level: str
+    waits: bool = False  # read, and write and say nothing before TakeLease: another program is this node
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRead:
+    """An agent that waits has read all there is, and follows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeLease:
+    """Be the node from now on. `lease` 0: by a lease of its own."""
+
+    lease: int = 0  # of the program before us
+    until: float = 0.0  # its end for this node, as in ClusterNews
+    beat: int = 0  # that was said last
+
+
+@dataclass(frozen=True, slots=True)
+class HoldWrites:
+    """Another program is about to be this node: write nothing until ReleaseWrites. If this is the end, do not leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class WritesHeld:
+    """What was under way has been answered. `lease` 0: none is held."""
+
+    lease: int
+    beat: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseWrites:
+    """All goes on here."""
 
 
 @dataclass(frozen=True, slots=True)

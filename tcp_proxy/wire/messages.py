@@ -14,7 +14,20 @@ from dataclasses import field
 from tcp_proxy.config.log_model import AccessLogs
 from tcp_proxy.sansio.frozen_dataclass import dataclass
 from tcp_proxy.wire import inquiries, moves
-from tcp_proxy.wire.cluster import ChangeShared, ClusterNews, JoinCluster, LeaveCluster, Publish, Shared, SharedChanged
+from tcp_proxy.wire.cluster import (
+    ChangeShared,
+    ClusterNews,
+    CopyRead,
+    HoldWrites,
+    JoinCluster,
+    LeaveCluster,
+    Publish,
+    ReleaseWrites,
+    Shared,
+    SharedChanged,
+    TakeLease,
+    WritesHeld,
+)
 from tcp_proxy.wire.dataclass_json import fields, maker
 from tcp_proxy.wire.views import AppView, Endpoint, FaultView, TargetView
 
@@ -370,6 +383,7 @@ Message = (
     Snapshot | Configure | Targets | Apps | Stick | Grow | Records | TicketKey | Limits | Listen | HandOver | Unlisten
     | TargetChanged | Primary | Renewed | CloseSessions | Faults | Drain | inquiries.AskSessions | inquiries.AskSession
     | inquiries.AskRequests | inquiries.CloseSession | Ping | ServeApi | Answer | Happened | Ask | JoinCluster
+    | CopyRead | TakeLease | HoldWrites | WritesHeld | ReleaseWrites
     | LeaveCluster | ClusterNews | Publish | ChangeShared | Shared | SharedChanged | Ready | Capacity | Configured
     | Paused | Pong | Unlistened | inquiries.SessionsTold | inquiries.SessionTold | inquiries.RequestsTold
     | inquiries.SessionClosed | ConnectFailed | TargetFailed | Logged | Drained | moves.ExportSessions

@@ -412,3 +412,15 @@ def test_what_was_announced_before_its_time_was_over_for_a_while_is_done_again()
     machine.look(10.0)
     assert machine.renewed(20.0, 11.0)[0] == Lead(4, "p")
     assert Lead(4, "") in machine.wrote(Written(4, ""), 12.0)
+
+
+def test_a_program_that_goes_on_as_a_node_has_nothing_to_tell_its_workers():
+    """They know the primary; it has the lead as soon as it is known to be its own."""
+    machine = LeadMachine("a", LEASE)
+    machine.resume(Written(7, "p"))
+    assert machine.wrote(Written(7, "p"), 100.0) == []
+    assert machine.held("a", 100.0, is_mine=True) == []
+    assert machine.renewed(110.0, 100.0) == [Lead(7, "p"), Renew(7, 110.0)]
+    later = LeadMachine("a", LEASE)
+    later.resume(Written(7, "p"))
+    assert later.wrote(Written(8, ""), 100.0) == [Pause(8)], "there was an election meanwhile"

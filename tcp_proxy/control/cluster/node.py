@@ -6,9 +6,18 @@ comes of its news. Imported where a configuration has `cluster`, and nowhere els
     JOINING ──the agent is joined──> JOINED ──it is cut off, or ends──> ALONE ──joined again──> JOINED
     JOINING ──AGENT_WITHIN, JOIN_WITHIN──> ALONE            any ──leave()──> LEAVING
 
+In a take-over the node stays a member, with its lease, what it has said, and what it knows; the agents are drawn in
+cluster_agent.agent:
+
+    old   JOINED ──hold(): its agent writes no more──> HELD ──leave(): without a word──> gone, it is the other program
+                                                        └──go_on()──> JOINED
+    new   WAITING (its agent reads) ──adopt(): what `hold` has told; own()──> JOINED
+          WAITING ──the old one is another node, is not joined, or has told nothing; own()──> JOINING
+
 A node that is ALONE serves with what is known. One that is JOINING is not ready: others have what its clients need.
 """
 
+import dataclasses
 import logging
 import secrets
 import socket
@@ -23,12 +32,14 @@ from tcp_proxy.control.processes.agent_process import AgentProcess
 from tcp_proxy.control.sticky.tables import StickTables
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.sansio.words import counted
-from tcp_proxy.wire.cluster import ClusterNews, JoinCluster
+from tcp_proxy.wire.cluster import ClusterNews, HoldWrites, JoinCluster, Member, ReleaseWrites, TakeLease, WritesHeld
 
 logger = logging.getLogger(__name__)
 
 JOIN_WITHIN = 5.0  # seconds that a start waits for etcd, once its agent is there: as long as a request there may take
 AGENT_WITHIN = 20.0  # seconds that it waits for its agent's first word, on a machine that has much to do
+READ_WITHIN = 8.0  # seconds that a take-over waits for the new program's agent
+HELD_WITHIN = 1.5  # seconds that the old one's may take to stop writing
 JOINING, JOINED, ALONE, LEAVING = "joining", "joined", "alone", "leaving"
 NOTHING = ClusterNews("connecting", "the cluster agent has not said anything so far", "", 0, -1.0)
 
@@ -41,6 +52,12 @@ class Shares(Protocol):
 
     def differences(self) -> dict[str, list[str]]:
         """Of nodes: how their configurations differ from this one's."""
+
+    def vote(self) -> None:
+        """Who is there, or whether this node is joined, is something else than it was."""
+
+    def own(self) -> None:
+        """What another program has said as this node is ours."""
 
 
 class Elections(Protocol):
@@ -84,6 +101,12 @@ class ClusterNode:
         self._sticks: StickTables | None = None
         self._has_tables = self._has_waited = False
         self._is_known: Callable[[], Any] = _nothing
+        self._is_waiting = self._has_read = False  # another program is this node
+        self._taken: dict[str, Any] | None = None  # it has told, and we go on with it
+        self._last: dict[str, Any] | None = None
+        self._hold: Callable[[dict[str, Any] | None], Any] | None = None
+        self.is_held = False
+        self._agent.read, self._agent.held = self._read, self._writes_held
 
     def __repr__(self) -> str:
         return f"<ClusterNode {self.node} of {self.name}, {self.state}>"
@@ -92,7 +115,10 @@ class ClusterNode:
         self._sticks = sticks
         sticks.online = self._tables_online
         self._agent.start()
-        self._loop.call_later(AGENT_WITHIN, self._waited)
+        if self._is_waiting:
+            self._loop.call_later(READ_WITHIN, self._wait_is_over)
+        else:
+            self._loop.call_later(AGENT_WITHIN, self._waited)
 
     def may_serve(self, then: Callable[[], Any]) -> bool:
         """Whether its clients get what those of the others get, or have waited for that for long enough; if not, `then()` is
@@ -106,7 +132,9 @@ class ClusterNode:
     def leave(self, left: Callable[[], Any]) -> None:
         """The others see it at once. `left()` is called when that is done, or has taken too long; nothing happens the second
         time."""
-        if self.state != LEAVING:
+        if self.is_held:
+            left()
+        elif self.state != LEAVING:
             self._enter(LEAVING)
             self._left = left
             wait = self.elections.leave() if self.elections is not None else 0.0
@@ -127,6 +155,109 @@ class ClusterNode:
         value = {"why": "".join(filter(str.isprintable, why))} if why is not None else None
         self.shared.publish(UNFIT, self.node, value=value)
 
+    # -- a take-over: in the old program
+
+    def given(self) -> dict[str, Any] | None:
+        """Who this node is; None: it is not joined."""
+        if self.state != JOINED:
+            return None
+        return {**self._identity(), "instance": self.instance, "started": self._agent.order.started, **self._known_so_far()}
+
+    def _identity(self) -> dict[str, Any]:
+        return {"name": self.name, "node": self.node, "lease": self.lease, "endpoints": sorted(self._config.endpoints)}
+
+    def _known_so_far(self) -> dict[str, Any]:
+        return {"since": self.since, "news": dataclasses.asdict(self._news), "shared": self.shared.given()}
+
+    def hold(self, done: Callable[[dict[str, Any] | None], Any]) -> None:
+        """Another program is about to be this node: nothing more is written. `done(told)` once; None: it cannot be."""
+        self._hold = done
+        self._agent.send(HoldWrites())
+        self._loop.call_later(HELD_WITHIN, self._writes_held, WritesHeld(0, 0))
+
+    def _writes_held(self, message: WritesHeld) -> None:
+        done, self._hold = self._hold, None
+        if done is None:
+            return
+        self.is_held = self.state == JOINED and message.lease == self._news.lease != 0
+        if self.is_held:
+            done({"lease": message.lease, "beat": message.beat, "until": self._news.until, **self._known_so_far()})
+        else:
+            self._agent.send(ReleaseWrites())
+            done(None)
+
+    def go_on(self) -> None:
+        """It is not: this one stays the node."""
+        self._hold = None
+        if self.is_held:
+            self.is_held = False
+            self._agent.send(ReleaseWrites())
+
+    # -- a take-over: in the new one
+
+    def wait(self, given: dict[str, Any] | None) -> bool:
+        """Another program is this node, until `own`; what it has told of that. Whether we can go on with it."""
+        self._is_waiting = True
+        order = dataclasses.replace(self._agent.order, waits=True)
+        identity = self._identity()
+        if given is not None and {key: given.get(key) for key in identity} == identity:
+            self._taken, self.instance = given, given["instance"]
+            order = dataclasses.replace(order, instance=self.instance, started=given["started"])
+            self._news = _news_of(given["news"])
+            self.shared.take(given["shared"])
+        self._agent.order = order
+        return self._taken is not None
+
+    def is_prepared(self, then: Callable[[], Any]) -> bool:
+        """Whether our agent can go on where the other one stops, or had its time for that; if not, `then()` when so."""
+        if self._taken is None or self._has_read or self._has_waited:
+            return True
+        self._is_known = then
+        return False
+
+    @property
+    def inherits(self) -> str:
+        """As whose node we go on; "": we do not."""
+        return self.instance if self._taken is not None and self._has_read else ""
+
+    def adopt(self, last: dict[str, Any] | None) -> bool:
+        """The other program writes no more: what it has told then; None: it has left, or will."""
+        self._last = last if self.inherits else None
+        if self._last is not None:
+            self.state, self.since, self._news = JOINED, self._last["since"], _news_of(self._last["news"])
+            self._known = self.names - {self.node}
+            self.shared.take(self._last["shared"])
+            self.shared.go_on(self._last["shared"])
+        elif self._taken is not None:
+            self._taken, self._news = None, NOTHING
+            self.shared.take(None)
+        return self._last is not None
+
+    def own(self) -> None:
+        """We are this node. Nothing happens where there was no other program."""
+        if not self._is_waiting:
+            return
+        self._is_waiting = self._has_waited = False
+        last, self._last, self._taken = self._last, None, None
+        if last is None:
+            self._agent.take(TakeLease())
+            self._loop.call_later(AGENT_WITHIN, self._waited)
+        else:
+            self.shared.begin()
+            self._agent.take(TakeLease(last["lease"], last["until"], last["beat"]))
+            self._loop.call_later(JOIN_WITHIN, self._waited)
+            self.shared.tell_all()
+            text = "cluster %s: node %s goes on in this program, %s"
+            logger.info(text, self.name, self.node, counted(len(self._news.members), "node"))
+        if self.shares is not None:
+            self.shares.vote()
+            self.shares.own()
+
+    def _read(self) -> None:
+        self._has_read = True
+        if self._is_waiting:
+            self._wait_is_over()
+
     def _wire(self) -> socket.socket:
         assert self._sticks is not None
         return self._sticks.attach_agent()
@@ -138,6 +269,7 @@ class ClusterNode:
 
     def _wait_is_over(self) -> None:
         """What it has waited for is there, or will not be."""
+        self._has_waited = self._has_waited or self._is_waiting
         is_known, self._is_known = self._is_known, _nothing
         is_known()
 
@@ -154,7 +286,8 @@ class ClusterNode:
 
     @property
     def is_joined(self) -> bool:
-        return self.state == JOINED
+        """Or is about to go on as one that is."""
+        return self.state == JOINED or self._taken is not None
 
     @property
     def names(self) -> set[str]:
@@ -229,6 +362,9 @@ class ClusterNode:
             self._loop.call_later(JOIN_WITHIN, self._waited)
 
     def _agent_ended(self) -> None:
+        self._has_read = False
+        if self._is_waiting:
+            return
         self._wait_for_etcd()
         text = "its agent has ended, another one is started"
         self._news = ClusterNews("alone", text, self._news.endpoint, self._news.revision, -1.0, self._news.members)
@@ -279,6 +415,16 @@ class ClusterNode:
             logger.info("cluster %s: node %s is gone", self.name, name)
             self._events.publish("cluster", {"node": name, "state": "gone", "text": ""})
         self._known = now
+
+
+def _news_of(told: dict[str, Any]) -> ClusterNews:
+    """A later version may have told more."""
+
+    def known(kind: type, view: dict[str, Any]) -> dict[str, Any]:
+        return {field.name: view[field.name] for field in dataclasses.fields(kind) if field.name in view}
+
+    members = tuple(Member(**known(Member, one)) for one in told["members"])
+    return ClusterNews(**{**known(ClusterNews, told), "members": members})
 
 
 def _nothing() -> None:

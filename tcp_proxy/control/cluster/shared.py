@@ -6,6 +6,7 @@ Whoever has to do with values of one kind (the first part of their names) observ
 others now, None for all of them, and reads them with a schema of his own: nothing here is believed.
 """
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -101,6 +102,39 @@ class SharedState:
             self._waiting.pop(number)[1]("")
         self._waiting[message.number] = message, done or _nothing
         self._send(message)
+
+    # -- a take-over
+
+    def given(self) -> dict[str, Any]:
+        """For another program that is this node from then on; nothing that JSON cannot say."""
+        return {
+            "revision": self.revision,
+            "values": [[one.key, one.value, one.revision, one.created] for one in self._values.values()],
+            "published": dict(self._published),
+            # A lead that is being claimed is claimed again by whoever wants it then.
+            "waiting": [dataclasses.asdict(change) for change, _ in self._waiting.values() if not change.is_leased],
+        }
+
+    def take(self, given: dict[str, Any] | None) -> None:
+        """What `given` has told is known; nobody is told. None: nothing is."""
+        found = given["values"] if given is not None else []
+        self._values = {key: SharedValue(key, *more) for key, *more in found}
+        self.is_known, self.revision = given is not None, given["revision"] if given is not None else 0
+
+    def go_on(self, given: dict[str, Any]) -> None:
+        """This node has said the same, where it has not said anything else since, and wants the same."""
+        self._published = {**given["published"], **self._published}
+        for one in given["waiting"]:
+            number = next(self._numbers)
+            known = {key: value for key, value in one.items() if key in ChangeShared.__dataclass_fields__}
+            self._waiting[number] = ChangeShared(**{**known, "number": number}), _nothing
+
+    def published(self, kind: str) -> list[str]:
+        """Names of what this node says."""
+        return [key for key in self._published if key.startswith(f"{kind}/")]
+
+    def tell_all(self) -> None:
+        self._tell(None)
 
     # -- what the agent says
 

@@ -146,6 +146,13 @@ class Votes:
 
     # -- what is told
 
+    def withdraw(self) -> None:
+        """What this node has told of apps that it has no more."""
+        for key in self._shared.published(HEALTH):
+            parts = parts_of(key)
+            if len(parts) == 3 and parts[1] not in self._targets.apps:
+                self._shared.publish(*parts, value=None)
+
     def _publish_soon(self, app: str) -> None:
         if not self._due:
             self._loop.call_later(PUBLISH_AFTER, self._publish)
@@ -179,6 +186,10 @@ class Votes:
         return _worst(found)
 
     # -- what all tell
+
+    def look_at_all(self) -> None:
+        """What all tell is known from elsewhere."""
+        self._heard(None)
 
     def _heard(self, keys: list[str] | None) -> None:
         different: dict[str, set[str] | None] = {}  # of each app: the targets that are thought otherwise of; None: all

@@ -6,6 +6,14 @@ written again and again: that is the heartbeat that has to come back by the watc
     CONNECTING ──the lease is held, the key written, and come back──> JOINED
     JOINED ──the lease is lost, or nothing of ours came back for as long as it lasts──> ALONE ──as before──> JOINED
 
+In a take-over the node goes on, by another agent that keeps the same lease; at any time one of the two writes:
+
+    old   JOINED ──HoldWrites: what was under way is answered──> HELD ──the end of its channel──> gone, and leaves nothing
+                                                                  └──ReleaseWrites──> JOINED
+    new   FOLLOWING (reads, writes and says nothing) ──TakeLease──> ADOPTING (keeps it, writes, says nothing) ──a word of its
+          own comes back: everything is said, as of one that has read it all──> JOINED
+          FOLLOWING ──TakeLease(0)──> CONNECTING      ADOPTING ──the lease is lost──> as any that has lost it
+
 Always true:
 - a node's key is made only where there is none, or where it is of this instance: of two proxies with one name the second is
   told, and is no node (test_two_nodes_of_one_name);
@@ -32,7 +40,18 @@ from tcp_proxy.control.etcd.client import Client
 from tcp_proxy.control.etcd.errors import EtcdError
 from tcp_proxy.control.etcd.lease import KeptLease
 from tcp_proxy.control.etcd.values import Event, Found, Get, Put, is_absent, is_unchanged
-from tcp_proxy.wire.cluster import ChangeShared, ClusterNews, JoinCluster, Member, Publish
+from tcp_proxy.wire.cluster import (
+    ChangeShared,
+    ClusterNews,
+    CopyRead,
+    HoldWrites,
+    JoinCluster,
+    Member,
+    Publish,
+    ReleaseWrites,
+    TakeLease,
+    WritesHeld,
+)
 from tcp_proxy.wire.messages import Message
 
 logger = logging.getLogger(__name__)
@@ -51,17 +70,23 @@ class Agent:
     def __init__(self, order: JoinCluster, client: Client, tell: Callable[[Any], Any], tables: socket.socket) -> None:
         """Owns the client from now on, and `tables`, the way to this node's stick tables."""
         self.state = CONNECTING
+        self.is_held = False  # another agent is about to be this node
+        self._is_silent = order.waits  # until this one is
         self._order = order
         self._client = client
         self._tell = tell
+        self._holding: asyncio.Task[None] | None = None
+        self._begun = asyncio.Event()
+        if not order.waits:
+            self._begun.set()
         self._prefix = f"{ROOT}/{quote(order.name, safe='')}/"
         self._nodes = f"{self._prefix}nodes/"
         self._key = f"{self._nodes}{quote(order.node, safe='')}"
         self._lease = KeptLease(client, order.lease, self._held, self._lost)
         self._mirror = Mirror(client, self._prefix, order.lease / SILENCES, self._replaced, self._changed)
         self._wire = TableWire(tables, lambda items: self._sticks.received(items))
-        self._sticks = SharedSticks(client, self._prefix, self._wire.send)
-        self.shared = SharedValues(client, self._prefix, tell, lambda: self._registered)
+        self._sticks = SharedSticks(client, self._prefix, lambda items: None if self._is_silent else self._wire.send(items))
+        self.shared = SharedValues(client, self._prefix, self._say_shared, lambda: self._registered)
         self._members: dict[str, Member] = {}
         self._unread: set[str] = set()  # keys whose values make no sense, each told once
         self._address = ""
@@ -86,27 +111,70 @@ class Agent:
         """Until it is cancelled. The lease is left to its time, for another agent of this proxy."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._lease.keep(), name="lease")
                 tasks.create_task(self._mirror.follow(), name="mirror")
-                tasks.create_task(self._beats(), name="beats")
                 tasks.create_task(self._sticks.run(), name="sticks")
                 tasks.create_task(self.shared.run(), name="shared")
+                await self._begun.wait()
+                tasks.create_task(self._lease.keep(), name="lease")
+                tasks.create_task(self._beats(), name="beats")
         finally:
             self._wire.close()
             await self._client.close()
 
     async def leave(self) -> None:
         """Say good-bye: the key is gone at once, not when the lease is over. Then `run` may be cancelled."""
+        self._client.release()
         with contextlib.suppress(EtcdError):
             await self._lease.give_back()
 
     def hear(self, message: Message) -> None:
-        """What the supervisor wants to be shared."""
+        """What the supervisor wants to be shared, or another program is about to be this node, or was."""
         match message:
             case Publish():
                 self.shared.publish(message)
             case ChangeShared():
                 self.shared.change(message)
+            case TakeLease():
+                self._begin(message)
+            case HoldWrites():
+                self.is_held = True
+                self._holding = asyncio.create_task(self._hold())
+            case ReleaseWrites():
+                self.is_held = False
+                self._client.release()
+
+    async def _hold(self) -> None:
+        await self._client.hold()
+        if self.is_held:
+            self._tell(WritesHeld(self._lease.number if self._registered else 0, self._beat))
+
+    def _begin(self, order: TakeLease) -> None:
+        """It was another agent's, which has written its last word, and is held under its lease."""
+        self._beat = order.beat
+        if order.lease:
+            self._registered = order.lease
+            if self._lease.adopt(order.lease, order.until):
+                self._until = order.until
+                self._sticks.adopt()
+                self.shared.adopt(order.lease)
+            else:
+                self._registered = 0
+        if not self._lease.number:
+            self._speak()
+        self._begun.set()
+
+    def _say_shared(self, message: Any) -> None:
+        if not self._is_silent:
+            self._tell(message)
+
+    def _speak(self) -> None:
+        """From now on what happens is said, and before that all there is."""
+        self._is_silent = False
+        if self._mirror.revision:
+            self._sticks.tell_all()
+            self._look(is_behind=True)
+            self.shared.tell_all()
+        self._look()
 
     def heard_supervisor(self) -> None:
         """It is there."""
@@ -192,6 +260,8 @@ class Agent:
             if name in self._members and self._members[name].instance == known.instance:
                 self._members[name] = known
         self._sticks.replaced(found.kvs)
+        if not self._begun.is_set():
+            self._tell(CopyRead())
         self._look(is_behind=True)
         self.shared.replaced(found.kvs, found.revision)
         self._look()
@@ -235,6 +305,10 @@ class Agent:
         loop, order = asyncio.get_running_loop(), self._order
         is_joined = bool(self._lease.number) and self._registered == self._lease.number and self._mirror.is_following
         is_joined = is_joined and loop.time() - self._came_back < order.lease
+        if self._is_silent:
+            if self._begun.is_set() and not is_behind and (is_joined or not self._lease.number):
+                self._speak()
+            return
         self.state = JOINED if is_joined else CONNECTING if self.state == CONNECTING else ALONE
         if not is_behind or not is_joined:
             self._until = min(self._proved + order.lease, self._lease.until) if is_joined else 0.0

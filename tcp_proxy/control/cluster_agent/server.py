@@ -3,6 +3,7 @@
 One asyncio loop. Signals to the process group are nothing to it: it ends when it is told to leave, or when its channel does.
 
     IMPORTING ──JoinCluster──> RUNNING (agent) ──LeaveCluster, the channel ends──> LEAVING ──at most LEAVE_WITHIN──> exit
+    RUNNING, while another program is about to be this node (HoldWrites) ──the channel ends──> exit
 """
 
 import signal
@@ -26,7 +27,15 @@ from tcp_proxy.control.cluster_agent.agent import Agent  # noqa: E402
 from tcp_proxy.control.cluster_agent.credentials import Unusable, password, tls_context  # noqa: E402
 from tcp_proxy.control.cluster_agent.link import Link, LogLink  # noqa: E402
 from tcp_proxy.control.etcd.client import Client  # noqa: E402
-from tcp_proxy.wire.cluster import ChangeShared, JoinCluster, LeaveCluster, Publish  # noqa: E402
+from tcp_proxy.wire.cluster import (  # noqa: E402
+    ChangeShared,
+    HoldWrites,
+    JoinCluster,
+    LeaveCluster,
+    Publish,
+    ReleaseWrites,
+    TakeLease,
+)
 from tcp_proxy.wire.messages import Message, Ready  # noqa: E402
 
 WRONG_VERSION = 78  # the exit status that says so; EX_CONFIG of sysexits
@@ -48,8 +57,9 @@ async def serve(channel: socket.socket, tables: socket.socket) -> None:
             case JoinCluster():
                 orders.set_result(message)
             case LeaveCluster():
+                hear(ReleaseWrites())  # whoever is to say good-bye has to write
                 is_over.set()
-            case Publish() | ChangeShared():
+            case Publish() | ChangeShared() | TakeLease() | HoldWrites() | ReleaseWrites():
                 hear(message)
             case _:
                 raise AssertionError(f"not for this process: {message!r}")
@@ -71,11 +81,11 @@ async def serve(channel: socket.socket, tables: socket.socket) -> None:
     running = asyncio.create_task(agent.run())
     over = asyncio.create_task(is_over.wait())
     await asyncio.wait([running, over], return_when=asyncio.FIRST_COMPLETED)
-    if not running.done():
+    if not running.done() and not agent.is_held:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_WITHIN):
                 await agent.leave()
-        running.cancel()
+    running.cancel()
     over.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running

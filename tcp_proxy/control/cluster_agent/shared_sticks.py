@@ -197,21 +197,28 @@ class SharedSticks:
         """All there is. How old their leases are nobody knows, so entries that are used get another one soon."""
         self._known.clear()
         self._gone.clear()
-        self._send([(say.BEGIN,)])
-        items: list[Item] = []
         for kv in found:
             name = self._name(kv.key)
             said = _said(kv.value) if name is not None else None
             if name is not None and said is not None:
-                target = self._local(name[0], said)
-                self._known[name] = Known(target, kv.revision, float("-inf"), said)
-                items.append((say.NEWS, *name, target))
-                if len(items) == AT_ONCE:
-                    self._send(items)
-                    items = []
+                self._known[name] = Known(self._local(name[0], said), kv.revision, float("-inf"), said)
+        self.tell_all()
+
+    def tell_all(self) -> None:
+        self._send([(say.BEGIN,)])
+        items: list[Item] = []
+        for name, known in self._known.items():
+            items.append((say.NEWS, *name, known.target))
+            if len(items) == AT_ONCE:
+                self._send(items)
+                items = []
         self._send(items)
         self._send([(say.DONE,)])
         self._was_told = True
+
+    def adopt(self) -> None:
+        """The tables go on as those of a node that is joined."""
+        self._is_online = True
 
     def changed(self, events: Iterable[Event]) -> None:
         for event in events:

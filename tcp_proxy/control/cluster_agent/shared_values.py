@@ -85,6 +85,13 @@ class SharedValues:
         self._stored = {
             key: stored for key, stored in self._stored.items() if key in self._known and self._known[key].value == stored[0]
         }
+        self._revision = revision
+        self.tell_all()
+        self._answer(1 << 63)  # after a backup was restored some numbers are never reached
+        self._wake.set()
+
+    def tell_all(self) -> None:
+        revision = self._revision
         some: list[SharedValue] = []
         size, begins = 0, True
         for one in self._known.values():
@@ -94,8 +101,12 @@ class SharedValues:
                 self._tell(Shared(tuple(some), revision, begins))
                 some, size, begins = [], 0, False
         self._tell(Shared(tuple(some), revision, begins, ends=True))
-        self._revision = revision
-        self._answer(1 << 63)  # after a backup was restored some numbers are never reached
+
+    def adopt(self, lease: int) -> None:
+        """What is published has been there under this lease before there was this agent."""
+        for key, value in self._published.items():
+            if value and key in self._known and self._known[key].value == value:
+                self._stored[key] = value, lease
         self._wake.set()
 
     def changed(self, events: Iterable[Event], revision: int) -> None:

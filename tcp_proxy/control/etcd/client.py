@@ -58,6 +58,7 @@ PAUSE = 0.1  # seconds when all members have been asked in vain
 PAGE = 5000  # keys of one answer: about a megabyte
 MOST_BYTES = 128 * 1024 * 1024  # of an answer, or of a line of a stream
 LARGE = 1024 * 1024  # bytes of a request that aiohttp sends in parts
+WRITES = frozenset({"kv/put", "kv/txn", "lease/grant", "lease/keepalive", "lease/revoke"})
 MOST_OPERATIONS = 128  # of a transaction: --max-txn-ops of a member says otherwise only where somebody has changed it
 
 
@@ -77,6 +78,9 @@ class Client:
         self.attempt = attempt
         self._user, self._password = user, password
         self._token = ""
+        self._may_write, self._is_quiet = asyncio.Event(), asyncio.Event()  # `hold`
+        self._may_write.set()
+        self._writing = 0  # requests
         self._at = random.randrange(len(self.endpoints))  # nodes that start together go to different members
         connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True, limit=0, keepalive_timeout=60.0)
         self._http = aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
@@ -91,6 +95,16 @@ class Client:
 
     async def close(self) -> None:
         await self._http.close()
+
+    async def hold(self) -> None:
+        """Whoever writes waits from now on, until `release`. This returns when what was under way is over."""
+        self._may_write.clear()
+        while self._writing:
+            self._is_quiet.clear()
+            await self._is_quiet.wait()
+
+    def release(self) -> None:
+        self._may_write.set()
 
     # -- keys
 
@@ -188,6 +202,18 @@ class Client:
         return understood(self.endpoint, read)
 
     async def _asked(self, path: str, body: bytes, repeats: bool, within: float, alone: bool = False) -> bytes:
+        if path not in WRITES:
+            return await self._tried(path, body, repeats, within, alone)
+        while not self._may_write.is_set():
+            await self._may_write.wait()
+        self._writing += 1
+        try:
+            return await self._tried(path, body, repeats, within, alone)
+        finally:
+            self._writing -= 1
+            self._is_quiet.set()
+
+    async def _tried(self, path: str, body: bytes, repeats: bool, within: float, alone: bool) -> bytes:
         loop = asyncio.get_running_loop()
         until, tried = loop.time() + within, 0
         while True:

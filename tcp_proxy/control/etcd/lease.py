@@ -1,6 +1,7 @@
 """A lease that is kept for as long as its owner lives. For one event loop's thread; it owns the lease and its task.
 
     WANTED ──granted: held(number)──> HELD ──kept, again and again: `until` moves──> HELD
+    WANTED ──adopt(): an earlier keeper has left it to us──> HELD
     HELD ──by our own clock `until` is over, or a member says that there is none: lost()──> WANTED
 
 Always true: it is lost by our own clock before any other could see it expire. `until` counts from when we asked, not from
@@ -51,6 +52,15 @@ class KeptLease:
         finally:
             self._cancel_timer()
 
+    def adopt(self, number: int, until: float) -> bool:
+        """One that another process of this machine has kept, and keeps no more; before `keep`. False: its time is over."""
+        if until <= asyncio.get_running_loop().time():
+            return False
+        self.number = number
+        self._keep_until(until)
+        self._held(number)
+        return True
+
     async def give_back(self) -> None:
         """At a clean end: others see at once that its keys are gone. No other lease is taken."""
         self._is_over = True
@@ -74,14 +84,17 @@ class KeptLease:
             self._lose("etcd has let it expire")
 
     def _extend(self, asked: float) -> bool:
-        loop = asyncio.get_running_loop()
         self._cancel_timer()
         self.until = asked + self._seconds
-        if self.until <= loop.time():
+        if self.until <= asyncio.get_running_loop().time():
             self._lose("the answer came when its time was over")
             return False
-        self._timer = loop.call_at(self.until, self._lose, f"it could not be renewed for {self._seconds} s")
+        self._keep_until(self.until)
         return True
+
+    def _keep_until(self, until: float) -> None:
+        self.until, text = until, f"it could not be renewed for {self._seconds} s"
+        self._timer = asyncio.get_running_loop().call_at(until, self._lose, text)
 
     def _lose(self, why: str) -> None:
         self._cancel_timer()

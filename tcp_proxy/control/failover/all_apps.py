@@ -49,8 +49,9 @@ class Failovers:
             self._has_begun = True
             self._join()
             self.look(is_start=True)
-            if self._elections is not None:
+            if self._elections is not None and self._context.cluster is not None:
                 self._elections.look()
+                self._elections.heard(self._context.cluster.news)
 
     def _join(self) -> None:
         """In a cluster an election is held once, for all nodes."""
@@ -106,14 +107,20 @@ class Failovers:
         if name in self._left:
             made.follow(self._left.pop(name))
         self._apps[name] = made
-        self._context.worker_pool.send(Primary(name, app.epoch, "", self._context.loop.now))
+        given = self._given.pop(name, None)
+        if given and app.primary is not None:
+            app.elections = Elections(**given["elections"])
+            made.go_on(given)
+        else:
+            app.primary = None
+            self._context.worker_pool.send(Primary(name, app.epoch, "", self._context.loop.now))
         self._elections.add(name, made)
         made.look()
 
     def _go_on(self, name: str, app: KnownApp) -> bool:
         """With the primary that it had in the program that was taken over, if it had one that is still a target."""
-        given = self._given.pop(name, None)
-        if not given or self._elections is not None:
+        given = self._given.pop(name, None) if self._elections is None else None
+        if not given:
             return False
         app.elections, app.epoch, app.since = Elections(**given["elections"]), given["epoch"], given["since"]
         if given["primary"] not in app.targets:
@@ -139,6 +146,19 @@ class Failovers:
             if app is not None and app.config.has_primary and one.get("primary") in app.targets:
                 # Workers hear of it at once.
                 app.primary, app.epoch, app.since = app.targets[one["primary"]], one["epoch"], one["since"]
+
+    def given_of_node(self) -> dict[str, Any]:
+        """For a program that goes on as this node of a cluster."""
+        given = {name: one.given_of_node() for name, one in self._apps.items()}
+        return {name: one for name, one in given.items() if one}
+
+    def go_on_as_node(self, given: dict[str, Any]) -> None:
+        """What is so since: whoever has another primary by now, or none, begins as one that knows nothing of it."""
+        for name in [name for name, one in self._given.items() if _primary_of(one) != _primary_of(given.get(name, {}))]:
+            del self._given[name]
+            app = self._context.targets.apps.get(name)
+            if app is not None:
+                app.primary = None
 
     def _open_ports_of_others(self) -> None:
         """A listener may have come from an app whose ports were closed to one whose ports never are."""
@@ -232,6 +252,10 @@ class Failovers:
         self._due.discard(app)
         if app in self._apps:
             self._apps[app].hear(_look)
+
+
+def _primary_of(given: dict[str, Any]) -> tuple[Any, ...]:
+    return given.get("epoch"), given.get("primary"), given.get("written")
 
 
 def _paused(one: Any, worker: Worker, epoch: int) -> None:

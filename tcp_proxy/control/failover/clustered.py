@@ -12,6 +12,7 @@ Always true: workers are told of a primary only when it is written, and have pau
 (test_cluster_failover).
 """
 
+import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -73,6 +74,7 @@ class ClusteredFailover:
         self.machine = LeadMachine(said.node, lease, app.epoch)
         self._context, self._loop, self._scripts, self._said, self._clock = context, context.loop, scripts, said, clock
         self._first = first
+        self._given: dict[str, Any] = {}  # by the program before us, which may have had the lead
         self._failover: Failover | None = None
         self._ended: Failover | None = None  # of an earlier lead: a script of its own has not ended yet
         self._pause = WorkerPause(context, app, self._have_paused)
@@ -105,11 +107,25 @@ class ClusteredFailover:
     @property
     def is_settled(self) -> bool:
         is_settled = self._failover is None or self._failover.is_settled
+        is_settled = is_settled and self.machine.role in (lead.Role.FOLLOWING, lead.Role.LEADING)
         return is_settled and self._confirmation is None and not self._pause.is_pausing and not self.is_busy
 
     def given(self) -> dict[str, Any]:
-        """For a program that takes over: it is another node for the others, and follows."""
+        """For a program that takes over and may not be this node (`given_of_node`): it follows."""
         return {}
+
+    def given_of_node(self) -> dict[str, Any]:
+        """For one that goes on as this node: of a primary that workers know, if nothing is under way; JSON can say it."""
+        app, told, held = self.app, self.machine.told, self._failover.given() if self._failover is not None else {}
+        if app.primary is None or told != lead.Written(app.epoch, told.primary or "-") or not self.is_settled:
+            return {}
+        more = {"written": told.primary, "changed": self._changed, "elections": dataclasses.asdict(app.elections)}
+        return {**held, "primary": app.primary_name, "epoch": app.epoch, "since": app.since, **more}
+
+    def go_on(self, given: dict[str, Any]) -> None:
+        """All workers, ours and those of the program before us, know who is primary."""
+        self._given, self._changed = given, given["changed"]
+        self.machine.resume(lead.Written(given["epoch"], given["written"]))
 
     def view(self) -> Elected:
         if self._failover is not None:
@@ -390,7 +406,9 @@ class ClusteredFailover:
                 self._failover.follow(self._ended)
             self._ended = None
         if primary and self.app.primary is not None:
-            self._failover.resume(machine.written.epoch, self.app.primary)
+            epoch = machine.written.epoch
+            given = self._given if self._given.get("epoch") == epoch else {}
+            self._failover.go_on({**given, "epoch": epoch, "primary": self.app.primary_name})
             self.look_at_reports()
         else:
             self._failover.look()

@@ -45,4 +45,4 @@ class Failback:
         return {"up_since": self._up_since, "lost": self._lost}
 
     def take(self, given: dict[str, Any]) -> None:
-        self._up_since, self._lost = dict(given["up_since"]), dict(given["lost"])
+        self._up_since, self._lost = dict(given.get("up_since", {})), dict(given.get("lost", {}))

@@ -106,9 +106,9 @@ class Failover:
         }  # fmt: skip
 
     def go_on(self, given: dict[str, Any]) -> None:
-        """Instead of `begin`: with the primary of the program that was taken over."""
-        self._old, self._changed = given["old"], given["changed"]
-        self._failback.take(given["failback"])
+        """Instead of `begin`: with the primary of the program that was taken over, or of the node that decided so far."""
+        self._old, self._changed = given.get("old", ""), given.get("changed", self._changed)
+        self._failback.take(given.get("failback", {}))
         self.resume(given["epoch"], self.app.targets[given["primary"]])
 
     def resume(self, epoch: int, primary: KnownTarget) -> None:

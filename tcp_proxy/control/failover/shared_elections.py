@@ -13,6 +13,7 @@ Main thread only. All that is read is held against what a node writes; what it m
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from tcp_proxy.control.cluster.shared import SharedState
@@ -242,20 +243,23 @@ class SharedElections:
 
     def _ordered(self, keys: list[str] | None) -> None:
         for name, room in self._of(keys):
-            known = self._known(PROMOTE, name)
-            order = read_order(known.value)
-            if order is None or not room.machine.is_leading or self._orders.get(name, 0) >= known.revision:
-                continue
-            self._orders[name] = known.revision
-            self._shared.change(PROMOTE, name, how=DELETE, guard=known)
-            target, place, node = order
-            targets = room.app.targets
-            here = target if target in targets else next(
-                (one for one, known in targets.items() if str(known.config.address) == place), target
-            )
-            refusal = room.promote(here)
-            if refusal:
-                logger.warning("app %s: node %s wants %s to be primary: %s", name, node, target, refusal)
+            room.app.when_whole(partial(self._obey, name, room))
+
+    def _obey(self, name: str, room: Room) -> None:
+        known = self._known(PROMOTE, name)
+        order = read_order(known.value)
+        if order is None or not room.machine.is_leading or self._orders.get(name, 0) >= known.revision:
+            return
+        self._orders[name] = known.revision
+        self._shared.change(PROMOTE, name, how=DELETE, guard=known)
+        target, place, node = order
+        targets = room.app.targets
+        here = target if target in targets else next(
+            (one for one, known in targets.items() if str(known.config.address) == place), target
+        )
+        refusal = room.promote(here)
+        if refusal:
+            logger.warning("app %s: node %s wants %s to be primary: %s", name, node, target, refusal)
 
 
 def read_epoch(text: str) -> int | None:

@@ -5,8 +5,11 @@ Main thread only. Owns the child. Nothing that it does or fails to do has an eff
     IDLE ──start()──> RUNNING ──it ends──> WAITING (a back-off) ──> RUNNING …
     RUNNING ──leave()──> LEAVING ──it ends, or LEAVE_WITHIN is over──> left()
     any ──stop()──> gone
+
+One whose order says that it waits is started again as one that waits, until `take`.
 """
 
+import dataclasses
 import logging
 import socket
 from collections.abc import Callable
@@ -17,11 +20,16 @@ from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.wire.cluster import (
     ChangeShared,
     ClusterNews,
+    CopyRead,
+    HoldWrites,
     JoinCluster,
     LeaveCluster,
     Publish,
+    ReleaseWrites,
     Shared,
     SharedChanged,
+    TakeLease,
+    WritesHeld,
 )
 from tcp_proxy.wire.messages import Logged, Message, Ready
 
@@ -50,7 +58,9 @@ class AgentProcess:
         self._tables = tables
         self.shared: Callable[[Shared | SharedChanged], Any] = _ignore
         self.begun: Callable[[], Any] = _nothing
-        self._order = order
+        self.read: Callable[[], Any] = _nothing  # one that waits has read all there is
+        self.held: Callable[[WritesHeld], Any] = _ignore
+        self.order = order
         self._news, self._on_end = news, ended
         self._left: Callable[[], Any] | None = None
         self._child: Child | None = None
@@ -59,7 +69,7 @@ class AgentProcess:
         self.starts = 0
 
     def __repr__(self) -> str:
-        return f"<AgentProcess of {self._order.node} {self._child!r}>"
+        return f"<AgentProcess of {self.order.node} {self._child!r}>"
 
     @property
     def pid(self) -> int:
@@ -82,13 +92,18 @@ class AgentProcess:
             self._again(max(BACKOFF_FIRST, self._wait))
             return
         self.starts += 1
-        self._child.send(self._order)
+        self._child.send(self.order)
         self.begun()
 
-    def send(self, message: Publish | ChangeShared) -> None:
+    def send(self, message: Publish | ChangeShared | HoldWrites | ReleaseWrites | TakeLease) -> None:
         """Nothing happens while there is none."""
         if self._child is not None:
             self._child.send(message)
+
+    def take(self, message: TakeLease) -> None:
+        """It has waited for that; one that is started after it does not wait, and has a lease of its own."""
+        self.order = dataclasses.replace(self.order, waits=False)
+        self.send(message)
 
     def leave(self, left: Callable[[], Any]) -> None:
         """It takes this node out of the cluster and ends; `left()` is called then, or when it takes too long."""
@@ -112,6 +127,10 @@ class AgentProcess:
                 self._news(message)
             case Shared() | SharedChanged():
                 self.shared(message)
+            case CopyRead():
+                self.read()
+            case WritesHeld():
+                self.held(message)
             case Ready():
                 child.is_ready = True
                 logger.debug("cluster agent (pid %d) runs", child.pid)
@@ -145,8 +164,8 @@ class AgentProcess:
         self._loop.call_later(wait, self.start)
 
 
-def _ignore(_message: Shared | SharedChanged) -> None:
-    """Nobody shares anything."""
+def _ignore(_message: Any) -> None:
+    """Nobody wants to know."""
 
 
 def _nothing() -> None:

@@ -8,6 +8,8 @@ one whose target cannot be used, when the agent has answered. The time of entrie
     a question:  ASKED ──ANSWER──> taken   ──OFFLINE, an ANSWER without a target──> BY_HASH: the worker asks once more, for
                  the target that every node would take, and that is taken here alone
 
+    in a take-over, on both sides: ──pause()──> what the agent says waits ──resume(), adopt()──> heard, as ever
+
 What was taken here alone is offered every OFFER_EVERY seconds while the agent is there: if there is another one meanwhile,
 that one stands, and the key moves; its sessions go on. So is what has sessions here and etcd has lost.
 """
@@ -48,11 +50,12 @@ class SharedTables:
         self._wire: Wire | None = None
         self._out: list[Item] = []
         self._numbers = 0
-        self._asked: dict[int, tuple[str, str, list[Asker]]] = {}
+        self._asked: dict[int, tuple[Item, list[Asker]]] = {}
         self._open: dict[tuple[str, str], int] = {}  # the question that is under way for a key
         self._places: dict[str, dict[str, str]] = {}
         self._own: dict[str, set[str]] = {}  # by app: keys whose entries etcd may not have
         self._seen: dict[str, set[str]] | None = None  # what was told since BEGIN
+        self._held: list[list[Item] | None] | None = None  # what the agent says, None: it is gone; while paused
         self._is_offering = False  # again and again, from the first agent on
 
     def __repr__(self) -> str:
@@ -102,8 +105,43 @@ class SharedTables:
 
     def detached(self, holder: int) -> None:
         """Another worker may have its number soon, and other questions."""
-        for _, _, askers in self._asked.values():
+        for _, askers in self._asked.values():
             askers[:] = [asker for asker in askers if asker[0] != holder]
+
+    # -- a take-over
+
+    def pause(self) -> dict[str, Any]:
+        """What a program that takes over has to know beside the tables; what the agent says waits from now on."""
+        self._held = []
+        return {
+            "is_online": self.is_online,
+            "own": {app: list(keys) for app, keys in self._own.items()},
+            "asked": [[*(*item[2:], "")[:4], askers] for item, askers in self._asked.values()],
+        }
+
+    def resume(self) -> None:
+        """What has waited is heard."""
+        held, self._held = self._held or [], None
+        for items in held:
+            self._lost() if items is None else self._received(items)
+
+    def adopt(self, given: dict[str, Any] | None) -> None:
+        """The tables are those of another program: what it has told, if it has. Where its agent was there, ours goes on in
+        its place, and what was asked is asked once more: etcd gives one answer to both."""
+        if given is not None:
+            self._own = {app: set(given["own"].get(app, ())) for app in self._tables}
+            for app, table in self._tables.items():
+                self._out += [(say.OPENED, app, entry.key) for entry in table if entry.open]
+            for app, key, target, old, askers in given["asked"]:
+                if app in self._tables:
+                    self._question(app, key, target, old, [(holder, number) for holder, number in askers])
+            if given["is_online"] and self._wire is not None:
+                self.is_online = True
+                self._online(True)
+            else:
+                self._go_offline()
+        self.resume()
+        self._flush()
 
     # -- what workers ask
 
@@ -113,7 +151,7 @@ class SharedTables:
         is_by_hash = kind == ASK_BY_HASH
         under_way = self._open.get((app, key))
         if under_way is not None and not is_by_hash:
-            self._asked[under_way][2].append((holder, number))
+            self._asked[under_way][1].append((holder, number))
             return None
         entry = table.find(key, now)
         is_unusable = entry is not None and entry.version == seen and proposal not in ("", entry.target)
@@ -143,14 +181,19 @@ class SharedTables:
     def _question(self, app: str, key: str, target: str, old: str, askers: list[Asker]) -> None:
         """Have it made, or moved away from `old`."""
         self._numbers += 1
-        self._asked[self._numbers] = app, key, askers
+        item: Item = (say.CREATE, self._numbers, app, key, target)
+        if old:
+            item = (say.MOVE, self._numbers, app, key, target, old)
+        self._asked[self._numbers] = item, askers
         self._open[app, key] = self._numbers
-        item = (say.MOVE, self._numbers, app, key, target, old) if old else (say.CREATE, self._numbers, app, key, target)
         self._out.append(item)
 
     # -- what the agent says
 
     def _received(self, items: list[Item]) -> None:
+        if self._held is not None:
+            self._held.append(items)
+            return
         now = self._loop.now
         for item in items:
             match item:
@@ -177,7 +220,7 @@ class SharedTables:
         asked = self._asked.pop(number, None)
         if asked is None:
             return  # nobody waits any more
-        app, key, askers = asked
+        (_, _, app, key, *_), askers = asked
         if self._open.get((app, key)) == number:
             del self._open[app, key]
         table = self._tables.get(app)
@@ -256,6 +299,9 @@ class SharedTables:
 
     def _lost(self) -> None:
         """The agent is gone."""
+        if self._held is not None:
+            self._held.append(None)
+            return
         self._wire = None
         self._seen = None
         self._go_offline()
@@ -264,7 +310,7 @@ class SharedTables:
     def _go_offline(self) -> None:
         """Whoever waits decides for himself."""
         asked, self._asked, self._open = self._asked, {}, {}
-        for app, key, askers in asked.values():
+        for (_, _, app, key, *_), askers in asked.values():
             for holder, question in askers:
                 self._answer(holder, (question, "", BY_HASH))
             table = self._tables.get(app)

@@ -141,7 +141,7 @@ class StickTables:
         """Answer nobody, until `resume`. `done` is called in the main thread with what a program that takes over has to
         know: the tables; of each holder its wire, and the datagrams that wait there."""
         if self._thread.ident is None:
-            self._main.call_soon(done, {"tables": {}, "wires": {}})
+            self._main.call_soon(done, {"tables": {}, "wires": {}, "shared": None})
         self._call(self._pause, done)
 
     def resume(self) -> None:
@@ -150,6 +150,7 @@ class StickTables:
     def reserve(self, holders: Iterable[int]) -> None:
         """Those of a program that is to be taken over: until `adopt`, no worker of ours is one of them."""
         self._holders.update({("old", holder): holder for holder in holders})
+        self._call(self._hold)
 
     def holders(self) -> list[int]:
         return list(self._holders.values())
@@ -158,7 +159,10 @@ class StickTables:
         """-1: it has no wire."""
         return self._holders.get(worker, -1)
 
-    def adopt(self, tables: dict[str, Any], wires: list[tuple[Any, int, socket.socket, list[bytes]]]) -> None:
+    def adopt(
+        self, tables: dict[str, Any], wires: list[tuple[Any, int, socket.socket, list[bytes]]],
+        shared: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """What `pause` has told another program; each wire with its worker, its holder and what waits to be sent."""
         reserved = [key for key in self._holders if isinstance(key, tuple)]
         for worker, holder, sock, _ in wires:
@@ -166,7 +170,7 @@ class StickTables:
                 sock.close()
             else:
                 self._holders[worker] = holder
-        self._call(self._adopt, tables, [wire[1:] for wire in wires])
+        self._call(self._adopt, tables, [wire[1:] for wire in wires], shared)
         for key in reserved:
             if self._holders.pop(key) not in self._holders.values():
                 self._call(self._detach, key[1])
@@ -205,14 +209,23 @@ class StickTables:
         self._is_paused = True
         wires = {holder: wire.pause() for holder, wire in self._wires.items()}
         tables = {name: table.given() for name, table in self._tables.items()}
-        self._main.call_soon(done, {"tables": tables, "wires": wires})
+        shared = self._shared.pause() if self._shared is not None else None
+        self._main.call_soon(done, {"tables": tables, "wires": wires, "shared": shared})
 
     def _resume(self) -> None:
         self._is_paused = False
         for wire in self._wires.values():
             wire.resume()
+        if self._shared is not None:
+            self._shared.resume()
 
-    def _adopt(self, tables: dict[str, Any], wires: list[tuple[int, socket.socket, list[bytes]]]) -> None:
+    def _hold(self) -> None:
+        if self._shared is not None:
+            self._shared.pause()
+
+    def _adopt(
+        self, tables: dict[str, Any], wires: list[tuple[int, socket.socket, list[bytes]]], shared: dict[str, Any] | None
+    ) -> None:
         for name, given in tables.items():
             if name in self._tables:
                 self._tables[name].take(given)
@@ -221,6 +234,8 @@ class StickTables:
         for holder, sock, waiting in wires:
             received = partial(self._received, holder)
             self._wires[holder] = Wire(self._loop, sock, received, lambda: None, waiting)
+        if self._shared is not None:
+            self._shared.adopt(shared)
 
     def _end(self) -> None:
         for name, table in self._tables.items():

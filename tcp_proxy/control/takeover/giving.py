@@ -17,7 +17,7 @@ from tcp_proxy.wire import counters, messages
 
 FORMAT = 1
 LOOK = 0.01  # seconds
-WAITED_FOR = 3  # the stick tables, the access log, the state file
+WAITED_FOR = 4  # the stick tables, the access log, the state file, the cluster's agent
 View = dict[str, Any]
 
 
@@ -87,7 +87,14 @@ def state_of(program: Program, fds: Descriptors) -> View:
         "ticket_key": context.ticket_keys.message().key,
         "workers_died": statistics.workers_died,
         "peaks": statistics.peaks.given(),
+        **_cluster(program),
     }  # fmt: skip
+
+
+def _cluster(program: Program) -> View:
+    node = program.context.cluster
+    given = node.given() if node is not None else None
+    return {} if given is None else {"cluster": {**given, "elections": program.failovers.given_of_node()}}
 
 
 def _listeners(program: Program, fds: Descriptors) -> list[View]:
@@ -132,6 +139,7 @@ class Last:
         self._program = program
         self._done = done
         self._found: View = {}
+        self.node = ""  # as whose life the other program goes on in a cluster; "": of none
         self._has_paused = self._is_over = False
 
     def __repr__(self) -> str:
@@ -151,6 +159,11 @@ class Last:
             context.access_log.pause(lambda pipes: loop.call_soon(self._came, "pipes", pipes))
         else:
             loop.call_soon(self._came, "pipes", [])
+        node = context.cluster
+        if node is not None and node.instance == self.node:
+            node.hold(lambda told: self._came("cluster", told))
+        else:
+            loop.call_soon(self._came, "cluster", None)
 
     def resume(self) -> None:
         """Nobody has taken over."""
@@ -167,6 +180,8 @@ class Last:
         self._program.store.resume()
         if context.access_log is not None:
             context.access_log.resume()
+        if context.cluster is not None:
+            context.cluster.go_on()
 
     def _came(self, what: str, found: Any) -> None:
         self._found[what] = found
@@ -203,4 +218,8 @@ class Last:
             "probes": program.context.states.probes.given(),
             "events": program.context.events.given(),
         }
+        if program.context.cluster is not None:
+            view["shared_tables"] = found["sticks"]["shared"]
+        if found["cluster"] is not None:
+            view["cluster"] = {**found["cluster"], "elections": program.failovers.given_of_node()}
         return view, fds

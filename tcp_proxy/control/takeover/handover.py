@@ -58,7 +58,7 @@ class HandOver:
         """Take over, as soon as nothing is left that could fail. Raises CannotTakeOver."""
         taken, context = self._taken, self._program.context
         pool = context.worker_pool
-        if taken is None or context.is_stopping or not pool.is_complete:
+        if taken is None or context.is_stopping or not pool.is_complete or not context.is_node_prepared(self.look):
             return
         context.session_moves.prepare(pool)
         taken.complete(self._program, self._updates)

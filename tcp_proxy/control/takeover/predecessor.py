@@ -120,6 +120,7 @@ class Predecessor:
                 self._lend(str(message.get("of")), int(message.get("from", 0)))
             case Stage.FROZEN, "last":
                 self.stage = Stage.PAUSING
+                self._last.node = str(message.get("node", ""))
                 self._pause()
             case Stage.PAUSED, "taken":
                 self._give()

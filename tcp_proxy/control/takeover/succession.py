@@ -93,11 +93,12 @@ class Succession:
         self.state = self._ask_long("state")
         reach(Step.TOLD)
 
-    def ask_last(self) -> None:
-        """Of an old one that is dead nothing more is to be had. Raises CannotTakeOver."""
+    def ask_last(self, node: str = "") -> None:
+        """Of an old one that is dead nothing more is to be had. `node`: we go on as this life of a node of a cluster. Raises
+        CannotTakeOver."""
         reach(Step.READY)
         try:
-            self.last = self._ask_long("last")
+            self.last = self._ask_long("last", node=node)
         except Orphaned:
             self.last, self.is_orphan = Told(NOTHING_LAST, []), True
         reach(Step.COMPLETE)
@@ -160,8 +161,8 @@ class Succession:
         if not self.is_dead:
             raise self._cannot(f"it goes on itself: {ended}")
 
-    def _ask_long(self, kind: str) -> Told:
-        message, descriptors = self._answer(kind, kind)
+    def _ask_long(self, kind: str, **body: Any) -> Told:
+        message, descriptors = self._answer(kind, kind, **body)
         try:
             view, count = read_from_memory(descriptors[0]), int(message["count"])
         except (ValueError, LookupError, TypeError) as error:

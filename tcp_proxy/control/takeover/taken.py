@@ -166,6 +166,8 @@ class Taken:
         self._restore_tables(program)
         self._retire(context.config, context.counter_rows, context.generation)
         program.failovers.take(view["elections"])
+        if context.cluster is not None and context.cluster.wait(view.get("cluster")):
+            program.failovers.take(view["cluster"]["elections"])
         program.statistics.workers_died = view["workers_died"]
         program.statistics.peaks.take(view["peaks"])
 
@@ -215,9 +217,14 @@ class Taken:
     def complete(self, program: Program, updates: WorkerUpdates) -> None:
         """Our workers are ready, and do not accept. Raises CannotTakeOver, and the old program goes on."""
         succession, context = self._succession, program.context
-        succession.ask_last()
+        node = context.cluster
+        succession.ask_last(node.inherits if node is not None else "")
         succession.take()
         last = succession.last
+        is_same_node = node is not None and node.adopt(last.view.get("cluster"))
+        shared = last.view.get("shared_tables")
+        if node is not None:
+            program.failovers.go_on_as_node(last.view["cluster"]["elections"] if is_same_node else {})
         if program.pid_file is not None and self.lends_pid_file(program.pid_file.path):
             program.pid_file.adopt(self._state.take(self._view["pid_file"]["fd"]))
         program.store.resume(_taken_or_none(last, last.view["lock"]))
@@ -228,7 +235,7 @@ class Taken:
              [bytes.fromhex(data) for data in wires[holder]["waiting"]])
             for worker, holder in workers
             if holder in wires
-        ])  # fmt: skip
+        ], shared and {**shared, "is_online": shared["is_online"] and is_same_node})  # fmt: skip
         self._adopt_pipes(program, last)
         context.states.probes.take(last.view["probes"])
         context.events.take(last.view["events"])

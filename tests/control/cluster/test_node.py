@@ -1,5 +1,6 @@
 """The supervisor's side of a cluster: states, what is said of them, and the end. The agent's process is not started here."""
 
+import json
 import logging
 
 import pytest
@@ -7,10 +8,10 @@ import pytest
 from kit.clock import Clock
 from tcp_proxy.config.model import Api, Cluster
 from tcp_proxy.control.cluster import node as module
-from tcp_proxy.control.cluster.node import AGENT_WITHIN, JOIN_WITHIN, ClusterNode
+from tcp_proxy.control.cluster.node import AGENT_WITHIN, HELD_WITHIN, JOIN_WITHIN, READ_WITHIN, ClusterNode
 from tcp_proxy.control.events import Events
 from tcp_proxy.runtime.loop import Loop
-from tcp_proxy.wire.cluster import ClusterNews, Member
+from tcp_proxy.wire.cluster import ClusterNews, Member, Publish, ReleaseWrites, TakeLease, WritesHeld
 
 
 class Process:
@@ -26,6 +27,9 @@ class Process:
         self.starts += 1
 
     def send(self, message):
+        self.sent.append(message)
+
+    def take(self, message):
         self.sent.append(message)
 
     def leave(self, left):
@@ -217,3 +221,130 @@ def test_each_life_is_another_instance(rig):
     other = ClusterNode(rig.loop, Cluster(("http://e:1",)), None, "info", rig.events)
     assert other._agent.order.instance != rig.agent.order.instance
     assert other.node, "what the machine is called"
+
+
+# -- a take-over
+
+
+NEWS = ClusterNews("joined", "", "http://e:1", 7, 0.1, (Member("a", "a", "1", "192.0.2.1", "", 5.0, 0.1, 0.0),), 9, 500.0)
+
+
+class Shares:
+    """What stands for what is made of shared values."""
+
+    def __init__(self):
+        self.calls = []
+
+    def is_applied(self, _then):
+        return True
+
+    def vote(self):
+        self.calls.append("vote")
+
+    def own(self):
+        self.calls.append("own")
+
+
+def joined(rig):
+    rig.agent.news(NEWS)
+    return rig.node
+
+
+def new_node(rig, **config):
+    node = ClusterNode(rig.loop, Cluster(("http://e:1",), **{"node": "a", **config}), Api(), "info", rig.events)
+    node.shares = Shares()
+    return node
+
+
+def told(node):
+    """As another program reads it."""
+    found = []
+    node.hold(found.append)
+    node._agent.held(WritesHeld(9, 41))
+    return json.loads(json.dumps([node.given(), *found]))
+
+
+def test_a_program_that_takes_over_is_the_same_node(rig):
+    old = joined(rig)
+    old.shared.publish("unfit", "a", value={"why": "x"})
+    state, last = told(old)
+    new = new_node(rig)
+    assert new.wait(state)
+    assert (new.instance, new._agent.order.instance, new._agent.order.waits) == (old.instance, old.instance, True)
+    new.start(rig.sticks)
+    prepared = []
+    assert not new.is_prepared(lambda: prepared.append(1))
+    assert new.inherits == ""
+    new._agent.read()
+    assert prepared == [1]
+    assert new.inherits == old.instance
+    assert new.adopt(last)
+    new.own()
+    assert new._agent.sent[-1] == TakeLease(9, 500.0, 41)
+    assert Publish("unfit/a", '{"why": "x"}') in new._agent.sent
+    assert (new.state, new.news.lease) == ("joined", 9)
+    assert new.shares.calls == ["vote", "own"]
+    assert new.is_joined
+    left = []
+    old.leave(lambda: left.append(1))
+    assert left == [1], "at once, and without a word"
+    assert old._agent.left is None
+
+
+def test_an_old_program_that_is_not_taken_over_from_stays_the_node(rig):
+    old = joined(rig)
+    told(old)
+    old.go_on()
+    assert old._agent.sent[-1] == ReleaseWrites()
+    old.leave(lambda: None)
+    assert old._agent.left is not None, "it says good-bye"
+
+
+@pytest.mark.parametrize("config", [{"node": "b"}, {"name": "other"}, {"lease": 5}, {"endpoints": ("http://e:2",)}])
+def test_one_that_is_another_node_by_its_file_joins_as_any_other(rig, config):
+    state, _ = told(joined(rig))
+    endpoints = config.pop("endpoints", ("http://e:1",))
+    new = ClusterNode(rig.loop, Cluster(endpoints, **{"node": "a", **config}), Api(), "info", rig.events)
+    new.shares = Shares()
+    assert not new.wait(state)
+    new.start(rig.sticks)
+    assert new.is_prepared(lambda: None)
+    assert not new.adopt(None)
+    new.own()
+    assert new._agent.sent == [TakeLease()]
+    assert new.state == "joining"
+
+
+def test_an_old_program_that_has_told_nothing_of_it_is_another_node(rig):
+    """Of an earlier version, or killed."""
+    state, _ = told(joined(rig))
+    new = new_node(rig)
+    assert new.wait(state)
+    new.start(rig.sticks)
+    new._agent.read()
+    assert not new.adopt(None)
+    assert not new.is_joined
+    assert not new.shared.is_known
+    new.own()
+    assert new._agent.sent == [TakeLease()]
+
+
+def test_a_take_over_waits_so_long_for_the_new_agent_and_not_longer(rig):
+    state, _ = told(joined(rig))
+    new, prepared = new_node(rig), []
+    new.wait(state)
+    new.start(rig.sticks)
+    assert not new.is_prepared(lambda: prepared.append(1))
+    rig.turn(READ_WITHIN)
+    assert prepared == [1]
+    assert new.is_prepared(lambda: None)
+    assert new.inherits == ""
+
+
+def test_an_agent_that_does_not_stop_writing_cannot_be_followed(rig):
+    old, found = joined(rig), []
+    old.hold(found.append)
+    rig.turn(HELD_WITHIN)
+    assert found == [None]
+    assert old._agent.sent[-1] == ReleaseWrites()
+    assert not old.is_held

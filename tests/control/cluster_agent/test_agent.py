@@ -15,7 +15,20 @@ from tcp_proxy.control.cluster_agent.agent import Agent
 from tcp_proxy.control.etcd.client import Client
 from tcp_proxy.control.etcd.values import Put
 from tcp_proxy.wire import shared_sticks as say
-from tcp_proxy.wire.cluster import REPLACE, ChangeShared, ClusterNews, JoinCluster, Shared, SharedChanged
+from tcp_proxy.wire.cluster import (
+    REPLACE,
+    ChangeShared,
+    ClusterNews,
+    CopyRead,
+    HoldWrites,
+    JoinCluster,
+    Publish,
+    ReleaseWrites,
+    Shared,
+    SharedChanged,
+    TakeLease,
+    WritesHeld,
+)
 from tcp_proxy.wire.stick_table import pair
 
 LEASE = 2
@@ -24,9 +37,10 @@ LEASE = 2
 class Node:
     """One agent, running; `news` is what it has said last."""
 
-    def __init__(self, etcd, node, instance="", urls=None):
+    def __init__(self, etcd, node, instance="", urls=None, order=None):
         urls = tuple(urls or etcd.urls)
-        order = JoinCluster("a cluster/1", node, instance or node, urls, LEASE, "", ("", ""), "", "", "", 0.0, "info")
+        usual = JoinCluster("a cluster/1", node, instance or node, urls, LEASE, "", ("", ""), "", "", "", 0.0, "info")
+        order = order or usual
         self.states, self.shared, self.news = [], [], ClusterNews("", "", "", 0, 0.0)
         self.told = []  # everything, in order
         self.tables, theirs = pair()
@@ -259,5 +273,97 @@ def test_a_node_whose_supervisor_stands_still_is_none_until_it_goes_on(etcd, mon
             assert a.agent.state == "alone"
             a.agent.heard_supervisor()
             await until(lambda: b.sees("a", "b"), "it is one again")
+
+    aio(body())
+
+
+def successor(etcd, before):
+    """An agent that waits to be the node that another one is."""
+    order = dataclasses.replace(before.agent._order, waits=True)
+    return Node(etcd, order.node, order=order)
+
+
+async def held(node):
+    """It writes no more: what it has told then."""
+    node.agent.hear(HoldWrites())
+    return await until(lambda: next((one for one in node.told if isinstance(one, WritesHeld)), None), "held")
+
+
+def test_another_agent_goes_on_with_the_lease_and_says_all_when_its_own_word_has_come_back(etcd):
+    async def body():
+        async with nodes(Node(etcd, "a"), Node(etcd, "b")) as (a, b):
+            await until(lambda: a.sees("a", "b") and b.sees("a", "b"), "both")
+            a.agent.hear(Publish("health/app/a", "1"))
+            a.agent.hear(ChangeShared(1, "pool/app/t", REPLACE, "{}"))
+            await until(lambda: len(b.agent.shared._known) == 2, "that is there")
+            new = successor(etcd, a)
+            async with nodes(new):
+                await until(lambda: new.told == [CopyRead()], "it has read all")
+                word = await held(a)
+                beat = a.agent._beat
+                assert word == WritesHeld(a.news.lease, beat)
+                new.agent.hear(Publish("health/app/a", "1"))
+                at = await new.agent._client.get("x")
+                new.agent.hear(TakeLease(word.lease, a.news.until, word.beat))
+                await until(lambda: new.sees("a", "b"), "it is joined")
+                assert new.states == ["joined"]
+                kinds = [type(one) for one in new.told]
+                assert kinds[:4] == [CopyRead, ClusterNews, Shared, ClusterNews], "how long it lasts is said behind the rest"
+                assert new.told[1].until == a.news.until < new.told[3].until
+                assert {one.key for one in new.told[2].values} == {"health/app/a", "pool/app/t"}
+                assert (new.news.lease, a.agent._beat) == (word.lease, beat)
+                assert all(one.revision <= at.revision for one in new.told[2].values), "nothing was written once more"
+                beat = new.agent._beat
+                await until(lambda: new.agent._beat > beat + 12, "two leases")
+                assert b.states == ["connecting", "joined"]
+                assert [one.node for one in b.news.members] == ["a", "b"]
+
+    aio(body())
+
+
+def test_one_that_was_held_goes_on_when_nobody_has_taken_its_place(etcd):
+    async def body():
+        async with nodes(Node(etcd, "a")) as (a,):
+            await until(lambda: a.sees("a"), "joined")
+            new = successor(etcd, a)
+            async with nodes(new):
+                await until(lambda: new.told == [CopyRead()], "it has read all")
+                word = await held(a)
+                a.agent.hear(ReleaseWrites())
+                await until(lambda: a.agent._beat > word.beat + 3, "it writes")
+            assert new.told == [CopyRead()], "and the other one has said nothing else"
+            assert a.states == ["connecting", "joined"]
+            assert a.news.lease == word.lease
+
+    aio(body())
+
+
+def test_one_whose_lease_is_over_when_it_is_taken_up_has_another_one(etcd):
+    async def body():
+        async with nodes(Node(etcd, "a")) as (a,):
+            await until(lambda: a.sees("a"), "joined")
+            new = successor(etcd, a)
+            async with nodes(new):
+                await until(lambda: new.told == [CopyRead()], "it has read all")
+                word = await held(a)
+                new.agent.hear(TakeLease(word.lease, asyncio.get_running_loop().time() - 1.0, word.beat))
+                await until(lambda: new.sees("a"), "joined")
+                assert new.states == ["connecting", "joined"]
+                assert new.news.lease not in (0, word.lease)
+
+    aio(body())
+
+
+def test_one_that_waits_for_a_lease_of_nobody_joins_as_any_other(etcd):
+    async def body():
+        async with nodes(Node(etcd, "a")) as (a,):
+            await until(lambda: a.sees("a"), "joined")
+            new = successor(etcd, a)
+            async with nodes(new):
+                await until(lambda: new.told == [CopyRead()], "it has read all")
+                await a.agent.leave()
+                new.agent.hear(TakeLease())
+                await until(lambda: new.sees("a"), "joined")
+                assert new.states == ["connecting", "joined"]
 
     aio(body())

@@ -338,3 +338,27 @@ def test_a_member_that_hangs_up_may_have_done_it(service):
         assert not raised.value.is_certain
 
     with_client([f"http://{stranger.address}"], body)
+
+
+def test_who_writes_waits_while_that_is_held_and_who_reads_does_not(etcd):
+    async def body(client):
+        await client.hold()
+        put = asyncio.create_task(client.put(Put("k", b"v")))
+        assert (await client.get("k")).kvs == ()
+        assert not put.done()
+        client.release()
+        await put
+        assert [kv.value for kv in (await client.get("k")).kvs] == [b"v"]
+
+    with_client(etcd.urls, body)
+
+
+def test_what_is_under_way_is_over_when_writes_are_held(etcd):
+    async def body(client):
+        puts = [asyncio.create_task(client.put(Put(f"k{number}", b"v"))) for number in range(20)]
+        await asyncio.sleep(0)  # they have begun
+        await client.hold()
+        assert all(put.done() for put in puts)
+        assert len((await client.read_all("k")).kvs) == 20
+
+    with_client(etcd.urls, body)

@@ -116,3 +116,23 @@ def test_a_lease_that_is_left_expires_with_its_keys(etcd):
             await asyncio.sleep(0.02)
 
     aio(whole())
+
+
+def test_a_lease_that_another_one_has_kept_is_kept_on(etcd):
+    async def body():
+        client, said = Client(etcd.urls, attempt=0.4), []
+        loop = asyncio.get_running_loop()
+        try:
+            number = await client.grant(SECONDS)
+            lease = KeptLease(client, SECONDS, said.append, said.append)
+            assert not lease.adopt(number, loop.time() - 0.1), "its time is over"
+            assert lease.adopt(number, loop.time() + SECONDS)
+            until_then = lease.until
+            task = asyncio.create_task(lease.keep())
+            await until(lambda: lease.until > until_then + SECONDS, "it is kept")
+            assert (said, lease.number) == ([number], number)
+            task.cancel()
+        finally:
+            await client.close()
+
+    aio(body())

@@ -24,7 +24,8 @@ class Room:
     def __init__(self, rig, name):
         self.rig, self.name = rig, name
         self.machine = LeadMachine("a", 10.0)
-        self.app = SimpleNamespace(targets={}, epoch=3, is_leased=True)
+        self.held = None  # a list: the targets are others in part
+        self.app = SimpleNamespace(targets={}, epoch=3, is_leased=True, when_whole=self.when_whole)
         self.did, self.looks, self.promoted = [], 0, []
 
     def hear_of(self, tell):
@@ -35,6 +36,9 @@ class Room:
 
     def look_at_reports(self):
         self.looks += 1
+
+    def when_whole(self, call):
+        call() if self.held is None else self.held.append(call)
 
     def promote(self, target):
         self.promoted.append(target)
@@ -201,3 +205,15 @@ def test_an_epoch_is_a_number_of_an_election(epoch):
     assert read_written(json.dumps({"epoch": epoch, "primary": "p", "place": "x"})) is None
     assert read_written(json.dumps({"epoch": 1, "primary": "p\n", "place": "x"})) is None
     assert read_written(json.dumps({"epoch": 1, "primary": "p", "place": "x"})) == (1, "p", "x")
+
+
+def test_an_order_that_comes_while_another_program_is_about_to_take_over_is_obeyed_when_it_has_not(rig):
+    rig.elections.add("db", rig.room)
+    rig.news(rig.clock() + 10)
+    rig.hear(lead__db=lead())
+    rig.room.held = []
+    rig.hear(promote__db={"target": "q", "place": "192.0.2.1:2", "node": "b"})
+    assert rig.room.promoted == []
+    for call in rig.room.held:
+        call()
+    assert rig.room.promoted == ["q"]

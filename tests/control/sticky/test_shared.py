@@ -282,3 +282,53 @@ def test_a_copy_that_was_used_when_its_entry_was_gone_is_offered(rig):
     worker.say((OPENED, "web", "k", "a"))
     assert node.agent.next(say.CREATE)[2:] == ("web", "k", "a")
     node.until({"k": "a"})
+
+
+# -- a take-over
+
+
+def paused(rig):
+    """What the tables tell a program that takes over."""
+    found = []
+    rig.tables.pause(found.append)
+    wait_until(lambda: rig.loop.run_once(0.01) or found, "paused")
+    return found[0]["shared"]
+
+
+def test_what_the_agent_says_while_the_tables_are_told_to_another_program_is_heard_when_they_go_on(rig):
+    one = rig()
+    one.agent.say((say.NEWS, "web", "k", "a"))
+    one.until({"k": "a"})
+    told = paused(one)
+    assert told == {"is_online": True, "own": {"web": []}, "asked": []}
+    one.agent.say((say.NEWS, "web", "k", "b"))
+    one.tables.resume()
+    one.until({"k": "b"})
+
+
+def test_a_question_that_was_under_way_is_asked_once_more_by_the_program_that_has_taken_over(rig):
+    old, new = rig(), rig(is_joined=False)
+    worker = old.worker()
+    number = old.ask(worker, "k", "a")
+    assert old.agent.next(say.CREATE)[2:] == ("web", "k", "a")
+    told = paused(old)
+    assert told["asked"] == [["web", "k", "a", "", [(0, number)]]]
+    new.tables.reserve([0])
+    new.agent = Agent(new.loop, new.tables.attach_agent())
+    new.agent.say((say.NEWS, "web", "early", "a"))
+    new.tables.adopt({}, [], told)
+    wait_until(lambda: new.loop.run_once(0.01) or new.online == [True], "it is online, as the old one was")
+    asked = new.agent.next(say.CREATE)
+    assert asked[2:] == ("web", "k", "a")
+    new.until({"early": "a"})
+    old.tables.resume()
+
+
+def test_without_the_old_ones_place_in_the_cluster_it_is_decided_by_hash(rig):
+    new = rig(is_joined=False)
+    new.tables.reserve([0])
+    new.agent = Agent(new.loop, new.tables.attach_agent())
+    new.tables.adopt({}, [], {"is_online": False, "own": {"web": ["k"]}, "asked": [["web", "k", "a", "", [[0, 1]]]]})
+    new.agent.say((say.BEGIN,), (say.DONE,))
+    new.agent.say((say.ONLINE,))
+    wait_until(lambda: new.loop.run_once(0.01) or new.online == [True], "not before its agent is")
