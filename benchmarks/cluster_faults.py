@@ -221,6 +221,22 @@ def node_stands_still(scene: Scene) -> None:
             scene.lab.running[node].go_on()
 
 
+@fault("a node is upgraded")
+def upgraded(scene: Scene) -> None:
+    """Nothing happens: no client of it fails, and for the others it is the node that it was."""
+    node, lab = scene.some_node(), scene.lab
+    epoch, decides, cut_off = lab.epoch(), scene.decides, lab.ask(node, "statistics")["cluster"]["cut_off"]
+    leases = lab.leases()
+    lab.upgrade(node)
+    scene.clients.more(SOME)
+    scene.look()
+    if (lab.epoch(), scene.decides) != (epoch, decides):
+        raise Failed(f"upgrading node {node} has made an election, or {scene.decides} decide in the place of {decides}")
+    if lab.leases() != leases or lab.ask(node, "statistics")["cluster"]["cut_off"] > cut_off:
+        raise Failed(f"node {node} has left the cluster to be upgraded")
+    scene.change_primary(NODES)
+
+
 @fault("etcd's disk is full")
 def no_space(scene: Scene) -> None:
     """Nothing can be written, so no node's word comes back: all are cut off, until an operator has made room."""

@@ -191,7 +191,7 @@ class Lab:
         env = {**os.environ, "PYTHONPATH": python, "CLOCK_AHEAD": str(clock)}
         log = self._folder / f"{name}.log"
         known = log.stat().st_size if log.exists() else 0
-        self._start(name, [*argv, sys.executable, "-m", "tcp_proxy", str(path)], env)
+        self._start(name, [*argv, sys.executable, "-m", "tcp_proxy.parent", str(path)], env)  # it stays over upgrades
         wait_until(lambda: self._answers(name), f"node {name} serves", WITHIN, every=0.05)
         return b"is cut off, traffic goes on" not in log.read_bytes()[known:]
 
@@ -208,7 +208,8 @@ class Lab:
         web = {**app, "name": "web", "ports": [WEB], "sticky": {"expires": 300}, "health": [check]}
         cluster = {"endpoints": [f"http://{HOSTS[one]}:2379" for one in MEMBERS], "node": name, "lease": self.lease}
         api = {"listen": f"127.0.0.1:{API}"}
-        return {"workers": 1, "shutdown_grace": 5, "cluster": cluster, "api": api, "apps": [db, web]}
+        pid_file = str(self._folder / f"{name}.pid")
+        return {"workers": 1, "shutdown_grace": 5, "pid_file": pid_file, "cluster": cluster, "api": api, "apps": [db, web]}
 
     def kill(self, name: str) -> None:
         self.running.pop(name).kill()
@@ -219,6 +220,18 @@ class Lab:
         for pid in procfs.tree(running.process.pid)[1:2]:
             os.kill(pid, signal.SIGTERM)
         running.process.wait(WITHIN)
+
+    def upgrade(self, name: str) -> None:
+        """Another program has taken over from it, and says so itself."""
+        old = self.ask(name, "upgrade", "POST")["pid"]
+
+        def has_taken_over() -> bool:
+            now = self.told(name, "upgrade")
+            if now.get("state") == "failed":
+                raise Failed(f"node {name} was not taken over from: {now['error']}")
+            return now.get("pid", old) != old and self.state(name) != ""
+
+        self._until(has_taken_over, f"another program has taken over from node {name}")
 
     def check(self) -> None:
         for running in self.running.values():
@@ -263,6 +276,15 @@ class Lab:
         said = {(one.get("primary", ""), one.get("leader", ""), one.get("epoch")) for one in told}
         found = said.pop()
         return ("", "") if said or "" in found else (found[0], found[1])
+
+    def epoch(self) -> int:
+        """Of the last election, as the first node knows it."""
+        return int(self.ask(NODES[0], "apps/db/election")["epoch"])
+
+    def leases(self) -> set[tuple[str, int]]:
+        """Of each node, under which its key is in etcd."""
+        found = json.loads(self.ctl("get", "--prefix", "/tcp-proxy/default/nodes/", "-w", "json"))["kvs"]
+        return {(one["key"], one["lease"]) for one in found}
 
     def until_agreed(self, nodes: Iterable[str] = NODES) -> tuple[str, str]:
         nodes = tuple(nodes)
