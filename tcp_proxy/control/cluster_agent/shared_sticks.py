@@ -42,7 +42,7 @@ LOOKS = 4  # for old leases, in the time in which one gets old
 MOST = 1024  # characters of a target's name
 TRIES = 3  # to move an entry that others change meanwhile
 
-PLAIN = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch  # what is quoted by itself
+PLAIN_PAIR = re.compile(r"[A-Za-z0-9_.~-]+/[A-Za-z0-9_.~-]+").fullmatch  # what is quoted by itself
 
 Name = tuple[str, str]  # app and key
 NOBODY = ("", "")
@@ -197,22 +197,19 @@ class SharedSticks:
         """All there is. How old their leases are nobody knows, so entries that are used get another one soon."""
         self._known.clear()
         self._gone.clear()
-        for kv in found:
-            name = self._name(kv.key)
-            said = _said(kv.value) if name is not None else None
+        prefix, known, never = self._prefix, self._known, float("-inf")
+        for key, value, revision, _, _ in found:
+            name = self._name(key) if key.startswith(prefix) else None
+            said = _said(value) if name is not None else None
             if name is not None and said is not None:
-                self._known[name] = Known(self._local(name[0], said), kv.revision, float("-inf"), said)
+                known[name] = Known(self._local(name[0], said), revision, never, said)
         self.tell_all()
 
     def tell_all(self) -> None:
         self._send([(say.BEGIN,)])
-        items: list[Item] = []
-        for name, known in self._known.items():
-            items.append((say.NEWS, *name, known.target))
-            if len(items) == AT_ONCE:
-                self._send(items)
-                items = []
-        self._send(items)
+        items: list[Item] = [(say.NEWS, app, key, known.target) for (app, key), known in self._known.items()]
+        for begin in range(0, len(items), AT_ONCE):
+            self._send(items[begin : begin + AT_ONCE])
         self._send([(say.DONE,)])
         self._was_told = True
 
@@ -331,11 +328,14 @@ class SharedSticks:
         return f"{self._prefix}{quote(name[0], safe='')}/{quote(name[1], safe='')}"
 
     def _name(self, key: str) -> Name | None:
-        app, slash, rest = key.removeprefix(self._prefix).partition("/")
-        if not key.startswith(self._prefix) or not slash:
+        if not key.startswith(self._prefix):
             return None
-        if PLAIN(app) and PLAIN(rest):
+        inner = key[len(self._prefix) :]
+        app, slash, rest = inner.partition("/")
+        if slash and PLAIN_PAIR(inner):
             return app, rest
+        if not slash:
+            return None
         name = unquote(app, errors="replace"), unquote(rest, errors="replace")
         return name if self._key(name) == key else None
 

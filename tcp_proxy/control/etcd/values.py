@@ -5,15 +5,15 @@ what is 0, "" or false is left out. A key that is no UTF-8 is kept as Python kee
 """
 
 import base64
+from binascii import a2b_base64
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
-    """`revision`: of the last change; `created`: of the first one; `lease` 0: none."""
+class KeyValue(NamedTuple):
+    """A tuple, for there may be 100,000. `revision`: of the last change; `created`: of the first one; `lease` 0: none."""
 
     key: str
     value: bytes
@@ -136,7 +136,7 @@ def done(body: Json) -> Done:
 
 def key_value(body: Json) -> KeyValue:
     return KeyValue(
-        decoded(body["key"]), base64.b64decode(body.get("value", "")), int(body["mod_revision"]),
+        decoded(body["key"]), a2b_base64(body.get("value", "")), int(body["mod_revision"]),
         int(body["create_revision"]), int(body.get("lease", 0)),
     )  # fmt: skip
 
@@ -154,7 +154,7 @@ def encoded(key: str) -> str:
 
 
 def decoded(text: str) -> str:
-    return base64.b64decode(text).decode("utf-8", "surrogateescape")
+    return a2b_base64(text).decode("utf-8", "surrogateescape")
 
 
 def range_end(prefix: str) -> str:
