@@ -11,10 +11,13 @@ MYPYC = "mypy[mypyc] >= 2.4, < 3"
 COMPILED = (
     "tcp_proxy/runtime/loop.py",
     "tcp_proxy/sansio/http1/*.py",
+    "tcp_proxy/sansio/token_bucket.py",
+    "tcp_proxy/wire/client_table.py",
     "tcp_proxy/dataplane/edge/*.py",
     "tcp_proxy/dataplane/http/*.py",
     "tcp_proxy/dataplane/relay/*.py",
     "tcp_proxy/dataplane/apps.py",
+    "tcp_proxy/dataplane/client_limits.py",
     "tcp_proxy/dataplane/delivery.py",
     "tcp_proxy/dataplane/dial.py",
     "tcp_proxy/dataplane/keyed_dial.py",

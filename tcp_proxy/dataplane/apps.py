@@ -345,13 +345,6 @@ class LiveApp:
         if self.places is not None:
             self.places.queue = queue
 
-    def has_place(self, number: int) -> bool:
-        """With limits.sessions: whether this session may begin, and has its place. Nobody overtakes those who wait."""
-        assert self.places is not None
-        if self.queue is not None and self.queue.holds_back(self.places.queue_line):
-            return False
-        return self.places.begin(number, self.row)
-
     def choose(self, key: bytes, now: float, excluded: set[LiveTarget] | None) -> LiveTarget | None:
         """The target for a new session, already taken; None: `why_none` says why."""
         pool = self.pool

@@ -22,7 +22,7 @@ from tcp_proxy.config.model import SessionLimits
 from tcp_proxy.runtime.process_locks import try_lock, unlock
 from tcp_proxy.sansio.address import ip_of
 from tcp_proxy.sansio.token_bucket import SECOND, TokenBucket
-from tcp_proxy.wire.client_table import APP_FULL_AT, APP_LOCK, STRIPES, WAYS, ClientTable, Place
+from tcp_proxy.wire.client_table import APP_FULL_AT, APP_LOCK, STRIPES, WAYS, WORKERS, ClientTable, Place
 from tcp_proxy.wire.counters import (
     CLIENTS_FORGOTTEN,
     CLIENTS_UNTRACKED,
@@ -40,7 +40,9 @@ _IPV4 = 1 << 32  # keys of IPv4 are above it; of IPv6 there is no network there
 _NOBODY = 1 << 33  # instead of 0
 
 
-Known = tuple[int, int, Place, Any]  # its key, its entry or -1, where that is, and its lock
+# Its key, its entry or -1, where that is, and its lock; numbers as they are in the tables, for a compiled build would make
+# others of them and back each time they are looked at.
+Known = tuple[Any, Any, Any, Any]
 
 
 class Verdict(NamedTuple):
@@ -67,6 +69,7 @@ class ClientLimits:
         self._lock = threading.Lock()  # guards the column of all threads but the loop's
         self._slot = slot
         self._known: dict[str, Known] = {}  # by address
+        self._at, self._nanoseconds = -1.0, 0  # the same time: of this turn of the loop
         self.configure(limits, is_http)
 
     def __repr__(self) -> str:
@@ -84,37 +87,47 @@ class ClientLimits:
         self._by_client = self._most > 0 or self._of_sessions[1] is not None
         self._of_requests = app, client
         self._wait_most = int(limits.queue_timeout * SECOND) if limits.action == "delay" else 0
+        client = self._of_sessions[1]
+        self._interval, self._depth = (client.interval, client.depth) if client is not None else (0, 0)
+        if not self._by_client:
+            self._known = {}
 
     # -- questions, in the loop's thread
 
     def lets_in(self, address: tuple[Any, ...], number: int, now: float) -> bool:
         """Whether the session may begin at once, and is its client's, whom we know; else nothing has changed, and `admit`
-        says more. In one piece, on what `configure` has laid out: a third less of a session's CPU than by `admit`."""
-        app, client = self._of_sessions
-        if not self._by_client:
-            return app is None or self._is_below(app, int(now * SECOND))
-        known = self._known.get(address[0])
+        says more. In one piece, on what `configure` has laid out: most clients pay this and nothing else."""
+        known, app = self._known.get(address[0]), self._of_sessions[0]
         if known is None:
-            return False
+            return not self._by_client and (app is None or self._is_below(app, int(now * SECOND)))
         key, entry, place, lock = known
         code = try_lock(lock)
         if code or self._stuck:
             return self._leave_to_admit(place[2], code)
         try:
-            if entry < 0 or self._keys[entry] != key or (self._most and self._table.sessions(entry) >= self._most):
+            if entry < 0 or self._keys[entry] != key:
                 return False
-            nanoseconds = full_at = int(now * SECOND)
-            if client is not None:  # as TokenBucket.take
-                full_at = self._full_at[entry]
-                full_at = (full_at if full_at > nanoseconds else nanoseconds) + client.interval
-                if full_at - nanoseconds > client.depth:
+            most, mine = self._most, 0
+            if most:
+                mine = self._own[entry]
+                is_alone = self._words[WORKERS] == 1
+                if (mine + self._own_of_others[entry] if is_alone else self._table.sessions(entry)) >= most:
                     return False
-            if app is not None and not self._is_below(app, nanoseconds):
+            if now != self._at:
+                self._at, self._nanoseconds = now, int(now * SECOND)
+            at = later = self._nanoseconds
+            interval = self._interval
+            if interval:  # as TokenBucket.take
+                later = self._full_at[entry]
+                later = (later if later > at else at) + interval
+                if later - at > self._depth:
+                    return False
+            if app is not None and not self._is_below(app, at):
                 return False
-            if client is not None:
-                self._full_at[entry] = full_at
-            if self._most:
-                self._own[entry] += 1
+            if interval:
+                self._full_at[entry] = later
+            if most:
+                self._own[entry] = mine + 1
                 self.holders[number] = entry
             return True
         finally:
@@ -234,7 +247,7 @@ class ClientLimits:
 
     def release(self, number: int, row: Row) -> None:
         """This session is over; one that is not counted may say so, too. In its own thread, whose row it is."""
-        entry = self.holders.pop(number, -1)
+        entry: Any = self.holders.pop(number, -1)
         if entry >= 0:
             if row is self._row:
                 self._own[entry] -= 1
@@ -302,6 +315,7 @@ class ClientLimits:
             digest = blake2b(network.to_bytes(16, "big"), digest_size=8, key=self._table.words[1:4].tobytes())
             return int.from_bytes(digest.digest(), "big") or _NOBODY
         return network >> 64 or _NOBODY
+
 
 def why(verdict: Verdict, limits: SessionLimits) -> str:
     """For the record of a client, or request, that was not let in."""

@@ -18,6 +18,7 @@ Owned by the loop's thread; `give` and `end` are also called by relay threads, e
 import os
 import threading
 from collections.abc import Iterable, Sequence
+from os import eventfd_read, eventfd_write
 from typing import Any, Protocol
 
 from tcp_proxy.sansio.reasons import Reason
@@ -30,6 +31,9 @@ class Ringing(Protocol):
 
     def ring(self) -> Any:
         """A place is free. In any thread."""
+
+    def holds_back(self, line: int) -> bool:
+        """Whether somebody waits in this line."""
 
 
 class Places:
@@ -50,19 +54,19 @@ class Places:
         self.number = 0  # of that semaphore
         self.is_settled = False  # every session in every worker has a token of it
         self.queue: Ringing | None = None  # of the app, where clients wait for a place
-        self.unpaid_row: Row  # where that is shown: the loop's; from the first `adopt` on
+        self.unpaid_row: Row | None = None  # where that is shown: the loop's; from the first `adopt` on
 
     def take(self, row: Row) -> bool:
         """Count one session more; False, and nothing changed, when it is at its limit."""
         row[self.active_slot] += 1
         if self.tokens >= 0:
             try:
-                os.eventfd_read(self.tokens)
+                eventfd_read(self.tokens)
             except BlockingIOError:
                 row[self.active_slot] -= 1
                 return False
             if not self.is_settled and not self._has_room_beside_others():
-                os.eventfd_write(self.tokens, 1)
+                eventfd_write(self.tokens, 1)
                 row[self.active_slot] -= 1
                 return False
         return True
@@ -74,7 +78,7 @@ class Places:
         while bought < owed and _bought(self.tokens):
             bought += 1
         if bought:
-            os.eventfd_write(self.tokens, bought)
+            eventfd_write(self.tokens, bought)
         return bought == owed
 
     def _owed(self) -> tuple[int, bool]:
@@ -97,12 +101,16 @@ class Places:
             row[self.active_slot] -= 1
 
     def _give_back(self, row: Row) -> None:
-        with self.lock:
-            if self.unpaid:
-                self._set_unpaid(self.unpaid - 1)
-            elif self.tokens >= 0:
-                os.eventfd_write(self.tokens, 1)
+        if self.tokens >= 0 and row is self.unpaid_row and not self.unpaid:  # the loop's thread, which alone adds to these
+            eventfd_write(self.tokens, 1)
             row[self.active_slot] -= 1
+        else:
+            with self.lock:
+                if self.unpaid:
+                    self._set_unpaid(self.unpaid - 1)
+                elif self.tokens >= 0:
+                    eventfd_write(self.tokens, 1)
+                row[self.active_slot] -= 1
         if self.queue is not None:
             self.queue.ring()
 
@@ -158,6 +166,7 @@ class Places:
 
     def _set_unpaid(self, count: int) -> None:
         """Under the lock, which every thread that writes this word has."""
+        assert self.unpaid_row is not None
         self.unpaid = self.unpaid_row[self.slot + counters.UNPAID] = count
 
     def lift(self) -> None:
@@ -187,6 +196,24 @@ class SessionPlaces(Places):
     def why_none(self, _now: float) -> Reason:
         return Reason.LIMIT
 
+    def admits(self, number: int, row: Row) -> bool:
+        """As `begin`, for one that comes: nobody overtakes those who wait. In one piece, as `take` does it: each client pays
+        it."""
+        if self.queue is not None and self.queue.holds_back(self.queue_line):
+            return False
+        tokens = self.tokens
+        if tokens < 0 or not self.is_settled:
+            return self.begin(number, row)
+        slot = self.active_slot
+        row[slot] += 1
+        try:
+            eventfd_read(tokens)
+        except BlockingIOError:
+            row[slot] -= 1
+            return False
+        self.holders[number] = True
+        return True
+
     def begin(self, number: int, row: Row) -> bool:
         """In the loop's thread: whether there is a place for this session, which has it then until `end`."""
         if not self.take(row):
@@ -196,8 +223,15 @@ class SessionPlaces(Places):
 
     def end(self, number: int, row: Row) -> None:
         """It is over; one that has no place may say so, too. In its own thread."""
-        if self.holders.pop(number, False):
+        if not self.holders.pop(number, False):
+            return
+        if self.tokens < 0 or row is not self.unpaid_row or self.unpaid:
             self.give(row)
+            return
+        eventfd_write(self.tokens, 1)  # as `_give_back`
+        row[self.active_slot] -= 1
+        if self.queue is not None:
+            self.queue.ring()
 
     def arrive_as(self, number: int, row: Row, has_token: bool) -> None:
         self.holders[number] = True
@@ -229,7 +263,7 @@ def _close(tokens: int) -> None:
 
 def _bought(tokens: int) -> bool:
     try:
-        os.eventfd_read(tokens)
+        eventfd_read(tokens)
     except BlockingIOError:
         return False
     return True

@@ -251,7 +251,7 @@ class Server:
     def begin(self, listener: Listener, client: StreamSocket, address: Any) -> None:
         self._sessions_begun += 1
         app = listener.app
-        if app.places is not None and not app.has_place(self._sessions_begun):
+        if app.places is not None and not app.places.admits(self._sessions_begun, app.row):
             arrival = Arrival(self._sessions_begun, self._arrivals, app, listener.listener_counters, client, address)
             arrival.wait_first(PlaceStage(arrival))
             self._start(arrival)
