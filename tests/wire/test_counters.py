@@ -26,6 +26,7 @@ from tcp_proxy.wire.counters import (
     CONNECTS,
     ENDS,
     FAILURES,
+    PAGE,
     PROCESS_GAUGES,
     PROCESS_SLOTS,
     REFUSED,
@@ -314,3 +315,30 @@ def test_released_slots_are_zero_and_no_memory():
     finally:
         memory.close()
         os.close(fd)
+
+
+def test_pages_that_nobody_has_written():
+    """To look for them makes none; in whatever row somebody writes, a block there may have something."""
+    slots = 8 * PAGE
+    with Memory(rows=3, slots=slots) as memory:
+        made = memory.counters
+        assert all(made.pages().have(slot) for slot in (0, slots - 1)), "without the descriptor nobody knows"
+        made.fd = memory.fd
+        assert not any(made.pages().have(slot) for slot in range(slots))
+        made.rows[2][3 * PAGE + 5] = 1
+        made.rows[1][6 * PAGE] = 1
+        written = [number for number in range(8) if made.pages().have(number * PAGE)]
+        assert written == [3, 6]
+        assert made.pages().have(3 * PAGE - 1, 2), "a block over two pages"
+        assert not made.pages().have(3 * PAGE - 2, 2)
+        assert os.fstat(memory.fd).st_blocks * 512 == 2 * mmap.PAGESIZE
+        made.clear_row(2)
+        assert [number for number in range(8) if made.pages().have(number * PAGE)] == [6]
+
+
+def test_pages_of_rows_that_end_within_a_page():
+    with Memory(rows=4) as memory:
+        memory.counters.fd = memory.fd
+        assert not memory.counters.pages().have(SECOND, TARGET_SLOTS)
+        memory.counters.rows[3][SLOTS - 1] = 1
+        assert memory.counters.pages().have(SECOND, TARGET_SLOTS)

@@ -53,9 +53,11 @@ class CounterRows:
         if given is not None:
             self.fd, self.bell = given.fd, given.bell
             self.memory = Counters(given.fd, given.rows, slots.room)
+            self.memory.fd = self.fd
             return
         slots.room = max(ROOM, -(-2 * slots.used // PAGE) * PAGE)
         self.memory, self.fd = Counters.create(1 + workers * ROWS_PER_WORKER, slots.room)
+        self.memory.fd = self.fd
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # rung when a place is free that somebody waits for
 
     def __repr__(self) -> str:
@@ -116,7 +118,7 @@ class CounterRows:
         rows = self._rows_of(worker)
         if not rows:
             return
-        memory, slots = self.memory, self.slots
+        memory, slots, pages = self.memory, self.slots, self.memory.pages()
         without_target: Counter[str] = Counter()  # app -> sessions that ended with the worker
         for some in _cut(slots.blocks("listener")):
             for (app, _), slot in some:
@@ -134,6 +136,8 @@ class CounterRows:
         for some in _cut(slots.blocks("target")):
             held: dict[int, int] = {}
             for (app, _), slot in some:
+                if not pages.have(slot, TARGET_SLOTS):
+                    continue
                 held |= self._fold(rows, slot, TARGET_SLOTS, GAUGES["target"])
                 memory.rows[0][slot + LOST] += held.get(slot + ACTIVE, 0)
                 without_target[app] -= held.get(slot + ACTIVE, 0)

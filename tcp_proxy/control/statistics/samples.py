@@ -48,6 +48,7 @@ from tcp_proxy.wire.counters import (
     SESSIONS,
     TARGET_SLOTS,
     Counters,
+    Pages,
 )
 
 COLUMNS = (
@@ -86,7 +87,7 @@ class Samples:
 
     def take(self) -> View:
         """One, to be read in slices (control.long_answer)."""
-        listeners, blocks = self._listeners(), self._slots.blocks
+        listeners, blocks, pages = self._listeners(), self._slots.blocks, self._memory.pages()
         own, left = _by_app(blocks("app")), _by_app(self._slots.earlier("target"))
         apps = list(self._known.apps.items())
         return Parts({
@@ -94,7 +95,7 @@ class Samples:
             "buckets": {"tcp": CONNECT_BUCKETS, "http": HTTP_BUCKETS},
             "sessions": max(0, self._memory.total(SESSIONS)),
             "accepted": self._memory.total(ACCEPTED),
-            "apps": LongMap((name, self._app(name, known, listeners[name], own[name], left[name])) for name, known in apps),
+            "apps": LongMap((app, self._app(app, one, listeners[app], own[app], left[app], pages)) for app, one in apps),
         })  # fmt: skip
 
     def _listeners(self) -> defaultdict[str, dict[str, list[int]]]:
@@ -116,6 +117,7 @@ class Samples:
         listeners: dict[str, list[int]],
         own: Owners,
         left: Owners,
+        pages: Pages,
     ) -> View:
         is_http = known.config.http is not None
         block = [0] * APP_SLOTS
@@ -128,7 +130,7 @@ class Samples:
             "queue": max(0, block[QUEUED]) if known.config.limits.queue else None,
             "refused": sum(block[REFUSED:QUEUED]),
             "listeners": listeners,
-            "targets": LongMap(self._targets(name, list(known.targets.items()), left, total, states, is_http)),
+            "targets": LongMap(self._targets(name, list(known.targets.items()), left, total, states, is_http, pages)),
             "states": Made(lambda: states),
             "statuses": Made(lambda: dict(zip(STATUSES, total[HTTP_STATUS:], strict=False)) if is_http else None),
             "row": Made(lambda: [*sessions, *_row(total, is_http)[2:]]),
@@ -142,6 +144,7 @@ class Samples:
         total: Words,
         states: dict[str, int],
         is_http: bool,
+        pages: Pages,
     ) -> Iterator[tuple[str, list[int]] | None]:
         """Those that have counted anything; all are added to the app's words, those that have left, too."""
         owned = self._slots.owned("target")
@@ -153,16 +156,16 @@ class Samples:
             slots = earlier.pop(name, [])
             if (app, name) in owned:
                 slots.append(owned[app, name])
-            words = self._block_of(slots, total)
+            words = self._block_of(slots, total, pages)
             yield None if words is NOTHING else (name, _row(words, is_http))
         for slots in earlier.values():
-            self._block_of(slots, total)
+            self._block_of(slots, total, pages)
             yield None
 
-    def _block_of(self, slots: list[int], total: Words) -> Words:
+    def _block_of(self, slots: list[int], total: Words, pages: Pages) -> Words:
         """Of both, if an earlier owner of the name has sessions left."""
         words = NOTHING
-        for slot in slots:
+        for slot in [slot for slot in slots if pages.have(slot, TARGET_SLOTS)]:
             found = self._memory.sums(slot, TARGET_SLOTS)
             if found != NOTHING:
                 words = found if words is NOTHING else _added(words, found)

@@ -64,6 +64,7 @@ from tcp_proxy.wire.counters import (
     STICK_FALLBACKS,
     TARGET_SLOTS,
     Counters,
+    Pages,
 )
 
 SAMPLE_EVERY = 1.0  # seconds
@@ -201,11 +202,11 @@ class Statistics:
         return f"<Statistics of {len(self._known.apps)} apps, {self.peaks!r}>"
 
     def sampling(self) -> Iterator[None]:
-        """Look at all sessions there are now, for the peaks. Every second, in slices: with 20,000 targets 10 ms in all, and
-        100 ms where the kernel has to make the pages of the counters first."""
+        """Look at all sessions there are now, for the peaks. Every second, in slices: with 20,000 targets 10 ms in all."""
         self._look_at_listeners()
         owned, earlier = self._slots.owned("target"), self._slots.earlier("target")
-        blocks = [*owned.items(), *earlier]
+        pages = self._memory.pages()
+        blocks = [block for block in (*owned.items(), *earlier) if pages.have(block[1] + ACTIVE)]
         for begin in range(0, len(blocks), AT_ONCE):
             some = blocks[begin : begin + AT_ONCE]
             self.peaks.see("target", [key for key, _ in some], self._active([slot for _, slot in some]))
@@ -257,7 +258,7 @@ class Statistics:
         of_left: defaultdict[str, dict[Key, list[int]]] = defaultdict(dict)
         for key, slot in self._slots.earlier("target"):
             of_left[key[0]].setdefault(key, []).append(slot)
-        look = _Look(*now, self._by_app("listener"), self._by_app("app"), of_left)
+        look = _Look(*now, self._by_app("listener"), self._by_app("app"), of_left, self._memory.pages())
         sessions = self._sessions("process", (), max(0, self._memory.total(SESSIONS)))
         return Parts({
             "version": __version__,
@@ -300,7 +301,7 @@ class Statistics:
                 }})
                 for address, count in accepted.items()
             ),
-            "targets": LongMap(self._targets(look.of_left[name], name, known, words, is_http, is_brief)),
+            "targets": LongMap(self._targets(look, name, known, words, is_http, is_brief)),
             **{key: Made(partial(_part_of, words, is_http, key)) for key in _nothing(is_http)},
         })  # fmt: skip
 
@@ -316,24 +317,24 @@ class Statistics:
         ]
 
     def _targets(
-        self, of_left: dict[Key, list[int]], app: str, of: KnownApp, total: Words, is_http: bool, is_brief: bool
+        self, look: "_Look", app: str, of: KnownApp, total: Words, is_http: bool, is_brief: bool
     ) -> Iterator[tuple[str, View] | None]:
         """Each target; what it counts is added to its app's, and what those that have left did."""
         owned, has_outlier = self._slots.owned("target"), of.config.outlier is not None
         for name, known in list(of.targets.items()):
             key = app, name
             slots = [owned[key]] if key in owned else []
-            words = self._block_of(slots + of_left.pop(key, []), total)
+            words = self._block_of(slots + look.of_left[app].pop(key, []), total, look.pages)
             view = self._brief(key, known) if is_brief and words is NOTHING else self._target(key, known, words, is_http)
             yield name, {**view, "outlier": _outlier(known, words)} if has_outlier else view
-        for slots in of_left.values():
-            self._block_of(slots, total)
+        for slots in look.of_left[app].values():
+            self._block_of(slots, total, look.pages)
             yield None
 
-    def _block_of(self, slots: Iterable[int], total: Words) -> Words:
+    def _block_of(self, slots: Iterable[int], total: Words, pages: Pages) -> Words:
         """Of both, if an earlier owner of the name has sessions left."""
         words = NOTHING
-        for slot in slots:
+        for slot in [slot for slot in slots if pages.have(slot, TARGET_SLOTS)]:
             found = self._memory.sums(slot, TARGET_SLOTS)
             if found != NOTHING:
                 words = found if words is NOTHING else _added([words, found])
@@ -381,6 +382,7 @@ class _Look:
     listener_blocks: defaultdict[str, dict[Key, list[int]]]
     app_blocks: defaultdict[str, dict[Key, list[int]]]
     of_left: defaultdict[str, dict[Key, list[int]]]  # those of targets that have left
+    pages: Pages
 
 
 def _limits(total: Words) -> View:

@@ -1,16 +1,20 @@
 """The statistics: what every slot becomes, sums over rows and over what has left, peaks, and that no gauge is negative."""
 
 import json
+import mmap
 import os
 import re
+import types
 
 import pytest
 
 from tcp_proxy.config.model import Access, AccessEntry, SessionLimits
 from tcp_proxy.control.health.counts import ProbeCounts
 from tcp_proxy.control.long_answer import pieces
+from tcp_proxy.control.statistics.counter_rows import CounterRows
 from tcp_proxy.control.statistics.counter_slots import CounterSlots
 from tcp_proxy.control.statistics.prometheus import render
+from tcp_proxy.control.statistics.samples import Samples
 from tcp_proxy.control.statistics.totals import STATUSES, WORKER_DIED, Statistics
 from tcp_proxy.sansio import reasons
 from tcp_proxy.sansio.reasons import Reason, Refusal
@@ -274,3 +278,27 @@ def test_what_is_gone_has_no_peak(rig):
     rig.slots.take("target", "web", "a")
     rig.memory.rows[1][rig.a + counters.ACTIVE] = 1
     assert rig.target()["sessions"]["peak"] == 1
+
+
+def test_to_look_where_nobody_has_counted_makes_no_memory():
+    """A page that is read is made: of 20,000 targets that had no sessions the counters took 60 MB."""
+    slots, names = CounterSlots(), [str(number) for number in range(1000)]
+    slots.take("app", "web")
+    first = [slots.take("target", "web", name) for name in names]
+    rows = CounterRows(slots, 1)
+    rows.assign("worker")
+    rows.memory.rows[1][first[500] + counters.ACTIVE] = 3
+    known = types.SimpleNamespace(apps={"web": App(*names)})
+    statistics = Statistics(rows.memory, slots, known, ProbeCounts(), 0.0)
+    statistics.sample()
+    found = json.loads("".join(pieces(statistics.as_dict())))["apps"]["web"]["targets"]
+    sample = json.loads("".join(pieces(Samples(rows.memory, slots, known).take())))
+    assert found["500"]["sessions"] == {"current": 3, "peak": 3, "total": 0}
+    assert list(sample["apps"]["web"]["targets"]) == ["500"]
+    rows.leave("worker")
+    for _ in rows.counting_out("worker"):
+        pass
+    of_targets = 1000 * counters.TARGET_SLOTS // counters.PAGE
+    assert os.fstat(rows.fd).st_blocks * 512 // mmap.PAGESIZE < of_targets // 5
+    assert rows.memory.total(first[500] + counters.LOST) == 3
+    rows.close()
