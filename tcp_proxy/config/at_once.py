@@ -53,6 +53,8 @@ def _prepared(keyword: str, wanted: Any) -> Any:
     if keyword == "type":
         kinds = [wanted] if isinstance(wanted, str) else wanted
         return frozenset(found for kind in kinds for found in TYPES.get(kind, ())), "integer" in kinds
+    if keyword == "anyOf":
+        return [(branch, TYPES.get(str(branch.get("type")))) for branch in wanted]
     return re.compile(wanted) if keyword == "pattern" else wanted
 
 
@@ -66,8 +68,12 @@ def _is_one_of(value: Any, wanted: list[Any], _: Schema, _judge: Judge) -> bool:
     return any(type(one) is type(value) and one == value for one in wanted)
 
 
-def _any_of(value: Any, wanted: list[Schema], _: Schema, judge: Judge) -> bool:
-    return any(judge.is_right(value, branch) for branch in wanted)
+def _any_of(value: Any, wanted: list[tuple[Schema, tuple[type, ...] | None]], _: Schema, judge: Judge) -> bool:
+    kind = type(value)
+    for branch, types in wanted:
+        if (types is None or kind in types or kind is float) and judge.is_right(value, branch):
+            return True
+    return False
 
 
 def _properties(value: Any, wanted: dict[str, Schema], _: Schema, judge: Judge) -> bool:

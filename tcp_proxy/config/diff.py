@@ -150,6 +150,8 @@ def _listeners(old: Config, new: Config) -> Iterator[Change]:
 
 
 def _app_changes(old: App, new: App) -> Iterator[Change]:
+    if old is new:  # nearly all, in a reload of one change
+        return
     for key, before, after in _differences(old, new):
         if key not in ("listeners", "targets"):
             text = f"app {new.name}: {key}: {shown(_readable(key, before))} -> {shown(_readable(key, after))}"
@@ -169,7 +171,7 @@ def _app_changes(old: App, new: App) -> Iterator[Change]:
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(key, before, after) of two values of one dataclass; keys of an object within are written log.level."""
-    for field in dataclasses.fields(old):
+    for field in dataclasses.fields(old) if old is not new else ():
         before, after = getattr(old, field.name), getattr(new, field.name)
         key = prefix + field.name
         if before == after or not field.compare:

@@ -9,9 +9,12 @@ from tcp_proxy.config.model import App, Config, Target
 from tcp_proxy.sansio.address import leads_to
 
 
-def contradiction(config: Config) -> str:
-    """The first one as one line; "" if there is none."""
+def contradiction(config: Config, running: Config | None = None) -> str:
+    """The first one as one line; "" if there is none. The very apps that are `running` have been judged."""
+    judged = {id(app) for app in running.apps} if running is not None else ()
     for app in config.apps:
+        if id(app) in judged:
+            continue
         ports = _ports(app)
         for target in app.targets:
             fault = _fault(app, ports, target)

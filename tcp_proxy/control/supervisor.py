@@ -75,7 +75,7 @@ if TYPE_CHECKING:  # imported where there is a take-over
 logger = logging.getLogger(__name__)
 
 RESOLVE_WAIT = 2.0  # seconds to wait for the first answer of every name before clients are served
-API_WAIT = 1.0  # seconds that the workers have to get ready before the management API imports, beside them
+API_WAIT = 3.0  # seconds that workers have to get ready before the management API imports, beside them
 KILL_MARGIN = 5.0  # seconds after the grace until a worker that has not ended is killed
 
 

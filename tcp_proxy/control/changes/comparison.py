@@ -47,7 +47,7 @@ def compared(running: Config, said: Overrides, version: int) -> Comparison:
     new = _with_known(running, said.apply())
     deltas = of_apps(running.apps, new.apps)
     hosts = list(dict.fromkeys(_names(deltas)))
-    return Comparison(running, version, said.file, said, new, deltas, diff(running, new), hosts, contradiction(new))
+    return Comparison(running, version, said.file, said, new, deltas, diff(running, new), hosts, contradiction(new, running))
 
 
 def _with_known(running: Config, new: Config) -> Config:
