@@ -101,10 +101,16 @@ def imported(node):
 
 
 def finals(tree):
-    """A tuple of floats that is Final is not set at import."""
+    """A tuple of floats that is Final is not set at import; numbers are, and are then constants of C."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.AnnAssign) and "Final" in ast.unparse(node.annotation):
-            yield node, "a Final"
+        if isinstance(node, ast.AnnAssign) and "Final" in ast.unparse(node.annotation) and not is_number(node.value):
+            yield node, "a Final that is no number"
+
+
+def is_number(node):
+    """Or what is worked out from some."""
+    kinds = ast.Constant | ast.BinOp | ast.UnaryOp | ast.Name | ast.Attribute | ast.Call
+    return isinstance(node, kinds) and not isinstance(getattr(node, "value", None), str | bytes)
 
 
 FORMS = (

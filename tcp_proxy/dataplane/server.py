@@ -48,7 +48,7 @@ GIVE_WAY = 0.001  # seconds the listeners are left to the other workers; 5 ms co
 class Listener:
     """One listening socket of one app."""
 
-    __slots__ = ("_accept", "address", "app", "fd", "id", "is_kept", "listener_counters", "server", "sock")
+    __slots__ = ("_accept", "_family", "address", "app", "fd", "id", "is_kept", "listener_counters", "server", "sock")
 
     def __init__(self, server: "Server", number: int, slot: int, app: LiveApp, address: str, fd: int) -> None:
         self.server = server
@@ -61,13 +61,14 @@ class Listener:
         self.sock.setblocking(False)
         # What socket.accept() is made of; it gives a descriptor without asking the kernel for its name once more.
         self._accept: Callable[[], tuple[int, Any]] = self.sock._accept  # type: ignore[attr-defined]
+        self._family = int(self.sock.family)  # Python makes a member of an enum of it each time
         self.fd = fd
 
     def __repr__(self) -> str:
         return f"<Listener {self.address} of {self.app.name}>"
 
     def ready(self, _events: int) -> None:
-        server, accept, family = self.server, self._accept, self.sock.family
+        server, accept, family = self.server, self._accept, self._family
         for _ in range(server.places()):
             try:
                 fd, address = accept()

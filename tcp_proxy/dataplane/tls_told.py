@@ -23,20 +23,22 @@ def told(client: Any) -> Told:
     stream = getattr(client, "stream", None)
     if stream is None:
         return ()
-    known: Told | None = getattr(stream, "told", None)
+    known: Told | None = stream.__dict__.get("told")  # getattr would make an exception, and forget it
     if known is None:
-        known = _told(stream)
-        if stream.version():  # the handshake is over: nothing of it changes any more
+        inner = client.inner
+        version = inner.version()
+        known = _told(inner, version, name_of(stream))
+        if version:  # the handshake is over: nothing of it changes any more
             stream.told = known
     return known
 
 
-def _told(stream: Any) -> Told:
-    cipher, name = stream.cipher(), name_of(stream)
+def _told(inner: Any, version: str | None, name: str) -> Told:
+    cipher = inner.cipher()
     if cipher is None:
         return ("", "", False, name, "") if name else ()
-    # A stream with a fault has no version any more; its cipher has one.
-    return stream.version() or cipher[1], cipher[0], bool(stream.session_reused), name, subject_of(stream)
+    # After a fault there is no version any more; the cipher has one.
+    return version or cipher[1], cipher[0], bool(inner.session_reused), name, subject_of(inner)
 
 
 def name_of(stream: Any) -> str:

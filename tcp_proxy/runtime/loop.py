@@ -19,20 +19,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tcp_proxy.runtime.stream_socket import StreamSocket
 
 # One registration per socket for its whole life: edge-triggered, both ways, the peer's FIN, urgent data (docs/rules.md, R1).
-EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
+EDGE: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
 # The same, for a socket that nobody waits to write to: a fresh one would be reported as writable at once, for nothing.
-QUIET_EDGE = EDGE & ~select.EPOLLOUT
-READ = select.EPOLLIN
-WRITE = select.EPOLLOUT
-RDHUP = select.EPOLLRDHUP
-FAILED = select.EPOLLERR | select.EPOLLHUP
+QUIET_EDGE: Final = EDGE & ~select.EPOLLOUT
+READ: Final = select.EPOLLIN
+WRITE: Final = select.EPOLLOUT
+RDHUP: Final = select.EPOLLRDHUP
+FAILED: Final = select.EPOLLERR | select.EPOLLHUP
 
-MAX_EVENTS = 256  # a batch; more would make the first session of a batch wait for the last
+MAX_EVENTS: Final = 256  # a batch; more would make the first session of a batch wait for the last
 
 
 class Closable(Protocol):

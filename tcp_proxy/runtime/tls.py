@@ -34,6 +34,7 @@ class TlsServer:
         self.context = self.contexts[0]
         entries = ((name, made) for made, group in zip(self.contexts, groups, strict=True) for name in group[0].names)
         self._names = ServerNames(entries, one_label=True)
+        self._chooses = len(self.contexts) > 1 or tls.strict_sni
         self.context.sni_callback = self._choose
 
     def __repr__(self) -> str:
@@ -50,6 +51,8 @@ class TlsServer:
     def _choose(self, connection: Any, name: str | None, _context: ssl.SSLContext) -> int | None:
         """An alert, or None to go on. The name is remembered: Python tells nobody else of it."""
         connection.asked_name = name
+        if not self._chooses:
+            return None
         found = self._names.find(name) if name is not None else None
         if found is not None:
             if found is not self.context:

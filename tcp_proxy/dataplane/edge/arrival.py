@@ -29,7 +29,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from select import EPOLLPRI
 from socket import AF_UNIX, MSG_DONTWAIT
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from tcp_proxy.dataplane import session_counters
 from tcp_proxy.dataplane.apps import LiveApp
@@ -43,8 +43,8 @@ from tcp_proxy.sansio.address import client_text
 from tcp_proxy.sansio.reasons import Reason, Refusal, Side
 from tcp_proxy.wire.counters import ACCEPTED, LISTENER_ACCEPTED, LISTENER_ARRIVING, REFUSED, SESSIONS
 
-_DONTWAIT = int(MSG_DONTWAIT)
-_UNSURE = RDHUP | EPOLLPRI | FAILED  # a short read says nothing then
+_DONTWAIT: Final = int(MSG_DONTWAIT)
+_UNSURE: Final = RDHUP | EPOLLPRI | FAILED  # a short read says nothing then
 REFUSALS = tuple(Refusal)  # in the order of their counters
 SAY_EVERY = 1.0  # seconds between two lines of the log about clients that were refused
 

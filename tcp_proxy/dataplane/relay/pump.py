@@ -20,27 +20,27 @@ The Pump contract (tests/dataplane/relay/test_pump.py runs it on every kind of p
 
 import select
 from socket import MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from tcp_proxy.runtime.loop import EDGE, FAILED, READ, WRITE, Loop
 from tcp_proxy.runtime.stream_socket import StreamSocket
 
-CHUNK = 65536  # bytes asked for in one recv; what a pump holds at most
-READS_PER_TURN = 4  # then the other sessions have their turn
-BIG = CHUNK // 2  # a read of at least this many bytes counts as one that filled the buffer
-BULK_AFTER = 16  # big reads in a row make a direction bulk: 0.5 to 1 MiB that came as fast as we could read
+CHUNK: Final = 65536  # bytes asked for in one recv; what a pump holds at most
+READS_PER_TURN: Final = 4  # then the other sessions have their turn
+BIG: Final = CHUNK // 2  # a read of at least this many bytes counts as one that filled the buffer
+BULK_AFTER: Final = 16  # big reads in a row make a direction bulk: 0.5 to 1 MiB that came as fast as we could read
 
 _TURN = range(READS_PER_TURN)  # made once: 0.1 us for each hop
-READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | FAILED
-_RDHUP = select.EPOLLRDHUP
-_ERROR = select.EPOLLERR
-_NO_SHORTCUT = select.EPOLLPRI | FAILED
+READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | FAILED
+_RDHUP: Final = select.EPOLLRDHUP
+_ERROR: Final = select.EPOLLERR
+_NO_SHORTCUT: Final = select.EPOLLPRI | FAILED
 # What of an event says whether a short read of TCP is the end, or all for now: one comparison for each.
-_AT_END = _RDHUP | _NO_SHORTCUT
-_FOR_NOW = READ | _NO_SHORTCUT
-DONTWAIT = int(MSG_DONTWAIT)  # plain integers: a TlsSocket looks at them, 1 us for each that is a member of an enum
-_SEND_FLAGS = int(MSG_DONTWAIT | MSG_NOSIGNAL)
-_LAST_FLAGS = _SEND_FLAGS | int(MSG_MORE)  # a shutdown or close follows at once and sends these with its FIN, in one packet
+_AT_END: Final = _RDHUP | _NO_SHORTCUT
+_FOR_NOW: Final = READ | _NO_SHORTCUT
+DONTWAIT: Final = int(MSG_DONTWAIT)  # plain integers: a TlsSocket looks at them, 1 us for each that is a member of an enum
+_SEND_FLAGS: Final = int(MSG_DONTWAIT | MSG_NOSIGNAL)
+_LAST_FLAGS: Final = _SEND_FLAGS | int(MSG_MORE)  # a shutdown or close follows at once: one packet with its FIN
 
 assert READABLE & READ
 assert not READABLE & WRITE

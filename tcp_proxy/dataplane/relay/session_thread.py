@@ -11,8 +11,8 @@ a later deadline meanwhile are simply found not to be due.
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from socket import AF_UNIX
+from functools import cache, partial
+from socket import AF_UNIX, SocketType
 from typing import Any, Protocol
 
 from tcp_proxy.dataplane.record import Recorder
@@ -131,7 +131,7 @@ class SessionThread:
 
 def is_plain(sock: StreamSocket) -> bool:
     """Whether it is a socket and nothing more; not a TlsSocket, whose `stream` is."""
-    return getattr(sock, "stream", None) is None
+    return isinstance(sock, SocketType) or getattr(sock, "stream", None) is None
 
 
 def leave(sock: StreamSocket, reset: bool) -> None:
@@ -145,11 +145,20 @@ def leave(sock: StreamSocket, reset: bool) -> None:
 
 
 def tls_pump(loop: Loop, owner: Any, source: StreamSocket, dest: StreamSocket, tcp: bool, is_relay: bool = False) -> Pump:
-    from tcp_proxy.dataplane.relay import tls_pump as pumps  # ssl is imported for the first session that needs it
-
+    kinds = _tls_pumps()
     if is_plain(source) and not is_relay:
-        return pumps.ToTlsPump(loop, owner, source, dest, tcp)
-    return pumps.TlsPump(loop, owner, source, dest, tcp, is_relay)
+        pump: Pump = kinds.ToTlsPump(loop, owner, source, dest, tcp)
+    else:
+        pump = kinds.TlsPump(loop, owner, source, dest, tcp, is_relay)
+    return pump
+
+
+@cache
+def _tls_pumps() -> Any:
+    """Asked for once: an import of what is there takes 2 us of a session."""
+    from tcp_proxy.dataplane.relay import tls_pump as kinds  # ssl is imported for the first session that needs it
+
+    return kinds
 
 
 def in_slices(
