@@ -40,6 +40,9 @@ def build_hash(app: Plain, path: Path, report: Report) -> Hash:
     for name, policy in SIZES.items():
         if balance not in (None, policy) and given.get(name, getattr(Hash(), name)) != getattr(Hash(), name):
             report.key((*path, name), f'it is of "balance": "{policy}"')
+    factor = given.get("balance_factor", 0)
+    if 0 < factor < 100:
+        report.value((*path, "balance_factor"), f"found {factor}; wanted 0, or a whole number from 100 on, such as 150")
     size = given.get("table_size", Hash().table_size)
     if not _is_prime(size):
         larger = next(number for number in range(size, 2 * size) if _is_prime(number))

@@ -38,6 +38,7 @@ class Hash:
     slice: tuple[int, int] = (0, 0)  # [start, end) of the first bytes
     table_size: int = 65537  # of maglev: a prime
     ring_size: int = 65536  # of ring_hash: points
+    balance_factor: int = 0  # per cent of the mean that a target may have; 0: as many as come
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("apps[].hash.name", "header_name cookie_name hash_header hash_cookie"),
     ("apps[].hash.table_size", "maglev_lb_config maglev_table_size"),
     ("apps[].hash.ring_size", "ring_hash_lb_config minimum_ring_size"),
+    ("apps[].hash.balance_factor", "hash_balance_factor"),
     ("apps[].balance=ring_hash", "ketama consistent"),
     ("apps[].balance=least_time", "peak_ewma"),
     ("apps[].overprovisioning", "overprovisioning_factor"),

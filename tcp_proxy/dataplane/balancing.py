@@ -52,7 +52,7 @@ class Balancing:
         self._table, self._table_of = found, wanted
 
     def configure(self, view: AppView) -> None:
-        policy = view.balance, view.slow_start, self._table_of
+        policy = view.balance, view.slow_start, view.hash.balance_factor, self._table_of
         if policy == self._policy:
             return
         self._policy = policy
@@ -62,6 +62,10 @@ class Balancing:
 
     def _make(self, view: AppView) -> Any:
         balancer = self._balancer(view.balance)
+        if view.hash.balance_factor:
+            from tcp_proxy.sansio.bounded_load import BoundedLoad  # noqa: PLC0415  as below
+
+            balancer = BoundedLoad(view.hash.balance_factor, lambda: self._balancer(view.balance))
         if not view.slow_start:
             return balancer
         from tcp_proxy.sansio.slow_start import SlowStart  # noqa: PLC0415  loaded with the first app that needs it

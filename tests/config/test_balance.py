@@ -17,6 +17,7 @@ def test_every_key_arrives(app):
     said = {"key": "first_bytes", "slice": [2, 9], "table_size": 1021}
     assert app(balance="maglev", hash=said).hash == Hash("first_bytes", "", (2, 9), 1021)
     assert app(balance="ring_hash", hash={"key": "sni", "ring_size": 300}).hash == Hash("sni", ring_size=300)
+    assert app(balance="source_hash", hash={"balance_factor": 150}).hash == Hash(balance_factor=150)
     said = {"key": "cookie", "name": "Session"}
     assert app(mode="http", balance="rendezvous", hash=said).hash == Hash("cookie", "Session")
     assert app(mode="http", balance="maglev", hash={"key": "path"}).hash.key == "path"
@@ -59,6 +60,8 @@ HTTP = {"mode": "http"}
          "hash.table_size: found 1000, which is no prime; wanted one, such as 1009"),
         ({"balance": "ring_hash", "hash": {"table_size": 1009}}, 'hash.table_size: it is of "balance": "maglev"'),
         ({"balance": "maglev", "hash": {"ring_size": 1009}}, 'hash.ring_size: it is of "balance": "ring_hash"'),
+        ({"balance": "ring_hash", "hash": {"balance_factor": 99}},
+         "hash.balance_factor: found 99; wanted 0, or a whole number from 100 on, such as 150"),
         ({"balance": "maglev", "sticky": {}, "hash": {"key": "sni"}},
          'hash.key: a client of an app with "sticky" is known by the key of that; wanted "address", or no "sticky"'),
         ({"overprovisioning": 99}, "overprovisioning: found 99; wanted 0, or a whole number from 100 on, such as 140"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tcp_proxy.config.model import Hash, Timeouts
 from tcp_proxy.dataplane.balancing import Balancing
+from tcp_proxy.sansio.bounded_load import BoundedLoad
 from tcp_proxy.sansio.hashed import TableHash
 from tcp_proxy.sansio.least_time import LeastTime
 from tcp_proxy.sansio.share import Share
@@ -48,6 +49,16 @@ def test_the_same_targets_need_no_new_table_and_other_ones_do():
     whole = balancing.whole
     build(balancing, replace(wanted, hash=Hash(ring_size=300)), members(11))
     assert balancing.whole is not whole
+
+
+def test_a_factor_is_around_the_policy_and_below_slow_start():
+    balancing, wanted = Balancing(0), view("maglev", hash=Hash(balance_factor=150))
+    build(balancing, wanted, members(3))
+    assert isinstance(balancing.whole, BoundedLoad)
+    build(balancing, replace(wanted, slow_start=5.0), members(3))
+    assert isinstance(balancing.whole, SlowStart)
+    build(balancing, replace(wanted, hash=Hash()), members(3))
+    assert isinstance(balancing.whole, TableHash)
 
 
 def test_targets_without_weight_are_in_no_table():

@@ -1,11 +1,14 @@
 """HAProxy's cases of limits, queues and hashes, and Envoy's of rates, by their names there, against the running program."""
 
 import threading
+from collections import Counter
 
 import pytest
 
+from kit import programs
 from kit.api import Api, api_config
 from kit.dialogue import GET, OK, OK_PASSED, head
+from kit.peer import connect
 from kit.waiting import wait_until
 from tests.system.test_limits import close, pairs, waiting
 
@@ -122,6 +125,66 @@ def test_haproxy_balance_hash_maxqueue(http, service, held):
     held.free.set()
     for client in clients:
         assert head(client).startswith(b"HTTP/1.1 200 ")
+
+
+HAPROXY_BOUNDED = """defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+listen app
+    bind 127.0.0.1:{port}
+    balance source
+    hash-type consistent
+    hash-balance-factor 150
+"""
+
+
+def shares_of(make_client, servers):
+    """Sessions of each, the least first, of 12 that one client holds, begun one after another."""
+    clients = []
+    for _ in range(12):
+        clients.append(make_client())
+        assert clients[-1].receive(1) == b"a"
+    shares = sorted(server.active for server in servers)
+    for client in clients:
+        client.close()
+    return shares
+
+
+@pytest.mark.parametrize("balance", ["source_hash", "maglev", "ring_hash"])
+def test_haproxy_hash_balance_factor(proxy, service, balance):
+    """Half as many more as the mean, and the next one has the rest, as in the real HAProxy below."""
+    servers = [service(greeting=b"a") for _ in range(3)]
+    program = proxy(targets=servers, balance=balance, hash={"balance_factor": 150}, top={"workers": 2})
+    program.uncounted = None
+    assert shares_of(program.connect, servers) == [0, 6, 6]
+
+
+def test_haproxy_hash_balance_factor_of_requests(http, service):
+    """In mode http requests count, over both workers: here the answers that are not over yet."""
+    part = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    targets = [service(answer=lambda _request, name=name: part + name) for name in (b"0", b"1", b"2")]
+    program = http(*targets, balance="ring_hash", hash={"key": "path", "balance_factor": 150}, top={"workers": 2})
+    program.uncounted = None
+    clients, names = [], []
+    for _ in range(12):
+        clients.append(program.connect().send(GET))
+        assert head(clients[-1]).startswith(b"HTTP/1.1 200 ")
+        names.append(clients[-1].receive(1))
+    assert sorted(Counter(names).values()) == [6, 6]
+    for client in clients:
+        client.close()
+
+
+def test_haproxy_hash_balance_factor_in_haproxy(service, tmp_path):
+    servers = [service(greeting=b"a") for _ in range(3)]
+    lines = "".join(f"    server s{number} {server.address}\n" for number, server in enumerate(servers))
+    other = programs.haproxy(tmp_path, HAPROXY_BOUNDED + lines).wait_listening()
+    try:
+        assert shares_of(lambda: connect(other.port), servers) == [0, 6, 6]
+    finally:
+        other.close()
 
 
 # -- HAProxy: `set server … weight`

@@ -1,4 +1,4 @@
-"""`balance` and `hash-type` of a haproxy.cfg become a policy of ours, and what it hashes. Pure.
+"""`balance`, `hash-type` and `hash-balance-factor` of a haproxy.cfg become a policy of ours, and what it hashes. Pure.
 
 HAProxy's configuration manual, 4.2. With `hash-type consistent` it is the ring; with its default, map-based, a server that
 goes moves nearly all clients there, and here its own alone, which nobody minds.
@@ -21,11 +21,14 @@ HDR = re.compile(r"hdr\(([^(),]+)\)")
 def policy(backend: Proxy, note: Note) -> Plain | None:
     """`balance`, and `hash` if need be; None: there is no counterpart."""
     line, is_ring = backend.balance, backend.hash_type is not None and "consistent" in backend.hash_type.words
+    factor = _factor(backend, is_ring, note)
     words = line.words[1:] if line is not None else ("roundrobin",)
     name = words[0].partition("(")[0]
     if name in POLICIES:
         found = POLICIES[name]
-        return {"balance": "ring_hash" if is_ring and found == "source_hash" else found}
+        if is_ring and found == "source_hash":
+            return {"balance": "ring_hash", **({"hash": factor} if factor else {})}
+        return {"balance": found}
     header = HDR.fullmatch(words[0])
     if backend.mode != "http" or not (header or name == "uri"):
         return None
@@ -35,4 +38,15 @@ def policy(backend: Proxy, note: Note) -> Plain | None:
     if len(words) > 1:
         note(line, f"{' '.join(words[1:])}: {'the whole name of the host' if header else 'the path'} counts; left out")
     key = {"key": "header", "name": header[1]} if header else {"key": "path"}
-    return {"balance": "ring_hash" if is_ring else "rendezvous", "hash": key}
+    return {"balance": "ring_hash" if is_ring else "rendezvous", "hash": key | factor}
+
+
+def _factor(backend: Proxy, is_ring: bool, note: Note) -> Plain:
+    """`hash-balance-factor`: HAProxy has it for its ring alone."""
+    line = backend.hash_balance_factor
+    if line is None or line.words[1] == "0":
+        return {}
+    if is_ring and line.words[1].isdigit():
+        return {"balance_factor": int(line.words[1])}
+    note(line, "it is for hash-type consistent; left out")
+    return {}

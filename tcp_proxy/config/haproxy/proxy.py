@@ -37,6 +37,7 @@ class Proxy:
     mode: str = "tcp"
     balance: Line | None = None
     hash_type: Line | None = None
+    hash_balance_factor: Line | None = None
     retries: int = 3
     maxconn: int = 0
     timeouts: dict[str, float] = field(default_factory=dict)  # seconds
@@ -241,6 +242,7 @@ _READERS: dict[str, Callable[[Proxy, Line, Note], None]] = {
     "stats": _stats,
     "balance": _kept("balance"),
     "hash-type": _kept("hash_type"),
+    "hash-balance-factor": _kept("hash_balance_factor"),
     "default_backend": _kept("default_backend"),
     "stick-table": _kept("stick_table"),
     "cookie": _kept("cookie"),

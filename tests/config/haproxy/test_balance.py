@@ -22,11 +22,16 @@ def imported(*lines, mode="http"):
         (["balance uri"], "rendezvous", {"key": "path"}),
         (["balance uri", "hash-type consistent"], "ring_hash", {"key": "path"}),
         (["balance hdr(X-User)", "hash-type consistent"], "ring_hash", {"key": "header", "name": "X-User"}),
+        (["balance source", "hash-type consistent", "hash-balance-factor 150"], "ring_hash", {"balance_factor": 150}),
+        (["hash-balance-factor 0", "balance source", "hash-type consistent"], "ring_hash", None),
+        (["balance uri", "hash-type consistent", "hash-balance-factor 125"], "ring_hash",
+         {"key": "path", "balance_factor": 125}),
+        (["balance roundrobin", "hash-type consistent", "hash-balance-factor 150"], "round_robin", None),
         (["balance hdr(host)"], "rendezvous", {"key": "header", "name": "host"}),
         (["balance random(2)"], "random_two", None),
         ([], "round_robin", None),
     ],
-)
+)  # fmt: skip
 def test_a_policy(lines, policy, key):
     assert imported(*lines)[:2] == (policy, key)
 
@@ -37,3 +42,6 @@ def test_what_is_different_is_said():
     ]
     assert imported("balance uri whole")[2] == ["line 5: balance uri whole: whole: the path counts; left out"]
     assert imported("balance uri", mode="tcp")[2][0].endswith("this policy has no counterpart; round_robin is taken")
+    assert imported("balance source", "hash-balance-factor 150")[1:] == (
+        None, ["line 6: hash-balance-factor 150: it is for hash-type consistent; left out"],
+    )  # fmt: skip
