@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tcp_proxy.config.files import read_file
-from tcp_proxy.config.other_formats import recognised
 from tcp_proxy.config.positions import Lines, Malformed, Member, Node, Path, Scanner, shown
 from tcp_proxy.config.report import Report
 
@@ -43,6 +42,8 @@ def scan(text: Text, report: Report, base: int = 0, path: Path = ()) -> Node | N
         return None
     if text.is_marked:
         report.at(base, path, "the file begins with a byte order mark; JSON has none, save it as plain UTF-8")
+    from tcp_proxy.config.other_formats import recognised  # noqa: PLC0415  a right file needs no tomllib
+
     other = recognised(text.decoded)
     if other:
         report.at(base, path, other)
