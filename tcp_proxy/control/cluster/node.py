@@ -9,8 +9,8 @@ comes of its news. Imported where a configuration has `cluster`, and nowhere els
 In a take-over the node stays a member, with its lease, what it has said, and what it knows; the agents are drawn in
 cluster_agent.agent:
 
-    old   JOINED ──hold(): its agent writes no more──> HELD ──leave(): without a word──> gone, it is the other program
-                                                        └──go_on()──> JOINED
+    old   JOINED ──hold(): its agent writes no more──> HELD ──give()──> GIVEN ──leave(): without a word──> gone
+                                                        └──go_on(), leave()──> JOINED, LEAVING
     new   WAITING (its agent reads) ──adopt(): what `hold` has told; own()──> JOINED
           WAITING ──the old one is another node, is not joined, or has told nothing; own()──> JOINING
 
@@ -105,7 +105,7 @@ class ClusterNode:
         self._taken: dict[str, Any] | None = None  # it has told, and we go on with it
         self._last: dict[str, Any] | None = None
         self._hold: Callable[[dict[str, Any] | None], Any] | None = None
-        self.is_held = False
+        self.is_held = self.is_given = False
         self._agent.read, self._agent.held = self._read, self._writes_held
 
     def __repr__(self) -> str:
@@ -132,9 +132,10 @@ class ClusterNode:
     def leave(self, left: Callable[[], Any]) -> None:
         """The others see it at once. `left()` is called when that is done, or has taken too long; nothing happens the second
         time."""
-        if self.is_held:
+        if self.is_given:
             left()
         elif self.state != LEAVING:
+            self.go_on()
             self._enter(LEAVING)
             self._left = left
             wait = self.elections.leave() if self.elections is not None else 0.0
@@ -185,6 +186,10 @@ class ClusterNode:
         else:
             self._agent.send(ReleaseWrites())
             done(None)
+
+    def give(self) -> None:
+        """The other program is this node, if it has heard that nothing is written here."""
+        self.is_given = self.is_held
 
     def go_on(self) -> None:
         """It is not: this one stays the node."""

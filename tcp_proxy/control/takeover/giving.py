@@ -165,6 +165,11 @@ class Last:
         else:
             loop.call_soon(self._came, "cluster", None)
 
+    def give(self) -> None:
+        """It is the other program's."""
+        if self._program.context.cluster is not None:
+            self._program.context.cluster.give()
+
     def resume(self) -> None:
         """Nobody has taken over."""
         self._is_over = True

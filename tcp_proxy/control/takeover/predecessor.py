@@ -195,6 +195,7 @@ class Predecessor:
         manager = self._program.context.service_manager
         manager.hand_over(self.pid, text)
         manager.close()  # when that is told: the new one, which begins with our end, is not heard before
+        self._last.give()
         self._end()
         self._program.given_away(text)
 

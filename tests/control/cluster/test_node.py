@@ -286,6 +286,7 @@ def test_a_program_that_takes_over_is_the_same_node(rig):
     assert new.shares.calls == ["vote", "own"]
     assert new.is_joined
     left = []
+    old.give()
     old.leave(lambda: left.append(1))
     assert left == [1], "at once, and without a word"
     assert old._agent.left is None
@@ -298,6 +299,14 @@ def test_an_old_program_that_is_not_taken_over_from_stays_the_node(rig):
     assert old._agent.sent[-1] == ReleaseWrites()
     old.leave(lambda: None)
     assert old._agent.left is not None, "it says good-bye"
+
+
+def test_one_that_is_ended_while_another_one_is_about_to_take_over_says_good_bye(rig):
+    old = joined(rig)
+    told(old)
+    old.leave(lambda: None)
+    assert old._agent.sent[-1] == ReleaseWrites()
+    assert old._agent.left is not None
 
 
 @pytest.mark.parametrize("config", [{"node": "b"}, {"name": "other"}, {"lease": 5}, {"endpoints": ("http://e:2",)}])
