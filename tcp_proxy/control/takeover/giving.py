@@ -166,7 +166,9 @@ class Last:
             loop.call_soon(self._came, "cluster", None)
 
     def give(self) -> None:
-        """It is the other program's."""
+        """All is the other program's: whoever is still told something here, as a node that leaves does, would be told it in
+        the middle of what that program says."""
+        self._program.context.worker_pool.forget()
         if self._program.context.cluster is not None:
             self._program.context.cluster.give()
 
