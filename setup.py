@@ -25,6 +25,7 @@ COMPILED = (
     "tcp_proxy/dataplane/server.py",
     "tcp_proxy/dataplane/session.py",
     "tcp_proxy/dataplane/session_counters.py",
+    "tcp_proxy/dataplane/session_state.py",
     "tcp_proxy/dataplane/sticky/dial.py",
     "tcp_proxy/dataplane/sticky/session.py",
     "tcp_proxy/dataplane/tls_told.py",

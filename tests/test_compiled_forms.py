@@ -100,22 +100,19 @@ def imported(node):
     return {name.name for name in node.names} if isinstance(node, ast.Import) else set()
 
 
-def finals(tree):
-    """A tuple of floats that is Final is not set at import; numbers are, and are then constants of C."""
+def final_tuples(tree):
+    """A tuple of floats that is Final is not set at import; another is mistaken for what it holds. Of one value a static
+    of C is made, which is what Final is good for: else each use looks it up in the module."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.AnnAssign) and "Final" in ast.unparse(node.annotation) and not is_number(node.value):
-            yield node, "a Final that is no number"
-
-
-def is_number(node):
-    """Or what is worked out from some."""
-    kinds = ast.Constant | ast.BinOp | ast.UnaryOp | ast.Name | ast.Attribute | ast.Call
-    return isinstance(node, kinds) and not isinstance(getattr(node, "value", None), str | bytes)
+        if isinstance(node, ast.AnnAssign) and "Final" in ast.unparse(node.annotation):
+            value = ast.unparse(node.value) if node.value is not None else ""
+            if isinstance(node.value, ast.Tuple) or "tuple" in ast.unparse(node.annotation) + value:
+                yield node, "a Final that is a tuple"
 
 
 FORMS = (
     slices_with_calls, several_names, lambda_properties, reused_errors, keywords_of_c, deleted_attributes, addresses,
-    copies, finals,
+    copies, final_tuples,
 )  # fmt: skip
 
 
@@ -144,6 +141,8 @@ def test_no_form_that_is_compiled_wrongly(path):
         "import copy",
         "from array import array",
         "LIMITS: Final = (1.0, 2.0)",
+        "LIMITS: Final = tuple(limits)",
+        "LIMITS: Final[tuple[int, ...]] = made()",
     ],
 )
 def test_each_form_is_found(text):

@@ -7,7 +7,7 @@ supervisor says (messages) is applied here and nowhere else.
 import random
 from collections.abc import Callable, Iterator, Sequence
 from socket import AF_UNIX
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 from tcp_proxy.dataplane.balancing import Balancing
@@ -30,11 +30,11 @@ from tcp_proxy.wire.views import AppView, Endpoint, FaultView, TargetView
 
 Servers = tuple[tuple[int, tuple[Endpoint, ...]], ...]
 
-ASK_EVERY = 1.0  # seconds between two reports of failed connects to one target
-_FIRST_EPHEMERAL = first_ephemeral_port()
+ASK_EVERY: Final = 1.0  # seconds between two reports of failed connects to one target
+_FIRST_EPHEMERAL: Final = first_ephemeral_port()
 _LOOPBACK = ("127.", "::1")
 # Seconds. A session of this age, to twice this, gets keep-alive and PeerWatch: most never need either.
-FIRST_TICK = 1.0
+FIRST_TICK: Final = 1.0
 
 
 class LiveTarget(Places):

@@ -11,7 +11,7 @@ A UNIX peer can read on after our close: for it nothing is waited for.
 """
 
 from socket import AF_UNIX
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.runtime.loop import Loop
@@ -19,8 +19,8 @@ from tcp_proxy.runtime.socket_options import outstanding, push
 from tcp_proxy.runtime.stream_socket import StreamSocket
 
 # How often it is asked whether everything was acknowledged: at once, then ever more rarely.
-FIRST = 0.001
-MOST = 0.25
+FIRST: Final = 0.001
+MOST: Final = 0.25
 
 
 class DeliveryOwner(Protocol):

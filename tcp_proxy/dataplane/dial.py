@@ -28,7 +28,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from socket import SocketType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.place_queue import PlaceQueue
@@ -42,10 +42,12 @@ from tcp_proxy.sansio.reasons import Attempt, Reason, Side, attempt, errno_name,
 from tcp_proxy.wire.counters import RETRIES
 from tcp_proxy.wire.views import Endpoint
 
-AGAIN_AFTER = 0.1  # seconds before a lone target is tried once more
+AGAIN_AFTER: Final = 0.1  # seconds before a lone target is tried once more
 QUEUE_FIRST, QUEUE_MOST = 0.01, 0.1  # seconds between two tries to get into the full queue of a UNIX target
-_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
-_SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_STREAM: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+_SEND_FLAGS: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_UNIX: Final = int(socket.AF_UNIX)
+_IN_PROGRESS: Final = errno.EINPROGRESS
 
 
 class DialOwner(Protocol):
@@ -196,7 +198,7 @@ class Dial:
     def _connect(self, endpoint: Endpoint, waited: float = 0.0) -> bool:
         """Whether a connect is under way or done. `waited`: seconds since the last try to get into a UNIX target's queue."""
         family, address = endpoint
-        is_unix = family == socket.AF_UNIX
+        is_unix = family == _UNIX
         assert self.target is not None
         sends = self.first or self.target.send_proxy is not None  # as soon as it is connected
         near = sends and self.target.is_near and self.target.cut == self.cut  # not to one that was given up meanwhile
@@ -207,13 +209,13 @@ class Dial:
                 sock.setsockopt(level, option, value)
             is_usual = is_unix or self.target.connect is None
             code = sock.connect_ex(address) if is_usual else self._connect_from(self.target, sock, address)
-            if code == errno.EINPROGRESS and near:  # in truth done: spares an event, and the target a second wake-up
+            if code == _IN_PROGRESS and near:  # in truth done: spares an event, and the target a second wake-up
                 self._send_first(sock)
                 code = 0
             elif code == 0 and self.target.send_proxy is not None and self.target.cut == self.cut:
                 self._send_first(sock)
         except BlockingIOError:
-            code = errno.EINPROGRESS
+            code = _IN_PROGRESS
         except OSError as error:
             code = error.errno or errno.EINVAL
         if code == 0:
@@ -225,11 +227,11 @@ class Dial:
             self.sock = None
             self.owner.connected(sock, 0)
             return True
-        if code == errno.EINPROGRESS:
+        if code == _IN_PROGRESS:
             self.loop.watch(sock.fileno(), EDGE, self._ready)
             self._set_deadline()
             return True
-        if code == errno.EAGAIN and family == socket.AF_UNIX:  # its queue is full: TCP would wait in the kernel
+        if code == errno.EAGAIN and is_unix:  # its queue is full: TCP would wait in the kernel
             self._close_socket()
             if not waited:
                 self._set_deadline()

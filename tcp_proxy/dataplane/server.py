@@ -19,7 +19,7 @@ import resource
 import socket
 from collections.abc import Callable
 from socket import SocketType
-from typing import Any
+from typing import Any, Final
 
 from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.edge.arrival import Arrival, Arrivals
@@ -39,10 +39,10 @@ from tcp_proxy.sansio.words import counted
 from tcp_proxy.wire import counters
 from tcp_proxy.wire.counters import Counters
 
-ACCEPTS = 16  # from one listener in one event
-LOOK_AGAIN = 0.05  # seconds between two looks whether accepting can go on
-SAY_EVERY = 10.0  # seconds between two pauses that are said: under load they come and go many times a second
-GIVE_WAY = 0.001  # seconds the listeners are left to the other workers; 5 ms cost a quarter of the rate of short sessions
+ACCEPTS: Final = 16  # from one listener in one event
+LOOK_AGAIN: Final = 0.05  # seconds between two looks whether accepting can go on
+SAY_EVERY: Final = 10.0  # seconds between two pauses that are said: under load they come and go many times a second
+GIVE_WAY: Final = 0.001  # seconds that listeners are left to other workers; 5 ms cost a quarter of the short sessions
 
 
 class Listener:

@@ -32,25 +32,22 @@ from tcp_proxy.dataplane.relay.handover import Placement, attach
 from tcp_proxy.dataplane.relay.peer_watch import PeerWatch
 from tcp_proxy.dataplane.relay.pump import CHUNK, DONTWAIT, Pump
 from tcp_proxy.dataplane.relay.session_thread import NEVER, SessionThread
-from tcp_proxy.dataplane.session_counters import ListenerCounters
-from tcp_proxy.dataplane.session_state import DIALING, DONE, LINGERING, QUEUED, RELAYING, STEPS, State
+from tcp_proxy.dataplane.session_counters import Counted, ListenerCounters
+from tcp_proxy.dataplane.session_state import CLIENT, DIALING, DONE, ENDED, LINGERING, QUEUED, RELAYING, STEPS, TARGET, State
 from tcp_proxy.runtime.loop import FAILED, QUIET_EDGE, RDHUP, WRITE
 from tcp_proxy.runtime.socket_options import deliver_on_close, reset_on_close
 from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Reason, Side, broken_end, dial_ended_by
 from tcp_proxy.wire.counters import ACCEPTED, LISTENER_ACCEPTED, SESSIONS
-from tcp_proxy.wire.records import Origin
 
 
-class Session:
+class Session(Counted):
     """`number` is unique in this worker; `address` is the client's sockaddr. A subclass may name another `keyed_dial`, and
     may add to `start`, `_client_early` and `_finish`, which it calls."""
 
     __slots__ = (
-        "address", "app", "armed", "broken", "client", "connected_at", "counted_down", "counted_up", "cut", "deadline",
-        "delivery", "dial", "down", "early", "first", "first_end", "half_closed", "last", "listener", "next_tick", "number",
-        "origin", "peer_watch", "placement", "route", "started", "state", "target", "thread", "tried", "up", "upstream",
-        "waits_until",
+        "armed", "broken", "cut", "deadline", "delivery", "dial", "down", "early", "first", "first_end", "half_closed",
+        "last", "next_tick", "peer_watch", "placement", "route", "state", "up", "upstream", "waits_until",
     )  # fmt: skip
     keyed_dial: ClassVar[type[KeyedDial]] = KeyedDial  # for apps that are special
 
@@ -69,21 +66,21 @@ class Session:
         self.connected_at = -1.0
         self.first = b""  # what the client has said before we were connected
         self.cut = self.early = 0  # `early`: what epoll said of the client while we were dialing
-        self.target: LiveTarget | None = None
+        self.target = None
         self.upstream: StreamSocket | None = None
         self.up: Pump | None = None
         self.down: Pump | None = None
         self.dial: Dial | None = None
         self.route: Any = None  # its share of the app (RouteTargets), where the client's first bytes choose one
         self.delivery: Delivery | None = None  # while LINGERING
-        self.tried: Sequence[tuple[str, str]] = ()
+        self.tried = ()
         self.broken: tuple[Side, int] | None = None  # the first side that failed, and its errno
         self.first_end: Side | None = None
         self.half_closed = self.armed = False  # `armed`: a close of the target's socket resets it
         self.peer_watch: PeerWatch | None = None  # of a session that has lived for a tick
         self.placement: Placement | None = None  # of a session that was bulk
         self.counted_up = self.counted_down = 0  # bytes that stand in the counters already
-        self.origin: Origin | None = None  # of a session that has come from another process
+        self.origin = None  # of a session that has come from another process
 
     def __repr__(self) -> str:
         return f"<Session {self.number} {self.app.name} {self.state.name} client={self.address} target={self.target}>"
@@ -227,9 +224,9 @@ class Session:
             self._linger()
             return
         if self.first_end is None:
-            self.first_end = Side.CLIENT if pump is self.up else Side.TARGET
+            self.first_end = CLIENT if pump is self.up else TARGET
         if pump.opposite.done:
-            self._finish(Reason.DONE, self.first_end, 0, reset=False)
+            self._finish(ENDED, self.first_end, 0, reset=False)
             return
         try:
             pump.dest.shutdown(SHUT_WR)

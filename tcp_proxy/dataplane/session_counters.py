@@ -9,7 +9,7 @@ These lines are paid by every session, so they are plain additions, done where a
 
 from bisect import bisect_left
 from socket import SocketType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tcp_proxy.dataplane.record import REASON_INDEX, SIDE_INDEX
 from tcp_proxy.dataplane.tls_told import told
@@ -30,6 +30,14 @@ from tcp_proxy.wire.counters import (
     Row,
 )
 
+if TYPE_CHECKING:  # they count here
+    from collections.abc import Sequence
+
+    from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+    from tcp_proxy.dataplane.relay.session_thread import SessionThread
+    from tcp_proxy.runtime.stream_socket import StreamSocket
+    from tcp_proxy.wire.records import Origin
+
 
 class ListenerCounters:
     """The listener that a session came by, as it was then: listeners may go to other apps. `slot` is the first of its
@@ -45,6 +53,29 @@ class ListenerCounters:
 
     def __repr__(self) -> str:
         return f"<ListenerCounters {self.address}>"
+
+
+class Counted:
+    """What has a beginning, an end and a record: a session, or a client that never became one (edge.arrival). Its heir sets
+    all of these."""
+
+    __slots__ = (
+        "address", "app", "client", "connected_at", "counted_down", "counted_up", "listener", "number", "origin", "started",
+        "target", "thread", "tried",
+    )  # fmt: skip
+    number: int
+    thread: "SessionThread"
+    app: "LiveApp"
+    listener: ListenerCounters
+    client: "StreamSocket"
+    address: Any
+    target: "LiveTarget | None"
+    tried: "Sequence[tuple[str, str]]"
+    started: float
+    connected_at: float
+    counted_up: int
+    counted_down: int
+    origin: "Origin | None"
 
 
 def connected(row: Row, block: int, seconds: float) -> None:
@@ -91,7 +122,7 @@ def was_reset(session: Any, reason: Reason, code: int) -> None:
 
 
 def ended(
-    session: Any, bytes_up: int, bytes_down: int, reason: Reason, side: Side, code: int, error: str = ""
+    session: Counted, bytes_up: int, bytes_down: int, reason: Reason, side: Side, code: int, error: str = ""
 ) -> None:
     """A session is over: count it out, and keep its record. `error`: what was wrong, in words.
 

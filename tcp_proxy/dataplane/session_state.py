@@ -2,8 +2,10 @@
 at. Values only."""
 
 from enum import IntEnum
+from typing import Final
 
 from tcp_proxy.config.model import Timeouts
+from tcp_proxy.sansio.reasons import Reason, Side
 
 TICK_LEAST, TICK_MOST = 0.25, 10.0  # seconds between two looks at a session's peers
 
@@ -17,7 +19,15 @@ class State(IntEnum):
 
 
 # By their own names: looking a member up in its class costs more than all else that is done with it.
-DIALING, RELAYING, LINGERING, DONE, QUEUED = State
+DIALING: Final[State] = State.DIALING
+RELAYING: Final[State] = State.RELAYING
+LINGERING: Final[State] = State.LINGERING
+DONE: Final[State] = State.DONE
+QUEUED: Final[State] = State.QUEUED
+# What most sessions end with, and by whom.
+ENDED: Final[Reason] = Reason.DONE
+CLIENT: Final[Side] = Side.CLIENT
+TARGET: Final[Side] = Side.TARGET
 
 STEPS = {
     DIALING: (RELAYING, QUEUED, DONE),

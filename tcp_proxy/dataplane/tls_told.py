@@ -4,11 +4,11 @@ Questions to the client's TlsSocket, in the thread that owns it; values out. Wor
 fault too: what is known by then is told.
 """
 
-from typing import Any
+from typing import Any, Final
 
 Told = tuple[Any, ...]  # version, cipher, whether it was resumed, the name asked for, the certificate's subject, or nothing
 
-_SHORT = {
+_SHORT: Final = {
     "commonName": "CN",
     "countryName": "C",
     "localityName": "L",

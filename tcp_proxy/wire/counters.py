@@ -13,83 +13,83 @@ import mmap
 import os
 from collections.abc import Collection, Sequence
 from operator import add, itemgetter
-from typing import Self
+from typing import Final, Self
 
-PAGE = mmap.PAGESIZE // 8  # slots
-LAYOUT = 1  # the next number when a word moves: a program that takes over has the memory of the one before it
-ROOM = 1 << 20  # slots in a row at the least: about 10,000 targets, 8 MiB of addresses
-RELAY_THREADS = 2  # in a worker, beside its loop
-ROWS_PER_WORKER = 1 + RELAY_THREADS
+PAGE: Final = mmap.PAGESIZE // 8  # slots
+LAYOUT: Final = 1  # the next number when a word moves: a program that takes over has the memory of the one before it
+ROOM: Final = 1 << 20  # slots in a row at the least: about 10,000 targets, 8 MiB of addresses
+RELAY_THREADS: Final = 2  # in a worker, beside its loop
+ROWS_PER_WORKER: Final = 1 + RELAY_THREADS
 
 # The process-wide slots come first. After them lie blocks, each from its owner's `slot` on
 # (control.statistics.counter_slots).
-ACCEPTING = 0  # gauge, in the worker's first row: 1 while it serves its listeners
-SESSIONS = 1  # gauge: sessions from accept to end
-ACCEPTED = 2
-PROCESS_SLOTS = 8
+ACCEPTING: Final = 0  # gauge, in the worker's first row: 1 while it serves its listeners
+SESSIONS: Final = 1  # gauge: sessions from accept to end
+ACCEPTED: Final = 2
+PROCESS_SLOTS: Final = 8
 
 # The block of a target, and that of an app: it counts there what happened without a target, or at one that has left.
-ACTIVE = 0  # gauge: sessions that hold the target, or are being connected to it; of an app: that limits.sessions counts
-BYTES_UP = 1  # from the client to the target
-BYTES_DOWN = 2
-RETRIES = 3  # connects after another connect of the same session had failed
-LOST = 4  # sessions that ended with their worker; written by the supervisor only
-FAILURES = 5  # one slot for each of sansio.reasons.FAILURES: connects that failed
-CONNECT_MICROSECONDS = 11  # the sum, of the sessions that were connected
-CONNECTS = 12  # the same sessions, one slot for each of CONNECT_BUCKETS and one for all above
-SESSION_MICROSECONDS = 27  # the sum, of the sessions that have ended
-DURATIONS = 28  # the same sessions, one slot for each of SESSION_BUCKETS and one for all above
-ENDS = 44  # the same sessions, one slot for each of sansio.reasons.Reason, in its order: 20 at most
-HTTP_STATUS = 64  # requests of mode http by the first digit of their answer's status; 0: by none
-HTTP_FAILURES = 70  # requests that the target did not answer, or not as it should
-HTTP_MICROSECONDS = 71  # the sum of the times to the head of the answer, of all requests
-HTTP_LATENCIES = 72  # the same requests, one slot for each of HTTP_BUCKETS and one for all above
-HTTP_CONNECTIONS = 88  # gauge: connections to the target that are open for requests, idle ones too; no tunnels
-UNPAID = 89  # gauge of a target, or an app, with a limit of sessions: those that hold it without a token (dataplane.places)
-SEMAPHORE = 90  # of the same: the number of the semaphore that the worker's tokens are of; in its first row
-OUTLIER_FAILURES = 91  # of a target in an app with `outlier`: what counts as a failure there
-OUTLIER_SERVER_ERRORS = 92  # of these: answers of 500 and above that are no gateway failures
-OUTLIER_BOTH = 93  # of these: those that other slots count as connected (resets before a byte), or as answered (late)
-TARGET_SLOTS = 96
-APP_ACCEPTED = 96  # clients of listeners that have left
-STICK_FALLBACKS = 97  # clients that said nothing in time where their first bytes are part of the key
-REFUSED = 98  # clients that were refused before they were sessions, one slot for each of sansio.reasons.Refusal
-QUEUED = 112  # gauge: clients that wait for a place
-QUEUED_TOTAL = 113  # those who had to
-QUEUE_MICROSECONDS = 114  # the sum of the times that they have waited
-QUEUE_FIRST = 116  # in a worker's first row, for each of QUEUE_LINES: since when its first client waits, by the loops' clock
-QUEUE_LINES = 16  # 0: for the app; 1: for any of its targets; the others: for those of a route
-LIMITED = 132  # clients, or requests, that were above a limit, one slot for each of LIMITS
-DELAYED = 135  # those that had to wait for their turn (limits.action), or still do
-DELAY_MICROSECONDS = 136  # the sum of the times that they had to
-CLIENTS_UNTRACKED = 137  # that came while there was no room for what is known of them
-CLIENTS_FORGOTTEN = 138  # of whom something was known, for which there was no room any more
-FAULTED = 139  # sessions that have met a fault on purpose
-APP_SLOTS = 144
+ACTIVE: Final = 0  # gauge: sessions that hold the target, or are connecting to it; of an app: those of limits.sessions
+BYTES_UP: Final = 1  # from the client to the target
+BYTES_DOWN: Final = 2
+RETRIES: Final = 3  # connects after another connect of the same session had failed
+LOST: Final = 4  # sessions that ended with their worker; written by the supervisor only
+FAILURES: Final = 5  # one slot for each of sansio.reasons.FAILURES: connects that failed
+CONNECT_MICROSECONDS: Final = 11  # the sum, of the sessions that were connected
+CONNECTS: Final = 12  # the same sessions, one slot for each of CONNECT_BUCKETS and one for all above
+SESSION_MICROSECONDS: Final = 27  # the sum, of the sessions that have ended
+DURATIONS: Final = 28  # the same sessions, one slot for each of SESSION_BUCKETS and one for all above
+ENDS: Final = 44  # the same sessions, one slot for each of sansio.reasons.Reason, in its order: 20 at most
+HTTP_STATUS: Final = 64  # requests of mode http by the first digit of their answer's status; 0: by none
+HTTP_FAILURES: Final = 70  # requests that the target did not answer, or not as it should
+HTTP_MICROSECONDS: Final = 71  # the sum of the times to the head of the answer, of all requests
+HTTP_LATENCIES: Final = 72  # the same requests, one slot for each of HTTP_BUCKETS and one for all above
+HTTP_CONNECTIONS: Final = 88  # gauge: connections to the target that are open for requests, idle ones too; no tunnels
+UNPAID: Final = 89  # gauge of a target, or an app, with a limit of sessions: those that hold no token (dataplane.places)
+SEMAPHORE: Final = 90  # of the same: the number of the semaphore that the worker's tokens are of; in its first row
+OUTLIER_FAILURES: Final = 91  # of a target in an app with `outlier`: what counts as a failure there
+OUTLIER_SERVER_ERRORS: Final = 92  # of these: answers of 500 and above that are no gateway failures
+OUTLIER_BOTH: Final = 93  # of these: those that other slots count as connected (resets before a byte), or as answered (late)
+TARGET_SLOTS: Final = 96
+APP_ACCEPTED: Final = 96  # clients of listeners that have left
+STICK_FALLBACKS: Final = 97  # clients that said nothing in time where their first bytes are part of the key
+REFUSED: Final = 98  # clients that were refused before they were sessions, one slot for each of sansio.reasons.Refusal
+QUEUED: Final = 112  # gauge: clients that wait for a place
+QUEUED_TOTAL: Final = 113  # those who had to
+QUEUE_MICROSECONDS: Final = 114  # the sum of the times that they have waited
+QUEUE_FIRST: Final = 116  # in a worker's first row, for each of QUEUE_LINES: since when its first client waits (loop.now)
+QUEUE_LINES: Final = 16  # 0: for the app; 1: for any of its targets; the others: for those of a route
+LIMITED: Final = 132  # clients, or requests, that were above a limit, one slot for each of LIMITS
+DELAYED: Final = 135  # those that had to wait for their turn (limits.action), or still do
+DELAY_MICROSECONDS: Final = 136  # the sum of the times that they had to
+CLIENTS_UNTRACKED: Final = 137  # that came while there was no room for what is known of them
+CLIENTS_FORGOTTEN: Final = 138  # of whom something was known, for which there was no room any more
+FAULTED: Final = 139  # sessions that have met a fault on purpose
+APP_SLOTS: Final = 144
 LIMITS = ("rate", "rate_per_client", "sessions_per_client")
 
 # The block of a listener. Sessions now are the difference; of one worker, with those that have moved.
-LISTENER_ACCEPTED = 0
-LISTENER_ENDED = 1
-LISTENER_ARRIVING = 2  # gauge: clients that have come and are counted as neither yet (dataplane.edge.arrival)
-LISTENER_MOVED = 3  # gauge: sessions that have come from other workers, less those that have gone there (dataplane.moving)
-LISTENER_SLOTS = 8
+LISTENER_ACCEPTED: Final = 0
+LISTENER_ENDED: Final = 1
+LISTENER_ARRIVING: Final = 2  # gauge: clients that have come and are counted as neither yet (dataplane.edge.arrival)
+LISTENER_MOVED: Final = 3  # gauge: sessions that came from other workers, less those that went there (dataplane.moving)
+LISTENER_SLOTS: Final = 8
 
 # The block of a rule of access: its clients.
-RULE_SLOTS = 1
+RULE_SLOTS: Final = 1
 
 CONNECT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds, at most
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds, at most
 SESSION_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
 CONNECT_SLOTS, SESSION_SLOTS = len(CONNECT_BUCKETS) + 1, len(SESSION_BUCKETS) + 1
-HTTP_SLOTS = len(HTTP_BUCKETS) + 1
+HTTP_SLOTS: Final = len(HTTP_BUCKETS) + 1
 
 assert CONNECTS + CONNECT_SLOTS == SESSION_MICROSECONDS
 assert DURATIONS + SESSION_SLOTS == ENDS
 assert HTTP_LATENCIES + HTTP_SLOTS == HTTP_CONNECTIONS
 
-BLOCKS = {"target": TARGET_SLOTS, "app": APP_SLOTS, "listener": LISTENER_SLOTS, "rule": RULE_SLOTS}  # kind of owner -> slots
-GAUGES = {  # where in the block
+BLOCKS: Final = {"target": TARGET_SLOTS, "app": APP_SLOTS, "listener": LISTENER_SLOTS, "rule": RULE_SLOTS}  # by owner
+GAUGES: Final = {  # where in the block
     "target": (ACTIVE, SEMAPHORE, UNPAID, HTTP_CONNECTIONS),
     "app": (ACTIVE, SEMAPHORE, UNPAID, QUEUED, *range(QUEUE_FIRST, QUEUE_FIRST + QUEUE_LINES)),
     "listener": (LISTENER_ARRIVING, LISTENER_MOVED),
@@ -98,7 +98,7 @@ GAUGES = {  # where in the block
 PROCESS_GAUGES = (ACCEPTING, SESSIONS)
 
 Row = memoryview
-ZERO = memoryview(bytes(8 * max(BLOCKS.values()))).cast("q")
+ZERO: Final = memoryview(bytes(8 * max(BLOCKS.values()))).cast("q")
 
 
 class Pages:

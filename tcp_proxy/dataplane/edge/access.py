@@ -9,7 +9,7 @@ count nobody (the supervisor gives their counters to others).
 """
 
 from socket import AF_INET6, inet_aton, inet_pton
-from typing import Any
+from typing import Any, Final
 
 from tcp_proxy.config.model import ALLOW, NO_RULE, OTHERS
 from tcp_proxy.dataplane.edge.arrival import ACCESS, Arrival, EdgeState, Refused
@@ -19,7 +19,7 @@ from tcp_proxy.sansio.reasons import Reason, Refusal
 from tcp_proxy.wire.counters import Row
 from tcp_proxy.wire.views import AccessView
 
-REMEMBERED = 5_000  # addresses whose rule is known without a search
+REMEMBERED: Final = 5_000  # addresses whose rule is known without a search
 
 
 class AccessRules:
@@ -92,4 +92,4 @@ class AccessStage:
         return self.look(arrival)
 
 
-ACCESS_STAGE = AccessStage()
+ACCESS_STAGE: Final = AccessStage()

@@ -5,10 +5,11 @@ The loop's thread. As far as there is room: nobody waits for it to be taken.
 
 from contextlib import suppress
 from socket import MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR
+from typing import Final
 
 from tcp_proxy.runtime.stream_socket import StreamSocket
 
-DISCARD = 1 << 16  # bytes
+DISCARD: Final = 1 << 16  # bytes
 
 
 def answer_in_clear(sock: StreamSocket, answer: bytes) -> None:

@@ -35,7 +35,7 @@ from tcp_proxy.dataplane import session_counters
 from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.dataplane.relay.session_thread import NEVER, SessionThread
-from tcp_proxy.dataplane.session_counters import ListenerCounters
+from tcp_proxy.dataplane.session_counters import Counted, ListenerCounters
 from tcp_proxy.runtime.loop import FAILED, QUIET_EDGE, RDHUP, READ, WRITE
 from tcp_proxy.runtime.socket_options import reset_on_close
 from tcp_proxy.runtime.stream_socket import StreamSocket
@@ -46,7 +46,7 @@ from tcp_proxy.wire.counters import ACCEPTED, LISTENER_ACCEPTED, LISTENER_ARRIVI
 _DONTWAIT: Final = int(MSG_DONTWAIT)
 _UNSURE: Final = RDHUP | EPOLLPRI | FAILED  # a short read says nothing then
 REFUSALS = tuple(Refusal)  # in the order of their counters
-SAY_EVERY = 1.0  # seconds between two lines of the log about clients that were refused
+SAY_EVERY: Final = 1.0  # seconds between two lines of the log about clients that were refused
 
 
 class EdgeState(IntEnum):
@@ -65,9 +65,19 @@ class EdgeState(IntEnum):
     KEY = 10
 
 
-NEW, HEADER, LOCAL, ACCESS, HELLO, HANDSHAKE, DONE, WAITING, LIMITS, DELAYED, KEY = EdgeState
+NEW: Final[EdgeState] = EdgeState.NEW
+HEADER: Final[EdgeState] = EdgeState.HEADER
+LOCAL: Final[EdgeState] = EdgeState.LOCAL
+ACCESS: Final[EdgeState] = EdgeState.ACCESS
+HELLO: Final[EdgeState] = EdgeState.HELLO
+HANDSHAKE: Final[EdgeState] = EdgeState.HANDSHAKE
+DONE: Final[EdgeState] = EdgeState.DONE
+WAITING: Final[EdgeState] = EdgeState.WAITING
+LIMITS: Final[EdgeState] = EdgeState.LIMITS
+DELAYED: Final[EdgeState] = EdgeState.DELAYED
+KEY: Final[EdgeState] = EdgeState.KEY
 
-STEPS = {
+STEPS: Final = {
     NEW: (WAITING, HEADER, ACCESS, LIMITS, KEY, HELLO, HANDSHAKE, DONE),
     WAITING: (HEADER, KEY, HELLO, HANDSHAKE, DONE),
     HEADER: (LOCAL, ACCESS, LIMITS, KEY, HELLO, HANDSHAKE, DONE),
@@ -146,7 +156,7 @@ class Arrivals:
         self._say(f"client {who} refused: {text}{more}")
 
 
-class Arrival:
+class Arrival(Counted):
     """`address` is the client's, as far as it is known; `peer` whom the connection is with. `first`: bytes that were read
     and are nobody's yet."""
 
@@ -154,16 +164,10 @@ class Arrival:
     up: ClassVar[None] = None
     down: ClassVar[None] = None
     dial: ClassVar[None] = None
-    target: ClassVar[None] = None
-    origin: ClassVar[None] = None
-    tried: ClassVar[tuple[()]] = ()
-    connected_at: ClassVar[float] = -1.0
-    counted_up: ClassVar[int] = 0
-    counted_down: ClassVar[int] = 0
 
     __slots__ = (
-        "_arrivals", "_stage", "_stages", "address", "app", "client", "deadline", "first", "is_empty", "is_ended", "is_held",
-        "last", "leaves", "listener", "number", "peer", "queued", "sock", "started", "state", "thread",
+        "_arrivals", "_stage", "_stages", "deadline", "first", "is_empty", "is_ended", "is_held", "last", "leaves", "peer",
+        "queued", "sock", "state",
     )  # fmt: skip
 
     def __init__(
@@ -179,6 +183,10 @@ class Arrival:
         self.address = self.peer = address
         self.state = NEW
         self.started = self.last = self.thread.loop.now
+        self.target = self.origin = None
+        self.tried = ()
+        self.connected_at = -1.0
+        self.counted_up = self.counted_down = 0
         self.deadline = NEVER
         self.first = b""
         self.is_ended = False  # the client sends nothing more

@@ -8,13 +8,15 @@ with the sender's own address. It is one as soon as it says something, and after
 speak first.
 """
 
+from typing import Final
+
 from tcp_proxy.dataplane.edge.arrival import HEADER, LOCAL, Arrival, EdgeState, NoSession, Refused
 from tcp_proxy.dataplane.proxy_header import PASSED_ON
 from tcp_proxy.sansio.address import Restored
 from tcp_proxy.sansio.proxyproto import HOPS, MOST_HOPS, Malformed, NoHeader, hops_of, notes, read
 from tcp_proxy.sansio.reasons import Refusal
 
-QUIET = 0.1  # seconds
+QUIET: Final = 0.1  # seconds
 
 
 class HeaderStage:
@@ -122,4 +124,4 @@ class ClosedStage:
         return True
 
 
-LOCAL_STAGE = LocalStage()
+LOCAL_STAGE: Final = LocalStage()

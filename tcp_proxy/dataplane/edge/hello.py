@@ -9,7 +9,7 @@ Always true: a client that no route is for gets the alert unrecognized_name, if 
 
 from contextlib import suppress
 from socket import MSG_DONTWAIT, MSG_NOSIGNAL
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from tcp_proxy.config.tls_model import SniRoute
 from tcp_proxy.dataplane.apps import LiveApp
@@ -20,7 +20,7 @@ from tcp_proxy.sansio.client_hello import ClientHello, ClientHelloReader, NoClie
 from tcp_proxy.sansio.reasons import Reason, Refusal
 from tcp_proxy.sansio.sni_routes import SniRoutes
 
-_UNRECOGNIZED_NAME = b"\x15\3\3\0\2\2\x70"  # a fatal alert (RFC 8446, 6)
+_UNRECOGNIZED_NAME: Final = b"\x15\3\3\0\2\2\x70"  # a fatal alert (RFC 8446, 6)
 
 
 class Ending(Protocol):

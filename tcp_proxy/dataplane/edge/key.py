@@ -5,7 +5,7 @@ nothing, or names nobody, is known by its address, as is one whose first message
 a shorter message has a shorter slice. It comes before the stages that read the ClientHello for their own ends (hello.py).
 """
 
-from typing import Any
+from typing import Any, Final
 
 from tcp_proxy.config.model import Hash
 from tcp_proxy.dataplane.apps import LiveApp
@@ -13,7 +13,7 @@ from tcp_proxy.dataplane.edge.arrival import KEY, Arrival, EdgeState, Stage
 from tcp_proxy.dataplane.route_targets import KeyedTargets
 from tcp_proxy.sansio.client_hello import ClientHelloReader, NoClientHello
 
-SHORT = 0.05  # seconds without a further byte after which a message that is shorter than the slice is all there is
+SHORT: Final = 0.05  # seconds without a further byte after which a message that is shorter than the slice is all there is
 
 
 def key_stage(hash_of: Hash) -> Stage:

@@ -4,7 +4,7 @@ Owned by the loop's thread. An app that does nothing has no Edge: its clients pa
 """
 
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tcp_proxy.config.model import AcceptProxy, Hash
 from tcp_proxy.config.tls_model import Tls
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tcp_proxy.dataplane.edge.limits import LimitsStage
     from tcp_proxy.dataplane.edge.tls import Handshakes, TlsClients
 
-REMEMBERED = 1000  # peers: load balancers are few, and come again and again
+REMEMBERED: Final = 1000  # peers: load balancers are few, and come again and again
 
 
 class Edges:

@@ -12,7 +12,7 @@ Always true: a client to whom OpenSSL has sent an alert is not reset, which coul
 from collections import deque
 from contextlib import suppress
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tcp_proxy.config.tls_model import Tls
 from tcp_proxy.dataplane.edge.answer import answer_in_clear
@@ -24,7 +24,7 @@ from tcp_proxy.sansio.http1.forward import own_answer
 from tcp_proxy.sansio.reasons import Refusal, refusal_of
 
 PLAIN_HTTP = ("http request", "https proxy request")  # OpenSSL's words for what it has seen instead of a ClientHello
-IN_A_TURN = 3  # handshakes that are worked on in a turn of the loop: the other sessions wait for a millisecond at most
+IN_A_TURN: Final = 3  # handshakes that a turn of the loop works on: the other sessions wait for a millisecond at most
 
 
 class Waiter(Protocol):

@@ -4,7 +4,7 @@ Owned by the loop's thread; each such client has one of its own, which is a plac
 It comes first of all stages, but for the look at who the client is: whoever may not connect has nothing to wait for.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from tcp_proxy.dataplane.edge.answer import answer_in_clear
 from tcp_proxy.dataplane.edge.arrival import WAITING, Arrival, EdgeState
@@ -12,8 +12,8 @@ from tcp_proxy.dataplane.relay.session_thread import NEVER
 from tcp_proxy.runtime.socket_options import has_ended
 from tcp_proxy.sansio.reasons import Reason, Side
 
-AT_LIMIT = "the app is at its limits.sessions"
-LATE = "the app has had no place for it in time"
+AT_LIMIT: Final = "the app is at its limits.sessions"
+LATE: Final = "the app has had no place for it in time"
 
 
 class PlaceStage:

@@ -14,7 +14,7 @@ says "empty" though there is more (test_urgent_data_in_a_spliced_body): such a c
 
 import select
 from socket import MSG_DONTWAIT, SocketType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tcp_proxy.dataplane.http.socket_writer import SocketWriter
 from tcp_proxy.dataplane.relay.pump import CHUNK
@@ -25,8 +25,8 @@ from tcp_proxy.sansio.http1.chunks import Chunks
 from tcp_proxy.sansio.http1.fields import CHUNKED, UNSAID, Refused
 from tcp_proxy.wire.moved_exchange import MovedBody
 
-SPLICE_FROM = 256 << 10  # bytes that are still to come: below it copying is cheaper
-TURNS = 8  # reads, or splices, in one turn; then the others
+SPLICE_FROM: Final = 256 << 10  # bytes that are still to come: below it copying is cheaper
+TURNS: Final = 8  # reads, or splices, in one turn; then the others
 
 
 class BodyOwner(Protocol):

@@ -4,13 +4,13 @@ Pure but for questions to the client's TlsSocket, which is its connection's; ask
 """
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from tcp_proxy.dataplane.tls_told import subject
 from tcp_proxy.sansio.http1.forward import Client
 
-_SAFE = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"  # beside letters and digits; the rest of a value is written as %XX
+_SAFE: Final = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"  # beside letters and digits; the rest of a value is written as %XX
 
 
 def over_tls(client: Client, stream: Any, port: int, says_certificate: bool) -> Client:

@@ -11,7 +11,7 @@ it for the whole (docs/rules.md, R2).
 """
 
 from socket import AF_UNIX, MSG_DONTWAIT, SHUT_WR
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tcp_proxy.dataplane.http.socket_writer import SocketWriter
 from tcp_proxy.dataplane.http.timers import Timers
@@ -21,10 +21,10 @@ from tcp_proxy.runtime.socket_options import outstanding
 from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Reason, Side
 
-CLOSE_WITHIN = 2.0  # seconds that a client may take to notice that we have said our last word
-DISCARD_MOST = 30.0  # seconds in all, for one that goes on with its upload and does not listen
+CLOSE_WITHIN: Final = 2.0  # seconds that a client may take to notice that we have said our last word
+DISCARD_MOST: Final = 30.0  # seconds in all, for one that goes on with its upload and does not listen
 LINGER_FIRST, LINGER_MOST = 0.001, 0.25  # between two looks whether everything was acknowledged
-DISCARDS = 8  # reads of CHUNK in a turn, for nothing
+DISCARDS: Final = 8  # reads of CHUNK in a turn, for nothing
 
 
 class ClosingOwner(Protocol):

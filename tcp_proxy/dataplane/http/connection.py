@@ -13,7 +13,7 @@ Always true:
 """
 
 from socket import SO_ERROR, SOL_SOCKET
-from typing import Any
+from typing import Any, Final
 
 from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.dial import Dial
@@ -44,8 +44,8 @@ from tcp_proxy.sansio.reasons import Reason, Side, client_end
 from tcp_proxy.wire.counters import ACCEPTED, LISTENER_ACCEPTED, SESSIONS
 from tcp_proxy.wire.records import Origin
 
-TOO_MANY = 429
-STEPS = 32  # reads, or requests that we answer ourselves, in one turn; then the others
+TOO_MANY: Final = 429
+STEPS: Final = 32  # reads, or requests that we answer ourselves, in one turn; then the others
 
 
 class HttpConnection:

@@ -13,7 +13,7 @@ answer that breaks off is never made to look whole; its head goes out at most on
 """
 
 from errno import EPIPE
-from typing import Any
+from typing import Any, Final
 
 from tcp_proxy.dataplane import session_counters
 from tcp_proxy.dataplane.apps import LiveTarget
@@ -38,7 +38,7 @@ from tcp_proxy.sansio.http1.responses import Response
 from tcp_proxy.sansio.http1.upgrades import allowed_upgrades, is_asked_for
 from tcp_proxy.sansio.reasons import Reason, Side
 
-INTERIMS = 32  # interim answers in one turn
+INTERIMS: Final = 32  # interim answers in one turn
 
 
 class Exchange:

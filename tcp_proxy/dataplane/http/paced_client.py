@@ -17,7 +17,7 @@ Always true:
 
 from collections.abc import Callable
 from socket import MSG_PEEK
-from typing import Any
+from typing import Any, Final
 
 from tcp_proxy.dataplane.http.reader import URGENT
 from tcp_proxy.dataplane.pacing import Pacing
@@ -25,7 +25,7 @@ from tcp_proxy.dataplane.relay.paced_pump import chunk_of
 from tcp_proxy.runtime.loop import EDGE, READ, Loop
 from tcp_proxy.runtime.stream_socket import StreamSocket
 
-_PEEK = int(MSG_PEEK)
+_PEEK: Final = int(MSG_PEEK)
 
 
 class PacedClient:

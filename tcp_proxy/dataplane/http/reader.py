@@ -7,6 +7,7 @@ Always true: what is in `input` comes before what is in the socket; a byte is ha
 
 from select import EPOLLPRI
 from socket import MSG_DONTWAIT
+from typing import Final
 
 from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.runtime.loop import FAILED, RDHUP, READ
@@ -14,9 +15,9 @@ from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.http1.requests import Limits, Request, read_request
 from tcp_proxy.sansio.reasons import TLS_TRUNCATED
 
-URGENT = EPOLLPRI  # a splice stops there, a read stops short of it, and no event tells of what lies behind
-UNSURE = RDHUP | FAILED | URGENT  # with these a short read does not say that there is no more
-READABLE = READ | UNSURE
+URGENT: Final = EPOLLPRI  # a splice stops there, a read stops short of it, and no event tells of what lies behind
+UNSURE: Final = RDHUP | FAILED | URGENT  # with these a short read does not say that there is no more
+READABLE: Final = READ | UNSURE
 
 
 class RequestReader:

@@ -9,7 +9,7 @@ In the loop's thread, for an exchange whose target's connection has ended before
 """
 
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.http import requests
@@ -27,7 +27,9 @@ class Repeats(IntEnum):
     MOVED = 2
 
 
-NEVER, RENEWED, MOVED = Repeats
+NEVER: Final[Repeats] = Repeats.NEVER
+RENEWED: Final[Repeats] = Repeats.RENEWED
+MOVED: Final[Repeats] = Repeats.MOVED
 
 
 class Repeatable(requests.Counted, Protocol):

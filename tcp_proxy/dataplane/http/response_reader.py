@@ -5,13 +5,14 @@ body's (`take`), which is then read by body.py.
 """
 
 from socket import MSG_DONTWAIT
+from typing import Final
 
 from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.http1.requests import Limits
 from tcp_proxy.sansio.http1.responses import Response, read_response
 
-NOTHING_YET = -1
+NOTHING_YET: Final = -1
 
 
 class ResponseReader:

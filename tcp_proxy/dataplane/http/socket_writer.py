@@ -6,12 +6,13 @@ back-pressure. Errors are raised to who called, once; nothing is written after o
 
 import os
 from socket import MSG_DONTWAIT, MSG_NOSIGNAL
+from typing import Final
 
 from tcp_proxy.dataplane.relay.splice import Pipe, PipePool, drain
 from tcp_proxy.runtime.loop import EDGE, Loop
 from tcp_proxy.runtime.stream_socket import StreamSocket
 
-_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
+_FLAGS: Final = int(MSG_DONTWAIT | MSG_NOSIGNAL)
 
 
 class SocketWriter:

@@ -8,13 +8,13 @@ test_a_target_that_reads_slowly_…). So where bytes wait for somebody, what he 
 for an answer begins when the target's machine has the whole request.
 """
 
-
+from typing import Final
 
 from tcp_proxy.dataplane.relay.session_thread import NEVER, SessionThread
 from tcp_proxy.runtime.stream_socket import StreamSocket
 
-LOOKS = 4
-PAUSED_MORE = 1.0  # seconds that a client has when it was slowed down by us until its time was over
+LOOKS: Final = 4
+PAUSED_MORE: Final = 1.0  # seconds that a client has when it was slowed down by us until its time was over
 
 
 class Timers:

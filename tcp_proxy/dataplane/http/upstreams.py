@@ -14,7 +14,7 @@ that says nothing: what has come and not been told yet would be taken for the an
 
 import select
 from socket import MSG_DONTWAIT, MSG_PEEK
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.http.response_reader import ResponseReader
@@ -26,10 +26,10 @@ from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.wire.counters import HTTP_CONNECTIONS, Row
 from tcp_proxy.wire.views import Endpoint
 
-SWEEP_EVERY = 1.0  # seconds between two looks at what is idle
-RESTED = 0.5  # seconds after which one is always looked at: servers close what has been idle for a while
-NEVER = float("inf")
-_LOOK = int(MSG_PEEK | MSG_DONTWAIT)  # worked out once: members of an enum take 1.5 us for each request
+SWEEP_EVERY: Final = 1.0  # seconds between two looks at what is idle
+RESTED: Final = 0.5  # seconds after which one is always looked at: servers close what has been idle for a while
+NEVER: Final = float("inf")
+_LOOK: Final = int(MSG_PEEK | MSG_DONTWAIT)  # worked out once: members of an enum take 1.5 us for each request
 _POLL, _ANYTHING = select.poll(), select.POLLIN | select.POLLPRI | select.POLLRDHUP
 
 

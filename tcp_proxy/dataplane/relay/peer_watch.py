@@ -11,13 +11,14 @@ Two things epoll does not tell:
 """
 
 from socket import AF_UNIX
+from typing import Final
 
 from tcp_proxy.dataplane.relay.session_thread import is_plain
 from tcp_proxy.runtime.socket_options import outstanding, unanswered
 from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Side
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
 
 class Unacknowledged:

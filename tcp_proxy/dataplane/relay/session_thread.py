@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
 from socket import AF_UNIX, SocketType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tcp_proxy.dataplane.record import Recorder
 from tcp_proxy.dataplane.relay.pump import Pump
@@ -24,10 +24,10 @@ from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Reason, Side
 from tcp_proxy.wire.counters import Row
 
-COUNT_EVERY = 1.0  # seconds between two looks at what the sessions have moved
-GRAIN = 0.1  # seconds between two looks at the least: a deadline is met this late at most
+COUNT_EVERY: Final = 1.0  # seconds between two looks at what the sessions have moved
+GRAIN: Final = 0.1  # seconds between two looks at the least: a deadline is met this late at most
 SLICE = 100  # sessions that are looked at in one turn
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
 
 class ThreadMember(Protocol):

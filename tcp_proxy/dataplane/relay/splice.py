@@ -18,20 +18,20 @@ import fcntl
 import os
 import select
 from collections.abc import Callable
-from typing import Self
+from typing import Final, Self
 
 from tcp_proxy.dataplane.relay.pump import Owner, Pump
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.runtime.stream_socket import StreamSocket
 
-HAS_SPLICE = hasattr(os, "splice")
+HAS_SPLICE: Final = hasattr(os, "splice")
 
 SIZES = (1 << 20, 1 << 18, 1 << 16)  # tried in this order: an ordinary user has a budget of 64 pipes of 1 MiB
-STEPS_PER_TURN = 8  # splices into the pipe before other sessions of this thread have their turn
-KEPT = 8  # empty pipes a pool keeps for the next direction
+STEPS_PER_TURN: Final = 8  # splices into the pipe before other sessions of this thread have their turn
+KEPT: Final = 8  # empty pipes a pool keeps for the next direction
 
-_URGENT = select.EPOLLPRI
-_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if HAS_SPLICE else 0
+_URGENT: Final = select.EPOLLPRI
+_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if HAS_SPLICE else 0
 
 
 class Pipe:

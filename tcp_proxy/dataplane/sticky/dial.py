@@ -17,7 +17,7 @@ target whatever becomes of the key.
 """
 
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
 from tcp_proxy.dataplane.dial import DialOwner
@@ -27,8 +27,8 @@ from tcp_proxy.sansio.address import ip_of
 from tcp_proxy.sansio.reasons import Reason, Side, is_local
 from tcp_proxy.wire.counters import STICK_FALLBACKS
 
-ANSWERS = 4  # that one session waits for; a key that is rewritten faster than that is not worth waiting for
-SHORT = 0.05  # seconds without a further byte after which a message that is shorter than the slice is all there is
+ANSWERS: Final = 4  # that one session waits for; a key that is rewritten faster than that is not worth waiting for
+SHORT: Final = 0.05  # seconds without a further byte after which a message that is shorter than the slice is all there is
 
 
 class Phase(IntEnum):

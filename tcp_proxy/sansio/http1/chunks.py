@@ -14,19 +14,20 @@ promise to hold it.
 import re
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Final
 
 from tcp_proxy.sansio.http1.fields import Refused, read_trailers
 
-SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_QUOTED = rb"\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+\""
-_EXTENSIONS = rb"(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
-EXTENDED = re.compile(rb"([0-9A-Fa-f]{1,15})%b\r\n" % _EXTENSIONS)
-PADDED = re.compile(rb"([0-9A-Fa-f]{1,15})%b[ \t]*\r\n" % _EXTENSIONS)  # old servers fill the line up with spaces
-SIZE_PART = re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:[ \t]*(?:;[\t -~\x80-\xff]*)?)?)?\r?")
-SIZE_LINE_MOST = 4096  # bytes of one, with its extensions
-EXTENSIONS_MOST = 16 << 10
-TRAILERS_MOST = 8192  # bytes
+SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED: Final = rb"\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+\""
+_EXTENSIONS: Final = rb"(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
+EXTENDED: Final = re.compile(rb"([0-9A-Fa-f]{1,15})%b\r\n" % _EXTENSIONS)
+PADDED: Final = re.compile(rb"([0-9A-Fa-f]{1,15})%b[ \t]*\r\n" % _EXTENSIONS)  # old servers fill the line up with spaces
+SIZE_PART: Final = re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:[ \t]*(?:;[\t -~\x80-\xff]*)?)?)?\r?")
+SIZE_LINE_MOST: Final = 4096  # bytes of one, with its extensions
+EXTENSIONS_MOST: Final = 16 << 10
+TRAILERS_MOST: Final = 8192  # bytes
 
 
 class Step(IntEnum):
@@ -37,7 +38,11 @@ class Step(IntEnum):
     DONE = 4
 
 
-SIZE, DATA, AFTER, TRAILERS, DONE = Step
+SIZE: Final[Step] = Step.SIZE
+DATA: Final[Step] = Step.DATA
+AFTER: Final[Step] = Step.AFTER
+TRAILERS: Final[Step] = Step.TRAILERS
+DONE: Final[Step] = Step.DONE
 
 
 class Chunks:

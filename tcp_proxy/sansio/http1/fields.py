@@ -12,25 +12,28 @@ for blocks of a KiB at the most and the last 512 of them, so that nobody can fil
 import re
 from functools import lru_cache
 from itertools import product
+from typing import Final
 
 from tcp_proxy.sansio.http1 import login
 
-FIELD = re.compile(rb"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\x00-\x08\n-\x1f\x7f]*)\r\n", re.MULTILINE)
-ANSWER_FIELD = re.compile(rb"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\x00\r\n]*)\r\n", re.MULTILINE)
-OPTION = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-DIGITS = re.compile(rb"[0-9]{1,18}")
+FIELD: Final = re.compile(rb"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\x00-\x08\n-\x1f\x7f]*)\r\n", re.MULTILINE)
+ANSWER_FIELD: Final = re.compile(rb"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\x00\r\n]*)\r\n", re.MULTILINE)
+OPTION: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 REMEMBERED, REMEMBERED_SIZE = 512, 1024
 # In Via: once more for each time that a message has come through one of us. Nobody has so many of us in a row.
-OURSELVES = re.compile(rb"(?:HTTP/)?1\.[01][ \t]+tcp_proxy(?:[ \t].*)?", re.IGNORECASE)
-MOST_HOPS = 10
+OURSELVES: Final = re.compile(rb"(?:HTTP/)?1\.[01][ \t]+tcp_proxy(?:[ \t].*)?", re.IGNORECASE)
+MOST_HOPS: Final = 10
 
 # Meant for the next hop only (RFC 9110, 7.6.1), with those of old proxies. Transfer-Encoding is one too, but the body is
 # passed on in the same coding, so the field stays with it.
-HOP_BY_HOP = frozenset({
+HOP_BY_HOP: Final = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"proxy-authenticate", b"proxy-authorization",
 })  # fmt: skip
 # What says who asked. We say it ourselves; what comes in counts only from who is trusted.
-FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"})
+FORWARDED: Final = frozenset({
+    b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded",
+})  # fmt: skip
 # CGI and what came of it (WSGI, FastCGI, PHP) make a variable of each name and have one character, `_`, for all that is no
 # letter or digit: X_Forwarded-For is X-Forwarded-For there. No proxy writes it so; it is taken away, whoever it is from.
 LOOKALIKES = (
@@ -42,21 +45,21 @@ LOOKALIKES = (
     - FORWARDED
 )
 # What we say of a client's certificate; nobody else does, in whatever spelling CGI takes for it.
-CERTIFICATE = b"x_client_certificate_"
-_AS_CGI = bytes(c if chr(c).isalnum() and c < 128 else 95 for c in range(256))
+CERTIFICATE: Final = b"x_client_certificate_"
+_AS_CGI: Final = bytes(c if chr(c).isalnum() and c < 128 else 95 for c in range(256))
 # Nobody can have these taken away by naming them in Connection: they are for everybody on the way. They go on once, and
 # in one spelling.
-ESSENTIAL = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"max-forwards"})
-REWRITTEN = frozenset({b"content-length", b"transfer-encoding", b"expect"})
+ESSENTIAL: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"max-forwards"})
+REWRITTEN: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 # The next hop gets one from us when it gets none from the last; the last two where requests are traced.
-MADE = frozenset({b"x-request-id", b"date", b"traceparent", b"tracestate"})
-NEVER_KEPT = HOP_BY_HOP | FORWARDED | LOOKALIKES
-NO_TRAILER = NEVER_KEPT | ESSENTIAL
+MADE: Final = frozenset({b"x-request-id", b"date", b"traceparent", b"tracestate"})
+NEVER_KEPT: Final = HOP_BY_HOP | FORWARDED | LOOKALIKES
+NO_TRAILER: Final = NEVER_KEPT | ESSENTIAL
 # Their values are kept; of all other fields only the lines.
-KNOWN = NEVER_KEPT | ESSENTIAL | MADE | login.FIELDS | frozenset({b"user-agent", b"referer", b"via"})
+KNOWN: Final = NEVER_KEPT | ESSENTIAL | MADE | login.FIELDS | frozenset({b"user-agent", b"referer", b"via"})
 
-CHUNKED = -1  # instead of a length
-UNSAID = -2
+CHUNKED: Final = -1  # instead of a length
+UNSAID: Final = -2
 
 
 class Refused(ValueError):

@@ -5,13 +5,14 @@ added at the end are Via, X-Forwarded-* and X-Request-ID for the target, Via and
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from tcp_proxy.sansio.http1.fields import CHUNKED, UNSAID
 from tcp_proxy.sansio.http1.requests import Request
 from tcp_proxy.sansio.http1.responses import Response
 from tcp_proxy.sansio.trace_context import NOTHING, Span
 
-REASONS = {
+REASONS: Final = {
     400: b"Bad Request",
     404: b"Not Found",
     408: b"Request Timeout",
@@ -28,15 +29,15 @@ REASONS = {
     505: b"HTTP Version Not Supported",
     508: b"Loop Detected",
 }
-RETRY_AFTER = b"Retry-After: %d\r\n"
-RETRY_SECONDS = 5  # where nobody knows
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+RETRY_AFTER: Final = b"Retry-After: %d\r\n"
+RETRY_SECONDS: Final = 5  # where nobody knows
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _VIA = (b"Via: 1.0 tcp_proxy\r\n", b"Via: 1.1 tcp_proxy\r\n")
-_CODING = frozenset({b"transfer-encoding"})
-_CODING_AND_TRAILER = frozenset({b"transfer-encoding", b"trailer"})
-_HOST = frozenset({b"host"})
-_EXPECT = frozenset({b"expect"})
-_FRAMING = frozenset({b"transfer-encoding", b"content-length"})
+_CODING: Final = frozenset({b"transfer-encoding"})
+_CODING_AND_TRAILER: Final = frozenset({b"transfer-encoding", b"trailer"})
+_HOST: Final = frozenset({b"host"})
+_EXPECT: Final = frozenset({b"expect"})
+_FRAMING: Final = frozenset({b"transfer-encoding", b"content-length"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,9 @@ def own_answer(
     return head % (status, reason, len(body), date, more) + (b"" if bodiless else body)
 
 
-_OF_CLIENT = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"})
+_OF_CLIENT: Final = frozenset({
+    b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded",
+})  # fmt: skip
 
 
 def _who_asked(request: Request, client: Client) -> bytes:

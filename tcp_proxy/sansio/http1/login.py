@@ -9,11 +9,12 @@ should be and is not costs a login.
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 # Kerberos and Nego2 are what older and newer Windows call the same. A challenge is a scheme alone or before its data.
-SCHEME = re.compile(rb"(?:\A|[, \t])(?:NTLM|Negotiate|Nego2|Kerberos)(?=[, \t]|\Z)", re.IGNORECASE)
+SCHEME: Final = re.compile(rb"(?:\A|[, \t])(?:NTLM|Negotiate|Nego2|Kerberos)(?=[, \t]|\Z)", re.IGNORECASE)
 # The last leg of a Negotiate comes with the answer's 200, so the status is not asked.
-FIELDS = frozenset({b"www-authenticate", b"proxy-authenticate", b"authorization", b"proxy-authorization"})
+FIELDS: Final = frozenset({b"www-authenticate", b"proxy-authenticate", b"authorization", b"proxy-authorization"})
 
 
 def has_login(values: Mapping[bytes, list[bytes]]) -> bool:

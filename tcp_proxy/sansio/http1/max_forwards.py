@@ -4,12 +4,14 @@ Pure. A TRACE is answered with the first line and those fields that say where it
 adds of its own, cookies above all, is nothing that a page may have read back to it (RFC 9110, 9.3.8).
 """
 
+from typing import Final
+
 from tcp_proxy.sansio.http1.fields import DIGITS, Refused
 from tcp_proxy.sansio.http1.requests import Request
 
-COUNTED = frozenset({b"OPTIONS", b"TRACE"})
-TRACED = frozenset({b"host", b"max-forwards", b"via"})
-HEAD = b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\nDate: %b\r\n%bVia: 1.1 tcp_proxy\r\n\r\n%b"
+COUNTED: Final = frozenset({b"OPTIONS", b"TRACE"})
+TRACED: Final = frozenset({b"host", b"max-forwards", b"via"})
+HEAD: Final = b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\nDate: %b\r\n%bVia: 1.1 tcp_proxy\r\n\r\n%b"
 
 
 def count_down(request: Request) -> bool:

@@ -4,7 +4,7 @@ A request goes to a target a second time only where it can have had no effect th
 has the status and the text of our own answer; where a part of the target's is written, its reason and side alone count.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tcp_proxy.sansio.http1.fields import CHUNKED, Refused
 from tcp_proxy.sansio.http1.requests import Request
@@ -21,10 +21,10 @@ class Failure(NamedTuple):
     side: Side
 
 
-NO_SWITCH = Failure(
+NO_SWITCH: Final = Failure(
     502, "the target switched protocols and did not take the request", Reason.TARGET_RESET, Side.TARGET
 )  # fmt: skip
-_NO_ANSWER = {
+_NO_ANSWER: Final = {
     Reason.NO_TARGET: "no target is up",
     Reason.LIMIT: "every target is at its limit",
     Reason.QUEUE_TIMEOUT: "no target has had a place in time",

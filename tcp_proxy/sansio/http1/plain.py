@@ -7,7 +7,7 @@ both ways give the same bytes (test_plain.py).
 """
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tcp_proxy.sansio.http1.fields import Refused
 from tcp_proxy.sansio.http1.forward import response_head
@@ -15,9 +15,9 @@ from tcp_proxy.sansio.http1.requests import Limits, Request, read_request
 from tcp_proxy.sansio.http1.responses import Response, read_response
 
 REMEMBERED, SIZE, FIELDS = 512, 1024, 64
-_LIMITS = Limits(line=SIZE, head=SIZE, fields=FIELDS)
-_SPECIAL = frozenset({b"expect", b"max-forwards", b"upgrade", b"x-request-id"})
-_SPECIAL_METHODS = frozenset({b"CONNECT", b"HEAD"})
+_LIMITS: Final = Limits(line=SIZE, head=SIZE, fields=FIELDS)
+_SPECIAL: Final = frozenset({b"expect", b"max-forwards", b"upgrade", b"x-request-id"})
+_SPECIAL_METHODS: Final = frozenset({b"CONNECT", b"HEAD"})
 
 
 class PlainAnswer(NamedTuple):

@@ -6,19 +6,20 @@ take differently never goes on.
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from tcp_proxy.sansio.http1.fields import CHUNKED, UNSAID, Fields, Refused, read_fields
 
-LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~]+) HTTP/([0-9])\.([0-9])\r\n")
-HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-ABSOLUTE = re.compile(rb"(?:http|https)://([^/?]*)(.*)", re.IGNORECASE)
+LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~]+) HTTP/([0-9])\.([0-9])\r\n")
+HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+ABSOLUTE: Final = re.compile(rb"(?:http|https)://([^/?]*)(.*)", re.IGNORECASE)
 # CR and LF that are not one line end, and NUL; a CR at the very end may get its LF yet.
-LONE = re.compile(rb"(?<!\r)\n|\r(?![\n]|\Z)|\x00")
-END = b"\r\n\r\n"
+LONE: Final = re.compile(rb"(?<!\r)\n|\r(?![\n]|\Z)|\x00")
+END: Final = b"\r\n\r\n"
 # Doing it twice is the same as once (RFC 9110, 9.2.2): may be sent again when nobody knows whether it arrived.
-IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
-LINE_SHOWN = 1024  # bytes of a first line that was refused
-_SKIPPED = 2  # empty lines before a request: some clients send one after a body
+IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+LINE_SHOWN: Final = 1024  # bytes of a first line that was refused
+_SKIPPED: Final = 2  # empty lines before a request: some clients send one after a body
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Limits:
     fields: int = 200
 
 
-AS_MUCH_AS_CAME = Limits(1 << 30, 1 << 30, 1 << 30)  # for a head that was read before
+AS_MUCH_AS_CAME: Final = Limits(1 << 30, 1 << 30, 1 << 30)  # for a head that was read before
 
 
 class Request:

@@ -6,18 +6,19 @@ versions above 1.1, more than one space before the status, and what read_answer_
 """
 
 import re
+from typing import Final
 
 from tcp_proxy.sansio.http1.fields import CHUNKED, UNSAID, Fields, Refused, read_answer_fields
 from tcp_proxy.sansio.http1.requests import END, Limits
 
-LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])( [\t -~\x80-\xff]*)?\r\n")
-ODD_LINE = re.compile(rb"HTTP/1\.([0-9]) +([1-9][0-9][0-9])( [^\x00\r\n]*)?\r\n")
-REASON = re.compile(rb"[\t -~\x80-\xff]*")
-LF = re.compile(rb"\r?\n")
-LF_END = re.compile(rb"\n\r?\n")
-NEVER = re.compile(rb"\r(?!\n|\Z)|\x00")  # a CR that is no part of a line end, and NUL
-UNTIL_CLOSE = UNSAID  # the body goes on until the target closes
-_BEGIN = b"HTTP/1."
+LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])( [\t -~\x80-\xff]*)?\r\n")
+ODD_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) +([1-9][0-9][0-9])( [^\x00\r\n]*)?\r\n")
+REASON: Final = re.compile(rb"[\t -~\x80-\xff]*")
+LF: Final = re.compile(rb"\r?\n")
+LF_END: Final = re.compile(rb"\n\r?\n")
+NEVER: Final = re.compile(rb"\r(?!\n|\Z)|\x00")  # a CR that is no part of a line end, and NUL
+UNTIL_CLOSE: Final = UNSAID  # the body goes on until the target closes
+_BEGIN: Final = b"HTTP/1."
 
 
 class Response:

@@ -16,6 +16,7 @@ Always true: a step that is not drawn raises UnlistedStep; the table is what is 
 """
 
 from enum import IntEnum
+from typing import Final
 
 
 class State(IntEnum):
@@ -36,8 +37,17 @@ class Event(IntEnum):
 
 
 # By their own names: looking a member up in its class costs more than all else that is done with it.
-READING, DIALING, EXCHANGING, CLOSING, DONE = State
-DIAL, SEND, ANSWERED, CLOSE, BREAK, END = Event
+READING: Final[State] = State.READING
+DIALING: Final[State] = State.DIALING
+EXCHANGING: Final[State] = State.EXCHANGING
+CLOSING: Final[State] = State.CLOSING
+DONE: Final[State] = State.DONE
+DIAL: Final[Event] = Event.DIAL
+SEND: Final[Event] = Event.SEND
+ANSWERED: Final[Event] = Event.ANSWERED
+CLOSE: Final[Event] = Event.CLOSE
+BREAK: Final[Event] = Event.BREAK
+END: Final[Event] = Event.END
 
 
 class UnlistedStep(Exception):
@@ -55,7 +65,7 @@ class _Steps(dict[Event, State]):
         raise UnlistedStep(f"no step for {event.name} in the state {self._state.name}")
 
 
-NEXT = {
+NEXT: Final = {
     READING: _Steps(READING, {DIAL: DIALING, SEND: EXCHANGING, ANSWERED: READING, CLOSE: CLOSING, END: DONE}),
     DIALING: _Steps(DIALING, {SEND: EXCHANGING, ANSWERED: READING, END: DONE}),
     EXCHANGING: _Steps(EXCHANGING, {DIAL: DIALING, ANSWERED: READING, BREAK: CLOSING, END: DONE}),

@@ -9,14 +9,14 @@ A mark is a hash of the target's name. It says nothing of where that is, for tar
 
 import re
 from hashlib import blake2b
-from typing import Protocol
+from typing import Final, Protocol
 
 from tcp_proxy.sansio.http1.fields import Fields
 from tcp_proxy.sansio.http1.requests import Request
 from tcp_proxy.sansio.http1.responses import Response
 
-SEPARATOR = b"~"
-MARK = re.compile(rb"[0-9a-f]{16}")
+SEPARATOR: Final = b"~"
+MARK: Final = re.compile(rb"[0-9a-f]{16}")
 
 
 def mark_of(app: str, target: str) -> bytes:
