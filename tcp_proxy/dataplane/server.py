@@ -42,6 +42,7 @@ from tcp_proxy.wire.counters import Counters
 ACCEPTS: Final = 16  # from one listener in one event
 LOOK_AGAIN: Final = 0.05  # seconds between two looks whether accepting can go on
 SAY_EVERY: Final = 10.0  # seconds between two pauses that are said: under load they come and go many times a second
+_STREAM: Final = int(socket.SOCK_STREAM)
 GIVE_WAY: Final = 0.001  # seconds that listeners are left to other workers; 5 ms cost a quarter of the short sessions
 
 
@@ -79,7 +80,7 @@ class Listener:
                     server.pause(error.errno)
                     return
                 continue  # that client is gone already (ECONNABORTED, a network error of its own)
-            client = SocketType(family, socket.SOCK_STREAM, 0, fd)
+            client = SocketType(family, _STREAM, 0, fd)
             if server.inherits_hops:  # the listener may be closing, by another worker's or the supervisor's hand
                 hear_every_hop(client)
             server.begin(self, client, address)
