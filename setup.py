@@ -17,6 +17,7 @@ COMPILED = (
     "tcp_proxy/dataplane/http/*.py",
     "tcp_proxy/dataplane/relay/*.py",
     "tcp_proxy/dataplane/apps.py",
+    "tcp_proxy/dataplane/counted.py",
     "tcp_proxy/dataplane/client_limits.py",
     "tcp_proxy/dataplane/delivery.py",
     "tcp_proxy/dataplane/dial.py",

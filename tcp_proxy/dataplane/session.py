@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 from tcp_proxy.dataplane import session_counters
 from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.counted import Counted, ended
 from tcp_proxy.dataplane.delivery import Delivery
 from tcp_proxy.dataplane.dial import Dial
 from tcp_proxy.dataplane.keyed_dial import KeyedDial
@@ -32,7 +33,7 @@ from tcp_proxy.dataplane.relay.handover import Placement, attach
 from tcp_proxy.dataplane.relay.peer_watch import PeerWatch
 from tcp_proxy.dataplane.relay.pump import CHUNK, DONTWAIT, Pump
 from tcp_proxy.dataplane.relay.session_thread import NEVER, SessionThread
-from tcp_proxy.dataplane.session_counters import Counted, ListenerCounters
+from tcp_proxy.dataplane.session_counters import ListenerCounters
 from tcp_proxy.dataplane.session_state import CLIENT, DIALING, DONE, ENDED, LINGERING, QUEUED, RELAYING, STEPS, TARGET, State
 from tcp_proxy.runtime.loop import FAILED, QUIET_EDGE, RDHUP, WRITE
 from tcp_proxy.runtime.socket_options import deliver_on_close, reset_on_close
@@ -443,5 +444,5 @@ class Session(Counted):
         if upstream is not None:
             thread.loop.drop(upstream)
         thread.members.discard(self)
-        session_counters.ended(self, bytes_up, bytes_down, reason, side, code)
+        ended(self, bytes_up, bytes_down, reason, side, code)
 

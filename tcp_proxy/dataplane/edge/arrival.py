@@ -31,11 +31,11 @@ from select import EPOLLPRI
 from socket import AF_UNIX, MSG_DONTWAIT
 from typing import Any, ClassVar, Final, Protocol
 
-from tcp_proxy.dataplane import session_counters
 from tcp_proxy.dataplane.apps import LiveApp
+from tcp_proxy.dataplane.counted import Counted, ended
 from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.dataplane.relay.session_thread import NEVER, SessionThread
-from tcp_proxy.dataplane.session_counters import Counted, ListenerCounters
+from tcp_proxy.dataplane.session_counters import ListenerCounters
 from tcp_proxy.runtime.loop import FAILED, QUIET_EDGE, RDHUP, READ, WRITE
 from tcp_proxy.runtime.socket_options import reset_on_close
 from tcp_proxy.runtime.stream_socket import StreamSocket
@@ -332,7 +332,7 @@ class Arrival(Counted):
         row = self.thread.row
         row[ACCEPTED] += 1
         row[self.listener.slot + LISTENER_ACCEPTED] += 1
-        session_counters.ended(self, 0, 0, reason, side, code, error)
+        ended(self, 0, 0, reason, side, code, error)
         row[self.listener.slot + LISTENER_ARRIVING] -= 1
 
     def _leave(self) -> None:
