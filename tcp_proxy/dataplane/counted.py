@@ -29,26 +29,29 @@ from tcp_proxy.wire.records import Origin
 
 
 class Counted:
-    """What has a beginning, an end and a record: a session, or a client that never became one (edge.arrival). Its heir sets
-    all of these."""
+    """What has a beginning, an end and a record: a session, or a client that never became one (edge.arrival). `number` is
+    unique in its worker; `address` is the client's sockaddr."""
 
     __slots__ = (
         "address", "app", "client", "connected_at", "counted_down", "counted_up", "listener", "number", "origin", "started",
         "target", "thread", "tried",
     )  # fmt: skip
-    number: int
-    thread: SessionThread
-    app: LiveApp
-    listener: ListenerCounters
-    client: StreamSocket
-    address: Any
-    target: LiveTarget | None
-    tried: Sequence[tuple[str, str]]
-    started: float
-    connected_at: float
-    counted_up: int
-    counted_down: int
-    origin: Origin | None
+
+    def __init__(
+        self, number: int, thread: SessionThread, app: LiveApp, listener: ListenerCounters, client: StreamSocket,
+        address: Any,
+    ) -> None:  # fmt: skip
+        self.number = number
+        self.thread = thread
+        self.app = app
+        self.listener = listener
+        self.client, self.address = client, address
+        self.started = thread.loop.now
+        self.connected_at = -1.0
+        self.target: LiveTarget | None = None
+        self.tried: Sequence[tuple[str, str]] = ()
+        self.counted_up = self.counted_down = 0  # bytes that stand in the counters already
+        self.origin: Origin | None = None  # of a session that has come from another process
 
 
 def ended(

@@ -43,8 +43,7 @@ from tcp_proxy.wire.counters import ACCEPTED, LISTENER_ACCEPTED, SESSIONS
 
 
 class Session(Counted):
-    """`number` is unique in this worker; `address` is the client's sockaddr. A subclass may name another `keyed_dial`, and
-    may add to `start`, `_client_early` and `_finish`, which it calls."""
+    """A subclass may name another `keyed_dial`, and may add to `start`, `_client_early` and `_finish`, which it calls."""
 
     __slots__ = (
         "armed", "broken", "cut", "deadline", "delivery", "dial", "down", "early", "first", "first_end", "half_closed",
@@ -56,32 +55,23 @@ class Session(Counted):
         self, number: int, thread: SessionThread, app: LiveApp, listener: ListenerCounters, client: StreamSocket,
         address: Any,
     ) -> None:  # fmt: skip
-        self.number = number
-        self.thread = thread
-        self.app = app
-        self.listener = listener
-        self.client, self.address = client, address
+        super().__init__(number, thread, app, listener, client, address)
         self.state = DIALING
-        self.started = self.last = thread.loop.now
+        self.last = self.started
         self.deadline = self.waits_until = self.next_tick = NEVER
-        self.connected_at = -1.0
         self.first = b""  # what the client has said before we were connected
         self.cut = self.early = 0  # `early`: what epoll said of the client while we were dialing
-        self.target = None
         self.upstream: StreamSocket | None = None
         self.up: Pump | None = None
         self.down: Pump | None = None
         self.dial: Dial | None = None
         self.route: Any = None  # its share of the app (RouteTargets), where the client's first bytes choose one
         self.delivery: Delivery | None = None  # while LINGERING
-        self.tried = ()
         self.broken: tuple[Side, int] | None = None  # the first side that failed, and its errno
         self.first_end: Side | None = None
         self.half_closed = self.armed = False  # `armed`: a close of the target's socket resets it
         self.peer_watch: PeerWatch | None = None  # of a session that has lived for a tick
         self.placement: Placement | None = None  # of a session that was bulk
-        self.counted_up = self.counted_down = 0  # bytes that stand in the counters already
-        self.origin = None  # of a session that has come from another process
 
     def __repr__(self) -> str:
         return f"<Session {self.number} {self.app.name} {self.state.name} client={self.address} target={self.target}>"

@@ -173,20 +173,12 @@ class Arrival(Counted):
     def __init__(
         self, number: int, arrivals: Arrivals, app: LiveApp, listener: ListenerCounters, client: StreamSocket, address: Any
     ) -> None:
-        self.number = number
+        super().__init__(number, arrivals.thread, app, listener, client, address)
         self._arrivals = arrivals
-        self.thread = arrivals.thread
-        self.app = app
-        self.listener = listener
-        self.client = client
         self.sock = client  # what is read, as it comes; a stage may have put another socket in front of it
-        self.address = self.peer = address
+        self.peer = address
         self.state = NEW
-        self.started = self.last = self.thread.loop.now
-        self.target = self.origin = None
-        self.tried = ()
-        self.connected_at = -1.0
-        self.counted_up = self.counted_down = 0
+        self.last = self.started
         self.deadline = NEVER
         self.first = b""
         self.is_ended = False  # the client sends nothing more
