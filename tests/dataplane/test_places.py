@@ -246,3 +246,26 @@ def test_a_session_ends_once_though_the_app_leaves_in_that_very_moment():
             held.places.leave(held.rows[0])
             thread.join()
             assert held.active == 0
+
+
+def test_threads_that_end_sessions_at_the_same_time_give_back_what_was_paid():
+    """The loop's thread without the lock, while it sees that all have their tokens; a relay thread under it."""
+    for _ in range(10):
+        with Held(400) as held:
+            for number in range(400):
+                held.places.begin(number, held.rows[0])
+            held.places.adopt(make_semaphores({APP: 300})[APP], held.rows, 1)
+            assert held.places.unpaid == 100
+            begun = threading.Barrier(2)
+
+            def end(first, row, held=held, begun=begun):
+                begun.wait()
+                for number in range(first, 400, 2):
+                    held.places.end(number, row)
+
+            thread = threading.Thread(target=end, args=(0, held.rows[1]), name="relay")
+            thread.start()
+            end(1, held.rows[0])
+            thread.join()
+            assert (held.active, held.places.unpaid) == (0, 0)
+            assert sum(held.places.begin(number, held.rows[0]) for number in range(400)) == 300
