@@ -27,7 +27,7 @@ class BoundedLoad:
 
     def pick(self, eligible: Sequence[C], key: bytes, now: float, draw: Draw) -> C:
         own = self._whole.pick(eligible, key, now, draw)
-        loads = [candidate.active for candidate in eligible]
+        loads = [max(0, candidate.active) for candidate in eligible]  # a sum of counters that change meanwhile
         slots = self._factor * (sum(loads) + 1)  # in hundredths, for all
         weight = sum([candidate.weight for candidate in eligible])
         below = [

@@ -9,6 +9,7 @@ any process maps it; nobody unlinks anything. A row has room for ROOM slots and 
 and so are no memory. More rows can be added while it is in use.
 """
 
+import errno
 import mmap
 import os
 from collections.abc import Collection, Sequence
@@ -157,9 +158,15 @@ class Counters:
 
     def pages(self) -> Pages:
         """As they are now. To read where nobody has written makes pages there: of 20,000 targets without sessions 60 MB, and
-        the time to look at them. Without `fd` all are taken for written."""
+        the time to look at them. Without `fd`, or where the kernel cannot say, all are taken for written."""
         count = -(-self.slots // PAGE) + 1
-        pages = Pages(count, self.fd < 0)
+        try:
+            return self._written(Pages(count, self.fd < 0))
+        except OSError:
+            return Pages(count, True)
+
+    def _written(self, pages: Pages) -> Pages:
+        """Raises OSError: the kernel does not know SEEK_DATA here."""
         for row in range(len(self.rows) if self.fd >= 0 else 0):
             begin, end = row * self.slots * 8, (row + 1) * self.slots * 8
             at = _seek(self.fd, begin, os.SEEK_DATA, end)
@@ -246,8 +253,10 @@ class Counters:
 
 
 def _seek(fd: int, at: int, whence: int, end: int) -> int:
-    """`end` at the most. Nobody uses the place where the descriptor is then."""
+    """`end` at the most. Nobody uses the place where the descriptor is then. Raises OSError."""
     try:
         return min(end, os.lseek(fd, at, whence))
-    except OSError:  # there is no more
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # else there is no more
+            raise
         return end

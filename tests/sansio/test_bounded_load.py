@@ -151,3 +151,11 @@ def test_envoy_multiple_hash_same_host_overloaded(policy):
 
 def test_it_says_what_it_is():
     assert repr(BoundedLoad(150, lambda: TableHash(None))).startswith("<BoundedLoad 150 % of")
+
+
+def test_a_sum_that_is_below_zero_for_a_moment_is_nothing(policy):
+    """The counters of a worker that has died are cleared one after the other."""
+    eligible = pool(1, 1)
+    eligible[0].sessions = -1000
+    balancer = BoundedLoad(250, make(policy, eligible))
+    assert {balancer.pick(eligible, key, 0.0, no_dice).name for key in KEYS} == {one.name for one in eligible}

@@ -1,5 +1,6 @@
 """Shared memory: rows that lose nothing, totals that survive a worker, gauges that do not, other processes that see it."""
 
+import errno
 import mmap
 import os
 import subprocess
@@ -342,3 +343,18 @@ def test_pages_of_rows_that_end_within_a_page():
         assert not memory.counters.pages().have(SECOND, TARGET_SLOTS)
         memory.counters.rows[3][SLOTS - 1] = 1
         assert memory.counters.pages().have(SECOND, TARGET_SLOTS)
+
+
+def test_where_the_kernel_cannot_say_what_is_written_all_is_read(monkeypatch):
+    def refused(*_args):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    made, fd = Counters.create(2, 8 * PAGE)
+    try:
+        made.fd = fd
+        assert not made.pages().have(0)
+        monkeypatch.setattr(os, "lseek", refused)
+        assert all(made.pages().have(number * PAGE) for number in range(8))
+    finally:
+        made.close()
+        os.close(fd)

@@ -28,6 +28,8 @@ def policy(backend: Proxy, note: Note) -> Plain | None:
         found = POLICIES[name]
         if is_ring and found == "source_hash":
             return {"balance": "ring_hash", **({"hash": factor} if factor else {})}
+        if factor and backend.hash_balance_factor is not None:
+            note(backend.hash_balance_factor, f"{words[0]} hashes nothing; left out")
         return {"balance": found}
     header = HDR.fullmatch(words[0])
     if backend.mode != "http" or not (header or name == "uri"):
@@ -46,7 +48,7 @@ def _factor(backend: Proxy, is_ring: bool, note: Note) -> Plain:
     line = backend.hash_balance_factor
     if line is None or line.words[1] == "0":
         return {}
-    if is_ring and line.words[1].isdigit():
+    if is_ring and line.words[1].isascii() and line.words[1].isdecimal():
         return {"balance_factor": int(line.words[1])}
     note(line, "it is for hash-type consistent; left out")
     return {}

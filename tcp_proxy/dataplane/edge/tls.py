@@ -142,7 +142,9 @@ class HandshakeStage:
     def wait(self) -> None:
         """Too many have had this turn of the loop. What the client sends stays in its socket meanwhile."""
         assert self._arrival is not None
+        assert self._sock is not None
         self._is_waiting = self._arrival.is_held = True
+        self._sock.begin(b"")  # an event that comes meanwhile is heard by nobody: there may be more by then
 
     def resume(self) -> None:
         """Its turn has come; its client may be gone."""

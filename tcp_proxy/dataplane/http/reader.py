@@ -6,8 +6,8 @@ Always true: what is in `input` comes before what is in the socket; a byte is ha
 """
 
 from select import EPOLLPRI
-from socket import MSG_DONTWAIT
-from typing import Final
+from socket import MSG_DONTWAIT, SocketType
+from typing import Any, Final
 
 from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.runtime.loop import FAILED, RDHUP, READ
@@ -23,10 +23,11 @@ READABLE: Final = READ | UNSURE
 class RequestReader:
     """`input`: bytes that were read and not looked at yet; `seen`: so many of them were, and are no whole head."""
 
-    __slots__ = ("_client", "input", "is_ended", "seen", "unread")
+    __slots__ = ("_client", "_may_have_end", "input", "is_ended", "seen", "unread")
 
     def __init__(self, client: StreamSocket) -> None:
-        self._client = client
+        self._client: Any = client
+        self._may_have_end = type(client) is not SocketType  # a TlsSocket may, or what stands before one
         self.input = b""
         self.seen = 0
         self.unread = True  # the socket may hold more, and no event will say so
@@ -51,6 +52,8 @@ class RequestReader:
             self.is_ended = True
             return
         self.unread = len(data) == CHUNK or not events or bool(events & UNSURE)
+        if self._may_have_end and getattr(self._client, "has_end", False):
+            self.unread = True
         self.input = self.input + data if self.input else data
 
     def next_request(self, limits: Limits) -> Request | None:

@@ -4,8 +4,8 @@ Owned by the loop's thread; a connection to a target (upstreams.py) holds one. W
 body's (`take`), which is then read by body.py.
 """
 
-from socket import MSG_DONTWAIT
-from typing import Final
+from socket import MSG_DONTWAIT, SocketType
+from typing import Any, Final
 
 from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.runtime.stream_socket import StreamSocket
@@ -17,12 +17,13 @@ NOTHING_YET: Final = -1
 
 class ResponseReader:
     """`heard`: bytes that are read and given to nobody; `seen`: so many of them were looked at, and are no whole head.
-    `was_full`: the last read got all that it could take, so there may have been more."""
+    `was_full`: the last read got all that it could take, so there may have been more, or the end was read with it."""
 
-    __slots__ = ("_sock", "code", "heard", "seen", "was_full")
+    __slots__ = ("_may_have_end", "_sock", "code", "heard", "seen", "was_full")
 
     def __init__(self, sock: StreamSocket) -> None:
-        self._sock = sock
+        self._sock: Any = sock
+        self._may_have_end = type(sock) is not SocketType  # a TlsSocket may
         self.code = 0
         self.heard = b""
         self.seen = 0
@@ -41,7 +42,7 @@ class ResponseReader:
             self.code = error.errno or 0
             return 0
         self.heard = self.heard + data if self.heard else data
-        self.was_full = len(data) == CHUNK
+        self.was_full = len(data) == CHUNK or (self._may_have_end and getattr(self._sock, "has_end", False))
         return len(data)
 
     def next_response(self, limits: Limits, bodiless: bool) -> Response | None:

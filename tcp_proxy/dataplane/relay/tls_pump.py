@@ -81,15 +81,15 @@ class TlsPump(ToTlsPump):
     ) -> None:
         """`is_relay`: in a relay thread, where the owner is told when the source is empty."""
         super().__init__(loop, owner, source, dest, tcp)
-        self._from_tls = isinstance(source, TlsSocket)
+        self._from_tls = source if isinstance(source, TlsSocket) else None
         self._is_relay = is_relay
-        if is_relay and not self._from_tls:
+        if is_relay and self._from_tls is None:
             self.chunk = SEND_MOST  # bulk that is to be encrypted: 16 records for each send cost a fifth less than 4
-        if is_relay or (isinstance(source, TlsSocket) and source.may_have_more):
+        if is_relay or (self._from_tls is not None and self._from_tls.may_have_more):
             self._go_on_later()  # no event tells of what was read with the handshake, or in another thread
 
     def ready(self, events: int) -> None:
-        if not self._from_tls:
+        if self._from_tls is None:
             super().ready(events)
             return
         self.owner.last = self.loop.now
@@ -101,7 +101,10 @@ class TlsPump(ToTlsPump):
 
     def fill(self, events: int = 0) -> None:
         """With RDHUP a short read does not say what a plain socket's would: the end is close_notify."""
-        Pump.fill(self, 0 if self._from_tls and events & RDHUP else events)
+        source = self._from_tls
+        Pump.fill(self, 0 if source is not None and events & RDHUP else events)
+        if source is not None and source.has_end and not (self.queued or self.blocked or self.ended or self.done):
+            self._go_on_later()  # it was read with the last bytes
         if self._is_relay and not (self.queued or self.blocked or self.ended):
             self.owner.emptied(self)
 

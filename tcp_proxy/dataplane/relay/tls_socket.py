@@ -358,7 +358,13 @@ class TlsSocket:
     @property
     def may_have_more(self) -> bool:
         """Whether something was read of the socket that nobody has had, or the last read may have left something there."""
-        return self._is_full or self.has_unread
+        return self._is_full or self.has_end or self.has_unread
+
+    @property
+    def has_end(self) -> bool:
+        """Whether `recv` has an end or an error to tell, once all bytes are given: it may have been met behind them, and no
+        event tells of what was read already."""
+        return self.is_ended or self._code != 0
 
     @property
     def has_unread(self) -> bool:

@@ -42,6 +42,10 @@ def test_what_is_different_is_said():
     ]
     assert imported("balance uri whole")[2] == ["line 5: balance uri whole: whole: the path counts; left out"]
     assert imported("balance uri", mode="tcp")[2][0].endswith("this policy has no counterpart; round_robin is taken")
+    assert imported("balance roundrobin", "hash-type consistent", "hash-balance-factor 150")[2] == [
+        "line 7: hash-balance-factor 150: roundrobin hashes nothing; left out"
+    ]
+    assert imported("balance source", "hash-type consistent", "hash-balance-factor \u00b2")[1] is None
     assert imported("balance source", "hash-balance-factor 150")[1:] == (
         None, ["line 6: hash-balance-factor 150: it is for hash-type consistent; left out"],
     )  # fmt: skip

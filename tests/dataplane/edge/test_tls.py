@@ -83,6 +83,60 @@ def no_names():
     return context
 
 
+
+def together(gate, peer, *texts):
+    """The end of the handshake and what follows it come in one read, which `texts` are said with."""
+    peer.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    assert not shakes(peer)
+    gate.house.turn(3)
+    assert shakes(peer)
+    for text in texts:
+        peer.sendall(text)
+
+
+def shakes(peer):
+    try:
+        return peer.handshake()
+    except BlockingIOError:
+        return False
+
+
+def test_an_end_that_comes_with_the_handshake_is_heard_without_a_fin():
+    with TlsGate() as gate:
+        peer = gate.open()
+        together(gate, peer, b"one")
+        peer.say_end()
+        peer.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        target = gate.target()
+        gate.house.turn(3)
+        assert target.recv(9) == b"one"
+        gate.house.turn(3)
+        assert target.recv(9) == b""
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_what_comes_while_a_client_waits_for_its_turn_is_heard(is_reset):
+    """Others have the turn in which its handshake is to end; the event of what it says then is nobody's."""
+    with TlsGate() as gate:
+        peer = gate.open()
+        together(gate, peer, b"one")
+        gate.handshakes._left = 0
+        gate.house.turn(2)
+        if is_reset:
+            gate.clients.remove(peer)
+            reset(peer)
+        else:
+            peer.sendall(b"two")
+        gate.house.turn(2)
+        gate.handshakes._turn_over()
+        gate.house.turn(6)
+        if is_reset:
+            assert gate.house.record()["reason"] == "client_reset"
+        else:
+            target = gate.target()
+            assert target.recv(9) == b"onetwo"
+
+
 def test_bytes_of_both_are_relayed_and_both_ends_arrive():
     with TlsGate() as gate:
         peer = gate.shaken()

@@ -58,6 +58,20 @@ def test_more_is_awaited_without_an_event_only_where_none_will_come():
         assert reader.input == b"GET / "
 
 
+def test_an_end_of_tls_that_was_read_with_the_last_bytes_is_asked_for():
+    """close_notify without FIN: no event will tell of it."""
+    with ExitStack() as stack:
+        client, ours = map(stack.enter_context, tls_pair(*socket.socketpair()))
+        reader = RequestReader(ours)
+        client.sendall(GET)
+        client.say_end()
+        while not reader.input:
+            reader.receive(READ)
+        assert reader.unread
+        reader.receive(READ)
+        assert reader.is_ended
+
+
 @pytest.mark.parametrize("said", [b"", b"GET / HT"])
 def test_the_end_of_tls_that_nobody_has_said_is_an_end_between_two_requests_only(said):
     with ExitStack() as stack:

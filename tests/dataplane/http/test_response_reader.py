@@ -4,10 +4,12 @@ import socket
 from contextlib import ExitStack
 from errno import ECONNRESET
 
+from dataplane.tls import tls_pair
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.dialogue import OK
+from kit.waiting import wait_until
 from tcp_proxy.dataplane.http.response_reader import NOTHING_YET, ResponseReader
 from tcp_proxy.sansio.http1.requests import Limits
 from tests.dataplane.house import reset
@@ -49,3 +51,17 @@ def test_the_end_and_the_error():
             reader = ResponseReader(ours)
             end(theirs)
             assert (reader.receive(), reader.code) == (0, code)
+
+
+def test_an_end_of_tls_that_was_read_with_the_answer_says_that_there_may_be_more():
+    """Else the connection would be kept, and used for the next request."""
+    with ExitStack() as stack:
+        target, ours = map(stack.enter_context, tls_pair(*socket.socketpair()))
+        reader = ResponseReader(ours)
+        target.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        wait_until(lambda: reader.receive() > 0, "an answer")
+        assert not reader.was_full
+        target.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        target.say_end()
+        wait_until(lambda: reader.receive() > 0, "an answer")
+        assert reader.was_full

@@ -49,6 +49,23 @@ def test_an_end_without_close_notify_is_a_failure_after_all_that_came(kind):
 
 
 @pytest.mark.parametrize("kind", FROM_TLS)
+def test_an_end_that_comes_with_the_last_bytes_is_heard_without_a_fin(kind):
+    """As of who waits for our close_notify before it closes: one event tells of all."""
+    with Rig(kind) as rig:
+        rig.turn()
+        rig.client.sendall(b"one")
+        says_end(rig.client)
+        said(rig, "done")
+        assert rig.read_all(rig.target, 99) == b"one"
+
+
+def says_end(peer):
+    """close_notify, and no FIN."""
+    peer.say_end()
+    peer.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # sends what waits for more
+
+
+@pytest.mark.parametrize("kind", FROM_TLS)
 @pytest.mark.parametrize("size", [10, 40_000])  # what has not arrived by then is lost: a close with bytes unread
 def test_a_reset_behind_close_notify_is_an_end(kind, size):
     """A client closes, with session tickets in its socket that it has never read."""
