@@ -157,12 +157,11 @@ class WorkerPool:
 
     def forget(self) -> list[Worker]:
         """They are another program's from now on. Who is told nothing yet is nobody's, and ended."""
-        ours = [worker for worker in self if worker.is_introduced]
-        for worker in self:
-            if worker not in ours:
-                worker.discard()
+        ours, nobodys = self.introduced, [worker for worker in self if not worker.is_introduced]
         self._serving, self._leaving = {}, []
         self.is_stopping = True
+        for worker in nobodys:
+            worker.discard()
         return ours
 
     def kill(self) -> None:

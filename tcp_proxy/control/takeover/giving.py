@@ -11,6 +11,7 @@ from typing import Any
 
 from tcp_proxy import __version__
 from tcp_proxy.control.processes.health_file import VARIABLE
+from tcp_proxy.control.processes.workers import Worker
 from tcp_proxy.control.takeover.program import Program
 from tcp_proxy.control.targets.semaphores import Limited
 from tcp_proxy.wire import counters, messages
@@ -139,6 +140,7 @@ class Last:
         self._program = program
         self._done = done
         self._found: View = {}
+        self._workers: list[Worker] = []  # that are paused
         self.node = ""  # as whose life the other program goes on in a cluster; "": of none
         self._has_paused = self._is_over = False
 
@@ -148,7 +150,7 @@ class Last:
     @property
     def is_possible(self) -> bool:
         """No worker has still to take something that it was sent."""
-        return not any(worker.is_waiting for worker in self._program.context.worker_pool)
+        return not any(worker.is_waiting for worker in self._program.context.worker_pool.introduced)
 
     def begin(self) -> None:
         self._has_paused = True
@@ -168,9 +170,9 @@ class Last:
     def give(self) -> None:
         """All is the other program's: whoever is still told something here, as a node that leaves does, would be told it in
         the middle of what that program says."""
-        self._program.context.worker_pool.forget()
         if self._program.context.cluster is not None:
             self._program.context.cluster.give()
+        self._program.context.worker_pool.forget()
 
     def resume(self) -> None:
         """Nobody has taken over."""
@@ -180,9 +182,8 @@ class Last:
 
     def _go_on(self) -> None:
         context = self._program.context
-        if "view" in self._found:
-            for worker in context.worker_pool:
-                worker.resume()
+        for worker in self._workers:
+            worker.resume()
         context.sticks.resume()
         self._program.store.resume()
         if context.access_log is not None:
@@ -204,7 +205,8 @@ class Last:
     def _view(self) -> tuple[View, Descriptors]:
         fds, program, found = Descriptors(), self._program, self._found
         workers = []
-        for worker in program.context.worker_pool:
+        self._workers = program.context.worker_pool.introduced  # who has started meanwhile waits for that in held slices
+        for worker in self._workers:
             told, ours = worker.pause()
             workers.append({
                 **told, "index": worker.index, "incarnation": worker.incarnation, "capacity": worker.capacity,
@@ -212,7 +214,7 @@ class Last:
                 "number": program.context.counter_rows.number_of(worker),
                 "holder": program.context.sticks.holder_of(worker), "fds": [fds.place(fd) for fd in ours],
             })  # fmt: skip
-        view = found["view"] = {
+        view: View = {
             "workers": workers,
             "numbers": program.context.counter_rows.assigned(),
             "tables": found["sticks"]["tables"],

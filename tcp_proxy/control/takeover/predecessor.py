@@ -195,9 +195,11 @@ class Predecessor:
         manager = self._program.context.service_manager
         manager.hand_over(self.pid, text)
         manager.close()  # when that is told: the new one, which begins with our end, is not heard before
-        self._last.give()
-        self._end()
-        self._program.given_away(text)
+        try:
+            self._last.give()
+            self._end()
+        finally:  # else all that is theirs would be ended as ours
+            self._program.given_away(text)
 
     def _silent(self) -> None:
         self.stop(f"it has said nothing for {SILENT:g} s")

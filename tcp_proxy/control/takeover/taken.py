@@ -262,6 +262,8 @@ class Taken:
             logger.warning("the workers of %s understand other messages: they end as without a supervisor", self)
             return []
         for one in last.view["workers"]:
+            if one["number"] < 0:  # by an earlier version: it has just been started, and ends with the old program
+                continue
             channel, pidfd, *stderr = [last.take(place) for place in one["fds"]]
             handle, begun = AdoptedHandle(one["pid"], pidfd), bytes.fromhex(one["begun"])
             process = AdoptedProcess(

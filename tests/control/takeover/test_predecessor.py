@@ -9,9 +9,10 @@ import socket
 
 import pytest
 
+from kit import procfs
 from kit.api import Api, api_config
 from kit.takeover import TOP
-from kit.waiting import wait_until
+from kit.waiting import PATIENCE, wait_until
 from tcp_proxy import __version__
 from tcp_proxy.control.takeover import steps, succession, taken
 from tcp_proxy.control.takeover.connection import Connection, close_all, read_from_memory
@@ -148,6 +149,40 @@ def test_a_worker_that_ends_before_its_descriptor_is_asked_for_is_no_failure(old
     one.close()
     wait_until(lambda: len(old.workers()) == 2, "another one")
     is_well(old, 1)
+
+
+def test_a_worker_that_starts_meanwhile_is_neither_told_nor_given(old, new):
+    """It knows nothing so far, and has no rows: it ends with the old program, and all others go on."""
+    one = new()
+    ask(one, "hello", **HELLO)
+    dead = lent(one, "state")["workers"][0]["pid"]
+    os.kill(dead, signal.SIGKILL)
+    old.wait_log(rf"pid {dead}\) ended")
+    wait_until(lambda: len(old.workers()) == 2, "another one")
+    (kept,) = (worker["pid"] for worker in lent(one, "last")["workers"])
+    assert kept != dead
+    (late,) = {*old.workers()} - {kept}
+    session = old.connect().send(b"x").expect(b"x")
+    one.send("taken")
+    assert old.process.wait(PATIENCE) == 0, old.log
+    old.uncounted = None  # no program is there that the worker could record its session with
+    wait_until(lambda: not procfs.is_running(late), "the end of the one that nobody has")
+    session.send(b"on").expect(b"on").close()
+    wait_until(lambda: not procfs.is_running(kept), "its end")
+
+
+def test_one_that_starts_meanwhile_serves_when_it_is_over(old, new):
+    one = new()
+    ask(one, "hello", **HELLO)
+    dead, kept = lent(one, "state")["workers"]
+    os.kill(dead["pid"], signal.SIGKILL)
+    old.wait_log(rf"pid {dead['pid']}\) ended")
+    wait_until(lambda: len(old.workers()) == 2, "another one")
+    assert [worker["number"] for worker in lent(one, "last")["workers"]] == [kept["number"]]
+    one.close()
+    is_well(old, 1)
+    states = lambda: [worker["state"] for worker in Api.of(old).get("/api/v1/workers").json]  # noqa: E731
+    wait_until(lambda: states() == ["serving", "serving"], "both serve")
 
 
 def test_one_at_a_time(old, new):

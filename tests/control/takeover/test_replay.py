@@ -248,3 +248,21 @@ def test_workers_that_understand_other_messages_are_left_to_drain(replay):
     new.close_clients()
     assert new.stop() == 0, new.log
     assert "Traceback" not in new.log
+
+
+def test_a_worker_that_knew_nothing_so_far_is_left_to_its_end(replay):
+    """Earlier versions told of it, too: it has no rows, and the old program ends it."""
+
+    def started_late(_state, last):
+        last["workers"][0]["number"] = -1
+
+    old, new = replay("0.2.0", started_late)
+    late, other = old.workers
+    wait_until(lambda: late.is_alone, "it is left to itself")
+    assert late.heard == []
+    wait_until(lambda: other.process.poll() is not None, "the other has nobody and is let go")
+    new.connect().send(b"x").expect(b"x").close()
+    late.process.kill()
+    new.close_clients()
+    assert new.stop() == 0, new.log
+    assert "Traceback" not in new.log
