@@ -8,7 +8,7 @@ one whose target cannot be used, when the agent has answered. The time of entrie
     a question:  ASKED ──ANSWER──> taken   ──OFFLINE, an ANSWER without a target──> BY_HASH: the worker asks once more, for
                  the target that every node would take, and that is taken here alone
 
-    in a take-over, on both sides: ──pause()──> what the agent says waits ──resume(), adopt()──> heard, as ever
+    in a take-over, on both sides: ──pause()──> what the agent says, and its end, wait ──resume(), adopt()──> heard, as ever
 
 What was taken here alone is offered every OFFER_EVERY seconds while the agent is there: if there is another one meanwhile,
 that one stands, and the key moves; its sessions go on. So is what has sessions here and etcd has lost.
@@ -78,8 +78,10 @@ class SharedTables:
         if self._wire is not None:
             self._wire.close()
             self._wire = None
-        self._seen = None
-        self._go_offline()
+        if self._held is None:
+            self._gone()
+        else:  # what it has asked was told to the other program: nobody is answered before it is clear which one goes on
+            self._held = [None]
 
     def configure(self, places: dict[str, dict[str, str]] | None = None) -> None:
         """The tables are others now, or their entries live longer, or targets have other names. `places`: where those of
@@ -123,7 +125,8 @@ class SharedTables:
         """What has waited is heard."""
         held, self._held = self._held or [], None
         for items in held:
-            self._lost() if items is None else self._received(items)
+            self._gone() if items is None else self._received(items)
+        self._flush()
 
     def adopt(self, given: dict[str, Any] | None) -> None:
         """The tables are those of another program: what it has told, if it has. Where its agent was there, ours goes on in
@@ -140,8 +143,9 @@ class SharedTables:
                 self._online(True)
             else:
                 self._go_offline()
+        if self._wire is not None:  # agents before this one have asked nothing
+            self._held = [items for items in self._held or () if items is not None]
         self.resume()
-        self._flush()
 
     # -- what workers ask
 
@@ -299,13 +303,17 @@ class SharedTables:
 
     def _lost(self) -> None:
         """The agent is gone."""
+        self._wire = None
         if self._held is not None:
             self._held.append(None)
-            return
-        self._wire = None
+        else:
+            self._gone()
+            self._flush()
+
+    def _gone(self) -> None:
+        """Whatever it was asked it does not answer."""
         self._seen = None
         self._go_offline()
-        self._flush()
 
     def _go_offline(self) -> None:
         """Whoever waits decides for himself."""

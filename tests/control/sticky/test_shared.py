@@ -332,3 +332,47 @@ def test_without_the_old_ones_place_in_the_cluster_it_is_decided_by_hash(rig):
     new.agent.say((say.BEGIN,), (say.DONE,))
     new.agent.say((say.ONLINE,))
     wait_until(lambda: new.loop.run_once(0.01) or new.online == [True], "not before its agent is")
+
+
+def lost(rig):
+    """The agent is gone, and the tables have seen it."""
+    rig.agent.wire.close()
+    wait_until(lambda: rig.loop.run_once(0.01) or None in rig.tables._shared._held, "it is seen")
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_an_agent_that_is_replaced_while_it_waits_for_the_other_program_leaves_nothing_to_the_next_one(rig, is_seen):
+    new = rig(is_joined=False)
+    new.tables.reserve([0])
+    new.agent = Agent(new.loop, new.tables.attach_agent())
+    new.agent.say((say.NEWS, "web", "early", "a"))
+    if is_seen:
+        lost(new)
+    else:
+        new.agent.wire.close()
+    new.agent = Agent(new.loop, new.tables.attach_agent())
+    new.tables.adopt({}, [], {"is_online": True, "own": {"web": []}, "asked": [["web", "k", "a", "", [[0, 1]]]]})
+    asked = new.agent.next(say.CREATE)
+    assert asked[2:] == ("web", "k", "a")
+    assert new.online == [True]
+    new.agent.say((say.NEWS, "web", "late", "b"), (say.ANSWER, asked[1], "a"))
+    new.until({"late": "b"})
+
+
+def test_one_that_is_replaced_while_the_tables_are_told_is_not_waited_for_when_they_go_on(rig):
+    old = rig()
+    worker = old.worker()
+    number = old.ask(worker, "k", "a")
+    old.agent.next(say.CREATE)
+    paused(old)
+    lost(old)
+    old.agent = Agent(old.loop, old.tables.attach_agent())
+    wait_until(lambda: old.loop.run_once(0.01) or old.agent.apps, "it is there")
+    assert worker.answers == {}, "the other program was told of this question"
+    old.agent.say((say.BEGIN,), (say.NEWS, "web", "late", "b"), (say.DONE,), (say.ONLINE,))
+    old.tables.resume()
+    assert old.answer(worker, number) == ("", BY_HASH)
+    old.until({"late": "b"})
+    assert old.online == [True, False, True]
+    old.ask(worker, "other", "a")
+    assert old.agent.next(say.CREATE)[2:] == ("web", "other", "a")
