@@ -10,9 +10,9 @@ In a take-over the node goes on, by another agent that keeps the same lease; at 
 
     old   JOINED ──HoldWrites: what was under way is answered──> HELD ──the end of its channel──> gone, and leaves nothing
                                                                   └──ReleaseWrites──> JOINED
-    new   FOLLOWING (reads, writes and says nothing) ──TakeLease──> ADOPTING (keeps it, writes, says nothing) ──a word of its
-          own comes back: everything is said, as of one that has read it all──> JOINED
-          FOLLOWING ──TakeLease(0)──> CONNECTING      ADOPTING ──the lease is lost──> as any that has lost it
+    new   FOLLOWING (reads, and says nothing) ──TakeLease──> ADOPTING (keeps it, writes its key, says nothing) ──a word of its
+          own comes back: everything is said, as of one that has read it all, and what this node shares is written──> JOINED
+          FOLLOWING ──TakeLease(0)──> CONNECTING      ADOPTING ──the lease is lost──> ALONE
 
 Always true:
 - a node's key is made only where there is none, or where it is of this instance: of two proxies with one name the second is
@@ -40,6 +40,7 @@ from tcp_proxy.control.etcd.client import Client
 from tcp_proxy.control.etcd.errors import EtcdError
 from tcp_proxy.control.etcd.lease import KeptLease
 from tcp_proxy.control.etcd.values import Event, Found, Get, Put, is_absent, is_unchanged
+from tcp_proxy.wire import shared_sticks as say
 from tcp_proxy.wire.cluster import (
     ChangeShared,
     ClusterNews,
@@ -52,6 +53,7 @@ from tcp_proxy.wire.cluster import (
     TakeLease,
     WritesHeld,
 )
+from tcp_proxy.wire.datagrams import Item
 from tcp_proxy.wire.messages import Message
 
 logger = logging.getLogger(__name__)
@@ -85,8 +87,9 @@ class Agent:
         self._lease = KeptLease(client, order.lease, self._held, self._lost)
         self._mirror = Mirror(client, self._prefix, order.lease / SILENCES, self._replaced, self._changed)
         self._wire = TableWire(tables, lambda items: self._sticks.received(items))
-        self._sticks = SharedSticks(client, self._prefix, lambda items: None if self._is_silent else self._wire.send(items))
-        self.shared = SharedValues(client, self._prefix, self._say_shared, lambda: self._registered)
+        self._sticks = SharedSticks(client, self._prefix, self._say_to_tables)
+        self.shared = SharedValues(client, self._prefix, self._say_shared, lambda: 0 if self._is_silent else self._registered)
+        self._answers: list[Item] = []  # to the tables, that wait for our own word
         self._members: dict[str, Member] = {}
         self._unread: set[str] = set()  # keys whose values make no sense, each told once
         self._address = ""
@@ -152,16 +155,23 @@ class Agent:
         """It was another agent's, which has written its last word, and is held under its lease."""
         self._beat = order.beat
         if order.lease:
+            self.state = JOINED
+            self._sticks.adopt()
             self._registered = order.lease
             if self._lease.adopt(order.lease, order.until):
                 self._until = order.until
-                self._sticks.adopt()
                 self.shared.adopt(order.lease)
             else:
                 self._registered = 0
         if not self._lease.number:
             self._speak()
         self._begun.set()
+
+    def _say_to_tables(self, items: list[Item]) -> None:
+        if not self._is_silent:
+            self._wire.send(items)
+        else:  # an answer is given once, anything else is told with all there is
+            self._answers += [item for item in items if item[0] == say.ANSWER]
 
     def _say_shared(self, message: Any) -> None:
         if not self._is_silent:
@@ -170,11 +180,14 @@ class Agent:
     def _speak(self) -> None:
         """From now on what happens is said, and before that all there is."""
         self._is_silent = False
+        self._wire.send(self._answers)  # first, for later news may say otherwise
+        self._answers = []
         if self._mirror.revision:
             self._sticks.tell_all()
             self._look(is_behind=True)
             self.shared.tell_all()
         self._look()
+        self.shared.look()
 
     def heard_supervisor(self) -> None:
         """It is there."""

@@ -75,6 +75,7 @@ class SharedSticks:
         self._left: set[Name] = set()  # of those that were in use since the last look
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_online = self._was_told = False
+        self._is_unsaid = False  # the tables know it, from another agent
         self._warned = ""
 
     def __repr__(self) -> str:
@@ -214,8 +215,8 @@ class SharedSticks:
         self._was_told = True
 
     def adopt(self) -> None:
-        """The tables go on as those of a node that is joined."""
-        self._is_online = True
+        """The tables go on as those of a node that is joined, until they hear whether it still is."""
+        self._is_online = self._is_unsaid = True
 
     def changed(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -226,8 +227,8 @@ class SharedSticks:
 
     def online(self, is_online: bool) -> None:
         """Whether this node is joined."""
-        if is_online != self._is_online and self._was_told:
-            self._is_online = is_online
+        if (is_online != self._is_online or self._is_unsaid) and (self._was_told or not is_online):
+            self._is_online, self._is_unsaid = is_online, False
             self._send([(say.ONLINE if is_online else say.OFFLINE,)])
 
     def _take(self, name: Name, said: tuple[str, str], revision: int) -> None:

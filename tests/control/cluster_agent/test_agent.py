@@ -289,6 +289,38 @@ async def held(node):
     return await until(lambda: next((one for one in node.told if isinstance(one, WritesHeld)), None), "held")
 
 
+async def said(node, kind):
+    """What its tables hear, until that comes."""
+    loop, heard = asyncio.get_running_loop(), []
+    node.tables.setblocking(False)
+    while not any(item[0] == kind for item in heard):
+        heard.extend(marshal.loads(await asyncio.wait_for(loop.sock_recv(node.tables, 65536), 30.0)))
+    return heard
+
+
+@contextlib.asynccontextmanager
+async def adopting(etcd, monkeypatch):
+    """An agent that has begun to follow another one, and has not said a word of its own; set the event, and it does."""
+    goes_on = asyncio.Event()
+
+    async def address(_url):
+        await goes_on.wait()
+        return "127.0.0.1"
+
+    async with nodes(Node(etcd, "a")) as (a,):
+        await until(lambda: a.sees("a"), "joined")
+        new = successor(etcd, a)
+        async with nodes(new):
+            await until(lambda: new.told == [CopyRead()], "it has read all")
+            word = await held(a)
+            monkeypatch.setattr(agent, "_own_address", address)
+
+            def take():
+                new.agent.hear(TakeLease(word.lease, a.news.until, word.beat))
+
+            yield new, take, goes_on
+
+
 def test_another_agent_goes_on_with_the_lease_and_says_all_when_its_own_word_has_come_back(etcd):
     async def body():
         async with nodes(Node(etcd, "a"), Node(etcd, "b")) as (a, b):
@@ -348,8 +380,11 @@ def test_one_whose_lease_is_over_when_it_is_taken_up_has_another_one(etcd):
                 word = await held(a)
                 new.agent.hear(TakeLease(word.lease, asyncio.get_running_loop().time() - 1.0, word.beat))
                 await until(lambda: new.sees("a"), "joined")
-                assert new.states == ["connecting", "joined"]
+                assert new.states == ["alone", "joined"], "it was a member: its elections have to know that it is none"
                 assert new.news.lease not in (0, word.lease)
+                heard = await said(new, say.ONLINE)
+                states = [item for item in heard if item[0] in (say.DONE, say.ONLINE, say.OFFLINE)]
+                assert states == [(say.DONE,), (say.OFFLINE,), (say.ONLINE,)], "the tables were those of a member"
 
     aio(body())
 
@@ -365,5 +400,42 @@ def test_one_that_waits_for_a_lease_of_nobody_joins_as_any_other(etcd):
                 new.agent.hear(TakeLease())
                 await until(lambda: new.sees("a"), "joined")
                 assert new.states == ["connecting", "joined"]
+
+    aio(body())
+
+
+GUARDED = ChangeShared(1, "pool/app/t", REPLACE, "{}", guard="nothing", guarded=5)
+
+
+@pytest.mark.parametrize("change", [ChangeShared(1, "pool/app/t", REPLACE, "{}"), GUARDED])
+def test_a_change_that_comes_before_a_word_of_its_own_is_made_then_and_answered_once(etcd, monkeypatch, change):
+    async def body():
+        async with adopting(etcd, monkeypatch) as (new, take, goes_on):
+            new.agent.hear(change)
+            new.agent.hear(Publish("health/app/a", "1"))
+            take()
+            for _ in range(20):
+                await new.agent._client.get("as often as a change would ask")
+            assert await asyncio.to_thread(etcd.keys, "/tcp-proxy/a%20cluster%2F1/shared/") == []
+            goes_on.set()
+            await until(lambda: any(isinstance(one, SharedChanged) for one in new.told), "it is answered")
+            await until(lambda: "health/app/a" in new.agent.shared._known, "that is there")
+            found = [one for one in new.told if isinstance(one, SharedChanged)]
+            assert [(one.number, bool(one.fault)) for one in found] == [(1, change is GUARDED)]
+            assert new.agent.state == "joined"
+
+    aio(body())
+
+
+def test_what_its_tables_ask_before_a_word_of_its_own_is_answered(etcd, monkeypatch):
+    async def body():
+        async with adopting(etcd, monkeypatch) as (new, take, goes_on):
+            take()
+            new.tables.send(marshal.dumps([(say.APPS, {"web": 60.0}), (say.CREATE, 5, "web", "k", "t")]))
+            await until(lambda: etcd.keys("/tcp-proxy/a%20cluster%2F1/sticks/"), "it is asked")
+            await until(lambda: not new.agent._sticks._tasks, "it is answered")
+            goes_on.set()
+            heard = await said(new, say.ONLINE)
+            assert heard == [(say.ANSWER, 5, "t"), (say.BEGIN,), (say.NEWS, "web", "k", "t"), (say.DONE,), (say.ONLINE,)]
 
     aio(body())
