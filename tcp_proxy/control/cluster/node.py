@@ -12,7 +12,7 @@ cluster_agent.agent:
     old   JOINED ──hold(): its agent writes no more──> HELD ──give()──> GIVEN ──leave(): without a word──> gone
                                                         └──go_on(), leave()──> JOINED, LEAVING
     new   WAITING (its agent reads) ──adopt(): what `hold` has told; own()──> JOINED
-          WAITING ──the old one is another node, is not joined, or has told nothing; own()──> JOINING
+          WAITING ──the old one is another node, is not joined, or has told nothing; own()──> JOINING, as an instance of its own
 
 A node that is ALONE serves with what is known. One that is JOINING is not ready: others have what its clients need.
 """
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 JOIN_WITHIN = 5.0  # seconds that a start waits for etcd, once its agent is there: as long as a request there may take
 AGENT_WITHIN = 20.0  # seconds that it waits for its agent's first word, on a machine that has much to do
 READ_WITHIN = 8.0  # seconds that a take-over waits for the new program's agent
-HELD_WITHIN = 1.5  # seconds that the old one's may take to stop writing
+HELD_WITHIN = 3.0  # seconds that the old one's may take to stop writing: one member that does not answer, and the next one
 JOINING, JOINED, ALONE, LEAVING = "joining", "joined", "alone", "leaving"
 NOTHING = ClusterNews("connecting", "the cluster agent has not said anything so far", "", 0, -1.0)
 
@@ -174,7 +174,7 @@ class ClusterNode:
         """Another program is about to be this node: nothing more is written. `done(told)` once; None: it cannot be."""
         self._hold = done
         self._agent.send(HoldWrites())
-        self._loop.call_later(HELD_WITHIN, self._writes_held, WritesHeld(0, 0))
+        self._loop.call_later(min(self.lease / 3, HELD_WITHIN), self._writes_held, WritesHeld(0, 0))
 
     def _writes_held(self, message: WritesHeld) -> None:
         done, self._hold = self._hold, None
@@ -236,6 +236,8 @@ class ClusterNode:
         elif self._taken is not None:
             self._taken, self._news = None, NOTHING
             self.shared.take(None)
+            self.instance = secrets.token_hex(8)  # of two that write one key each has its own
+            self._agent.order = dataclasses.replace(self._agent.order, instance=self.instance)
         return self._last is not None
 
     def own(self) -> None:
@@ -245,7 +247,7 @@ class ClusterNode:
         self._is_waiting = self._has_waited = False
         last, self._last, self._taken = self._last, None, None
         if last is None:
-            self._agent.take(TakeLease())
+            self._agent.take(TakeLease(instance=self.instance))
             self._loop.call_later(AGENT_WITHIN, self._waited)
         else:
             self.shared.begin()

@@ -12,7 +12,7 @@ In a take-over the node goes on, by another agent that keeps the same lease; at 
                                                                   └──ReleaseWrites──> JOINED
     new   FOLLOWING (reads, and says nothing) ──TakeLease──> ADOPTING (keeps it, writes its key, says nothing) ──a word of its
           own comes back: everything is said, as of one that has read it all, and what this node shares is written──> JOINED
-          FOLLOWING ──TakeLease(0)──> CONNECTING      ADOPTING ──the lease is lost──> ALONE
+          FOLLOWING ──TakeLease(0), as another instance──> CONNECTING      ADOPTING ──the lease is lost──> ALONE
 
 Always true:
 - a node's key is made only where there is none, or where it is of this instance: of two proxies with one name the second is
@@ -24,6 +24,7 @@ Always true:
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import socket
 from collections.abc import Callable
@@ -154,6 +155,8 @@ class Agent:
     def _begin(self, order: TakeLease) -> None:
         """It was another agent's, which has written its last word, and is held under its lease."""
         self._beat = order.beat
+        if order.instance:
+            self._order = dataclasses.replace(self._order, instance=order.instance)
         if order.lease:
             self.state = JOINED
             self._sticks.adopt()

@@ -9,6 +9,7 @@ from kit.clock import Clock
 from tcp_proxy.config.model import Api, Cluster
 from tcp_proxy.control.cluster import node as module
 from tcp_proxy.control.cluster.node import AGENT_WITHIN, HELD_WITHIN, JOIN_WITHIN, READ_WITHIN, ClusterNode
+from tcp_proxy.control.etcd.client import ATTEMPT
 from tcp_proxy.control.events import Events
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.wire.cluster import ClusterNews, Member, Publish, ReleaseWrites, TakeLease, WritesHeld
@@ -320,7 +321,7 @@ def test_one_that_is_another_node_by_its_file_joins_as_any_other(rig, config):
     assert new.is_prepared(lambda: None)
     assert not new.adopt(None)
     new.own()
-    assert new._agent.sent == [TakeLease()]
+    assert new._agent.sent == [TakeLease(instance=new.instance)]
     assert new.state == "joining"
 
 
@@ -335,7 +336,9 @@ def test_an_old_program_that_has_told_nothing_of_it_is_another_node(rig):
     assert not new.is_joined
     assert not new.shared.is_known
     new.own()
-    assert new._agent.sent == [TakeLease()]
+    assert new._agent.sent == [TakeLease(instance=new.instance)]
+    assert new.instance != rig.node.instance, "the old one may write yet"
+    assert new._agent.order.instance == new.instance, "so does another agent that is started then"
 
 
 def test_a_take_over_waits_so_long_for_the_new_agent_and_not_longer(rig):
@@ -353,7 +356,21 @@ def test_a_take_over_waits_so_long_for_the_new_agent_and_not_longer(rig):
 def test_an_agent_that_does_not_stop_writing_cannot_be_followed(rig):
     old, found = joined(rig), []
     old.hold(found.append)
-    rig.turn(HELD_WITHIN)
+    rig.turn(HELD_WITHIN - 0.1)
+    assert found == []
+    rig.turn(0.1)
     assert found == [None]
     assert old._agent.sent[-1] == ReleaseWrites()
     assert not old.is_held
+
+
+def test_an_agent_may_take_as_long_to_stop_as_a_member_that_does_not_answer_and_the_next_one():
+    assert HELD_WITHIN == 2 * ATTEMPT
+
+
+def test_it_is_not_waited_for_longer_than_the_lease_can_be_without_a_word(rig):
+    old, found = joined(rig), []
+    old.lease = 2
+    old.hold(found.append)
+    rig.turn(2 / 3)
+    assert found == [None]

@@ -439,3 +439,25 @@ def test_what_its_tables_ask_before_a_word_of_its_own_is_answered(etcd, monkeypa
             assert heard == [(say.ANSWER, 5, "t"), (say.BEGIN,), (say.NEWS, "web", "k", "t"), (say.DONE,), (say.ONLINE,)]
 
     aio(body())
+
+
+def test_one_that_goes_on_without_the_old_ones_word_waits_until_that_one_has_left(etcd):
+    """It is another instance: two that write one key as one and the same would take it from each other again and again."""
+
+    async def body():
+        async with nodes(Node(etcd, "a"), Node(etcd, "b")) as (a, b):
+            await until(lambda: b.sees("a", "b"), "both")
+            new = successor(etcd, a)
+            async with nodes(new):
+                await until(lambda: new.told == [CopyRead()], "it has read all")
+                new.agent.hear(TakeLease(instance="another"))
+                await until(lambda: "another proxy" in new.news.text, "that the other one is there")
+                beat = a.agent._beat
+                await until(lambda: a.agent._beat > beat + 6, "a whole lease")
+                assert (new.agent.state, new.agent._registered) == ("connecting", 0)
+                assert a.states == ["connecting", "joined"]
+                await a.agent.leave()
+                await until(lambda: new.sees("a", "b"), "it is the node")
+                assert [one.instance for one in new.news.members] == ["another", "b"]
+
+    aio(body())
