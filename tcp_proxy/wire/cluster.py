@@ -49,8 +49,8 @@ class CopyRead:
 
 @dataclass(frozen=True, slots=True)
 class TakeLease:
-    """Be the node from now on. `lease` 0: by a lease of its own, and as `instance`, for the program before us may not have left
-    yet. "": as that of JoinCluster."""
+    """Be the node from now on. `lease` 0: by a lease of its own, and as another `instance`, for the program before us may
+    not have left yet; "": as that of JoinCluster."""
 
     lease: int = 0  # of the program before us
     until: float = 0.0  # its end for this node, as in ClusterNews

@@ -12,7 +12,7 @@ cluster_agent.agent:
     old   JOINED ──hold(): its agent writes no more──> HELD ──give()──> GIVEN ──leave(): without a word──> gone
                                                         └──go_on(), leave()──> JOINED, LEAVING
     new   WAITING (its agent reads) ──adopt(): what `hold` has told; own()──> JOINED
-          WAITING ──the old one is another node, is not joined, or has told nothing; own()──> JOINING, as an instance of its own
+          WAITING ──the old one is another node, is not joined, or has told nothing; own(): another instance──> JOINING
 
 A node that is ALONE serves with what is known. One that is JOINING is not ready: others have what its clients need.
 """

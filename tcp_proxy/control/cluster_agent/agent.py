@@ -10,7 +10,7 @@ In a take-over the node goes on, by another agent that keeps the same lease; at 
 
     old   JOINED ──HoldWrites: what was under way is answered──> HELD ──the end of its channel──> gone, and leaves nothing
                                                                   └──ReleaseWrites──> JOINED
-    new   FOLLOWING (reads, and says nothing) ──TakeLease──> ADOPTING (keeps it, writes its key, says nothing) ──a word of its
+    new   FOLLOWING (reads, says nothing) ──TakeLease──> ADOPTING (keeps it, writes its key, says nothing) ──a word of its
           own comes back: everything is said, as of one that has read it all, and what this node shares is written──> JOINED
           FOLLOWING ──TakeLease(0), as another instance──> CONNECTING      ADOPTING ──the lease is lost──> ALONE
 
@@ -89,7 +89,7 @@ class Agent:
         self._mirror = Mirror(client, self._prefix, order.lease / SILENCES, self._replaced, self._changed)
         self._wire = TableWire(tables, lambda items: self._sticks.received(items))
         self._sticks = SharedSticks(client, self._prefix, self._say_to_tables)
-        self.shared = SharedValues(client, self._prefix, self._say_shared, lambda: 0 if self._is_silent else self._registered)
+        self.shared = SharedValues(client, self._prefix, self._say_shared, lambda: not self._is_silent and self._registered)
         self._answers: list[Item] = []  # to the tables, that wait for our own word
         self._members: dict[str, Member] = {}
         self._unread: set[str] = set()  # keys whose values make no sense, each told once
