@@ -45,7 +45,7 @@ ELSEWHERE = {
     "dataplane/sticky/session.py": "tests/dataplane/sticky/test_dial.py",
     **{
         f"control/takeover/{name}.py": "tests/system/test_takeover.py"
-        for name in ("giving", "program", "report", "steps", "succession", "taken", "upgrade")
+        for name in ("program", "report", "steps", "succession", "taken", "upgrade")
     },
     "control/operations.py": "tests/control/api/test_routes.py",
     "control/store/targets.py": "tests/control/store/test_state.py",

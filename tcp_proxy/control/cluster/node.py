@@ -30,9 +30,9 @@ from tcp_proxy.control.cluster.unfit import UNFIT, unfit_nodes
 from tcp_proxy.control.events import Events
 from tcp_proxy.control.processes.agent_process import AgentProcess
 from tcp_proxy.control.sticky.tables import StickTables
-from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.runtime.loop import Loop, Timer
 from tcp_proxy.sansio.words import counted
-from tcp_proxy.wire.cluster import ClusterNews, HoldWrites, JoinCluster, Member, ReleaseWrites, TakeLease, WritesHeld
+from tcp_proxy.wire.cluster import ClusterNews, JoinCluster, Member, TakeLease, WritesHeld
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class ClusterNode:
         self._is_waiting = self._has_read = False  # another program is this node
         self._taken: dict[str, Any] | None = None  # it has told, and we go on with it
         self._last: dict[str, Any] | None = None
-        self._hold: Callable[[dict[str, Any] | None], Any] | None = None
+        self._hold: tuple[Callable[[dict[str, Any] | None], Any], Timer] | None = None
         self.is_held = self.is_given = False
         self._agent.read, self._agent.held = self._read, self._writes_held
 
@@ -172,19 +172,27 @@ class ClusterNode:
 
     def hold(self, done: Callable[[dict[str, Any] | None], Any]) -> None:
         """Another program is about to be this node: nothing more is written. `done(told)` once; None: it cannot be."""
-        self._hold = done
-        self._agent.send(HoldWrites())
-        self._loop.call_later(min(self.lease / 3, HELD_WITHIN), self._writes_held, WritesHeld(0, 0))
+        self._agent.hold()
+        wait = min(self.lease / 3, HELD_WITHIN)
+        self._hold = done, self._loop.call_later(wait, self._writes_held, WritesHeld(0, 0))
+
+    def _who_waits(self) -> Callable[[dict[str, Any] | None], Any] | None:
+        """For the hold, which is over now."""
+        if self._hold is None:
+            return None
+        (done, timer), self._hold = self._hold, None
+        timer.cancel()
+        return done
 
     def _writes_held(self, message: WritesHeld) -> None:
-        done, self._hold = self._hold, None
+        done = self._who_waits()
         if done is None:
             return
         self.is_held = self.state == JOINED and message.lease == self._news.lease != 0
         if self.is_held:
             done({"lease": message.lease, "beat": message.beat, "until": self._news.until, **self._known_so_far()})
         else:
-            self._agent.send(ReleaseWrites())
+            self._agent.release()
             done(None)
 
     def give(self) -> None:
@@ -193,10 +201,12 @@ class ClusterNode:
 
     def go_on(self) -> None:
         """It is not: this one stays the node."""
-        self._hold = None
-        if self.is_held:
+        done = self._who_waits()
+        if done is not None or self.is_held:
             self.is_held = False
-            self._agent.send(ReleaseWrites())
+            self._agent.release()
+        if done is not None:
+            done(None)
 
     # -- a take-over: in the new one
 

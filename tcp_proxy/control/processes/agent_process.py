@@ -6,7 +6,8 @@ Main thread only. Owns the child. Nothing that it does or fails to do has an eff
     RUNNING ──leave()──> LEAVING ──it ends, or LEAVE_WITHIN is over──> left()
     any ──stop()──> gone
 
-One whose order says that it waits is started again as one that waits, until `take`.
+One whose order says that it waits is started again as one that waits, until `take`. From `hold()` to `release()` none is
+started: it would be another node than the one that somebody else is about to be.
 """
 
 import dataclasses
@@ -65,7 +66,7 @@ class AgentProcess:
         self._left: Callable[[], Any] | None = None
         self._child: Child | None = None
         self._wait = 0.0
-        self._is_stopped = False
+        self._is_stopped = self._is_held = self._is_due = False
         self.starts = 0
 
     def __repr__(self) -> str:
@@ -78,6 +79,9 @@ class AgentProcess:
 
     def start(self) -> None:
         if self._is_stopped:
+            return
+        if self._is_held:
+            self._is_due = True
             return
         try:
             with self._tables() as wire:
@@ -94,6 +98,18 @@ class AgentProcess:
         self.starts += 1
         self._child.send(self.order)
         self.begun()
+
+    def hold(self) -> None:
+        """It is to write nothing more, and to say so (`held`)."""
+        self._is_held = True
+        self.send(HoldWrites())
+
+    def release(self) -> None:
+        self._is_held = False
+        self.send(ReleaseWrites())
+        if self._is_due:  # it has ended meanwhile
+            self._is_due = False
+            self.start()
 
     def send(self, message: Publish | ChangeShared | HoldWrites | ReleaseWrites | TakeLease) -> None:
         """Nothing happens while there is none."""

@@ -193,14 +193,16 @@ class Last:
 
     def _came(self, what: str, found: Any) -> None:
         self._found[what] = found
-        if len(self._found) < WAITED_FOR:
+        if len(self._found) >= WAITED_FOR:
+            self._go_on() if self._is_over else self._tell()
+
+    def _tell(self) -> None:
+        if self._is_over:  # all goes on already
             return
-        if self._is_over:
-            self._go_on()
-        elif self.is_possible:
+        if self.is_possible:
             self._done(*self._view())
         else:  # something was sent meanwhile
-            self._program.context.loop.call_later(LOOK, self._came, what, found)
+            self._program.context.loop.call_later(LOOK, self._tell)
 
     def _view(self) -> tuple[View, Descriptors]:
         fds, program, found = Descriptors(), self._program, self._found

@@ -12,7 +12,7 @@ from tcp_proxy.control.cluster.node import AGENT_WITHIN, HELD_WITHIN, JOIN_WITHI
 from tcp_proxy.control.etcd.client import ATTEMPT
 from tcp_proxy.control.events import Events
 from tcp_proxy.runtime.loop import Loop
-from tcp_proxy.wire.cluster import ClusterNews, Member, Publish, ReleaseWrites, TakeLease, WritesHeld
+from tcp_proxy.wire.cluster import ClusterNews, HoldWrites, Member, Publish, ReleaseWrites, TakeLease, WritesHeld
 
 
 class Process:
@@ -32,6 +32,12 @@ class Process:
 
     def take(self, message):
         self.sent.append(message)
+
+    def hold(self):
+        self.sent.append(HoldWrites())
+
+    def release(self):
+        self.sent.append(ReleaseWrites())
 
     def leave(self, left):
         self.left = left
@@ -374,3 +380,32 @@ def test_it_is_not_waited_for_longer_than_the_lease_can_be_without_a_word(rig):
     old.hold(found.append)
     rig.turn(2 / 3)
     assert found == [None]
+
+
+def test_one_that_is_ended_while_its_agent_is_asked_to_hold_lets_all_go_on(rig):
+    """What was stopped for the take-over is not to stand still for the whole grace."""
+    old, found = joined(rig), []
+    old.hold(found.append)
+    old.leave(lambda: None)
+    assert found == [None]
+    assert old._agent.sent[-1] == ReleaseWrites()
+    assert old._agent.left is not None
+    old._agent.held(WritesHeld(9, 41))
+    rig.turn(HELD_WITHIN)
+    assert (found, old.is_held) == ([None], False), "once"
+
+
+@pytest.mark.parametrize("was_held", [True, False])
+def test_a_second_hold_has_all_of_its_time(rig, was_held):
+    old, found = joined(rig), []
+    old.hold(lambda _told: None)
+    if was_held:
+        old._agent.held(WritesHeld(9, 41))
+    old.go_on()
+    rig.turn(HELD_WITHIN - 0.1)
+    old.hold(found.append)
+    rig.turn(0.2)
+    assert found == []
+    old._agent.held(WritesHeld(9, 41))
+    assert old.is_held
+    assert [one["beat"] for one in found] == [41]

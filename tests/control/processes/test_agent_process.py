@@ -1,15 +1,22 @@
 """The cluster agent's process in a running program: its own, replaced when it dies or hangs, gone when the program goes."""
 
+import contextlib
 import os
 import pathlib
 import signal
+import socket
 
 import pytest
 
 from kit import procfs
 from kit.api import Api, api_config
+from kit.clock import Clock
 from kit.etcd import Etcd
 from kit.waiting import wait_until
+from tcp_proxy.control.processes import agent_process as module
+from tcp_proxy.control.processes.agent_process import BACKOFF_FIRST, AgentProcess
+from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.wire.cluster import HoldWrites, JoinCluster, ReleaseWrites
 
 MODULE = b"tcp_proxy.control.cluster_agent.server"
 
@@ -103,3 +110,78 @@ def test_a_file_that_cannot_be_used_is_told(etcd, proxy, service, tmp_path):
 def test_the_supervisor_imports_nothing_of_it(program):
     maps = [pathlib.Path(f"/proc/{pid}/maps").read_text() for pid in (program.pid, agent_pid(program))]
     assert ["aiohttp" in text for text in maps] == [False, True]
+
+
+# -- without a process
+
+
+ORDER = JoinCluster("default", "a", "1f", ("http://e:1",), 10.0, "", "", "", "", "", 0.0, "info")
+
+
+class Child:
+    """What stands for a process: it ends when a test says so."""
+
+    pid, has_wrong_version = 1, False
+    all = []  # noqa: RUF012
+
+    def __init__(self, loop, _name, _spawned, _received, ended):
+        self.started, self.sent, self._ended = loop.now, [], ended
+        self.all.append(self)
+
+    def send(self, message):
+        self.sent.append(message)
+
+    def end(self):
+        self._ended(self, "SIGKILL")
+
+    def discard(self):
+        """Nothing is there."""
+
+
+@pytest.fixture
+def agent(monkeypatch):
+    """With its `clock` and `loop`; its processes are in Child.all."""
+    monkeypatch.setattr(module, "Spawned", lambda *_: None)
+    monkeypatch.setattr(module, "Child", Child)
+    monkeypatch.setattr(Child, "all", [])
+    clock = Clock()
+    with contextlib.closing(Loop(clock=clock)) as loop:
+        made = AgentProcess(loop, ORDER, lambda _news: None, lambda: None, socket.socket)
+        made.clock, made.loop = clock, loop
+        made.start()
+        yield made
+
+
+def turn(agent, seconds):
+    agent.clock.turn(seconds)
+    agent.loop.run_once(0)
+
+
+def test_none_is_started_while_another_program_is_about_to_be_this_node(agent):
+    """It would take a lease of its own, and the place of the node that goes on there."""
+    agent.hold()
+    Child.all[0].end()
+    turn(agent, BACKOFF_FIRST)
+    assert len(Child.all) == 1
+    agent.release()
+    assert len(Child.all) == 2
+    assert Child.all[1].sent == [ORDER]
+    turn(agent, BACKOFF_FIRST)
+    assert len(Child.all) == 2, "once"
+
+
+def test_one_that_is_held_and_released_lives_on(agent):
+    agent.hold()
+    agent.release()
+    turn(agent, BACKOFF_FIRST)
+    assert len(Child.all) == 1
+    assert Child.all[0].sent == [ORDER, HoldWrites(), ReleaseWrites()]
+
+
+def test_one_that_ended_meanwhile_is_not_started_after_the_end(agent):
+    agent.hold()
+    Child.all[0].end()
+    turn(agent, BACKOFF_FIRST)
+    agent.stop()
+    agent.release()
+    assert len(Child.all) == 1
