@@ -4,9 +4,9 @@
     tables -> agent   (APPS, {app: expires})                 which are shared, and how long an entry lives; seconds
                       (PLACES, {app: {target: place}})       where their targets are, by which nodes know them that have
                                                              other names for them
-                      (CREATE, number, app, key, target)     if there is none        } each answered by
-                      (MOVE, number, app, key, target, seen) if it is still `seen`'s } (ANSWER, number, target)
-                      (SET, app, key, target)                whatever it was; target "": it is gone
+                      (CREATE, number, app, key, target)     if there is none                    } each answered by
+                      (MOVE, number, app, key, target, seen) if it is still `seen`'s             } (ANSWER, number, target)
+                      (SET, number, app, key, target)        whatever it was; target "": gone    }
                       (OPENED, app, key) · (IDLE, app, key)  this node has sessions of it · has none any more
     agent -> tables   (ANSWER, number, target)               whose it is now; "": nobody could be asked
                       (NEWS, app, key, target)               whose it is; "": it is gone

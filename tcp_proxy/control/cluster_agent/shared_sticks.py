@@ -94,8 +94,8 @@ class SharedSticks:
                     self._ask(number, self._create((app, key), target))
                 case (say.MOVE, number, app, key, target, seen):
                     self._ask(number, self._move((app, key), target, seen))
-                case (say.SET, app, key, target):
-                    self._ask(0, self._set((app, key), target))
+                case (say.SET, number, app, key, target):
+                    self._ask(number, self._set((app, key), target))
                 case (say.OPENED, app, key):
                     self._in_use.add((app, key))
                 case (say.IDLE, app, key):
@@ -119,8 +119,7 @@ class SharedSticks:
             if kind != self._warned and isinstance(error, NoSpace | Refused):
                 self._warned = kind
                 logger.warning("a stick entry cannot be shared: %s", error)
-        if number:
-            self._send([(say.ANSWER, number, target)])
+        self._send([(say.ANSWER, number, target)])
 
     async def _create(self, name: Name, target: str) -> str:
         known = self._known.get(name)

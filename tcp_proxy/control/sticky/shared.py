@@ -52,6 +52,7 @@ class SharedTables:
         self._numbers = 0
         self._asked: dict[int, tuple[Item, list[Asker]]] = {}
         self._open: dict[tuple[str, str], int] = {}  # the question that is under way for a key
+        self._orders: dict[int, tuple[str, str, str]] = {}  # those that no agent has answered: app, key, target
         self._places: dict[str, dict[str, str]] = {}
         self._own: dict[str, set[str]] = {}  # by app: keys whose entries etcd may not have
         self._seen: dict[str, set[str]] | None = None  # what was told since BEGIN
@@ -118,6 +119,7 @@ class SharedTables:
         return {
             "is_online": self.is_online,
             "own": {app: list(keys) for app, keys in self._own.items()},
+            "orders": [[*name, target] for name, target in {order[:2]: order[2] for order in self._orders.values()}.items()],
             "asked": [[*(*item[2:], "")[:4], askers] for item, askers in self._asked.values()],
         }
 
@@ -135,6 +137,9 @@ class SharedTables:
             self._own = {app: set(given["own"].get(app, ())) for app in self._tables}
             for app, table in self._tables.items():
                 self._out += [(say.OPENED, app, entry.key) for entry in table if entry.open]
+            for app, key, target in given.get("orders", ()):
+                if app in self._tables:
+                    self._order(app, key, target)
             for app, key, target, old, askers in given["asked"]:
                 if app in self._tables:
                     self._question(app, key, target, old, [(holder, number) for holder, number in askers])
@@ -173,9 +178,17 @@ class SharedTables:
     def ordered(self, app: str, orders: Iterable[tuple[str, str]]) -> None:
         """An operator has said so: whose a key is, or "", that it is forgotten."""
         for key, target in orders:
-            self._out.append((say.SET, app, key, target))
+            self._order(app, key, target)
             if not self.is_online and target:
                 self._own[app].add(key)
+
+    def _order(self, app: str, key: str, target: str) -> None:
+        self._numbers += 1
+        self._out.append((say.SET, self._numbers, app, key, target))
+        if self._wire is not None:
+            self._orders[self._numbers] = app, key, target
+        else:
+            self._keep((app, key, target))
 
     def renamed(self, app: str, table: StickTable, old: str, new: str) -> None:
         for entry in table:
@@ -221,6 +234,9 @@ class SharedTables:
         self._flush()
 
     def _answered(self, number: int, target: str, now: float) -> None:
+        order = self._orders.pop(number, None)
+        if order is not None and order[2] and not target:
+            self._keep(order)
         asked = self._asked.pop(number, None)
         if asked is None:
             return  # nobody waits any more
@@ -313,7 +329,17 @@ class SharedTables:
     def _gone(self) -> None:
         """Whatever it was asked it does not answer."""
         self._seen = None
+        orders, self._orders = self._orders, {}
+        for order in orders.values():
+            self._keep(order)
         self._go_offline()
+
+    def _keep(self, order: tuple[str, str, str]) -> None:
+        """It may not have got into etcd: the entry is offered."""
+        app, key, target = order
+        entry = self._tables[app].get(key) if app in self._tables else None
+        if entry is not None and entry.target == target:
+            self._own[app].add(key)
 
     def _go_offline(self) -> None:
         """Whoever waits decides for himself."""

@@ -200,10 +200,12 @@ def test_an_operator_sets_and_deletes(etcd):
     async def body():
         async with nodes(etcd, 2) as (one, two):
             await one.ask(say.CREATE, "k", "a")
-            one.sticks.received([(say.SET, "web", "k", "b"), (say.SET, "web", "new", "c")])
+            one.sticks.received([(say.SET, 7, "web", "k", "b"), (say.SET, 8, "web", "new", "c")])
             await until(lambda: two.told == {"k": "b", "new": "c"}, "it is told")
-            two.sticks.received([(say.SET, "web", "k", "")])
+            await until(lambda: one.answers.get(7) == "b" and one.answers.get(8) == "c", "it is answered")
+            two.sticks.received([(say.SET, 7, "web", "k", "")])
             await until(lambda: one.told == {"new": "c"}, "it is told")
+            await until(lambda: two.answers == {7: ""}, "it is answered")
 
     aio(body())
 

@@ -221,9 +221,9 @@ def test_orders_of_an_operator_are_the_clusters(rig):
     node = rig(is_joined=False)
     agent = node.join(("k", "a"), ("m", "a"))
     node.change(lambda table, now: table.set("k", "b", now) and None)
-    assert agent.next(say.SET) == (say.SET, "web", "k", "b")
+    assert agent.next(say.SET)[2:] == ("web", "k", "b")
     node.change(lambda table, _now: table.delete_all(["k", "m"]))
-    assert {agent.next(say.SET), agent.next(say.SET)} == {(say.SET, "web", "k", ""), (say.SET, "web", "m", "")}
+    assert {agent.next(say.SET)[2:], agent.next(say.SET)[2:]} == {("web", "k", ""), ("web", "m", "")}
     agent.say((say.NEWS, "web", "k", ""), (say.NEWS, "web", "m", ""), (say.NEWS, "web", "n", "a"))
     node.until({"n": "a"})
     assert agent.heard == []
@@ -300,7 +300,7 @@ def test_what_the_agent_says_while_the_tables_are_told_to_another_program_is_hea
     one.agent.say((say.NEWS, "web", "k", "a"))
     one.until({"k": "a"})
     told = paused(one)
-    assert told == {"is_online": True, "own": {"web": []}, "asked": []}
+    assert told == {"is_online": True, "own": {"web": []}, "orders": [], "asked": []}
     one.agent.say((say.NEWS, "web", "k", "b"))
     one.tables.resume()
     one.until({"k": "b"})
@@ -337,7 +337,7 @@ def test_without_the_old_ones_place_in_the_cluster_it_is_decided_by_hash(rig):
 def lost(rig):
     """The agent is gone, and the tables have seen it."""
     rig.agent.wire.close()
-    wait_until(lambda: rig.loop.run_once(0.01) or None in rig.tables._shared._held, "it is seen")
+    wait_until(lambda: rig.loop.run_once(0.01) or None in (rig.tables._shared._held or ()), "it is seen")
 
 
 @pytest.mark.parametrize("is_seen", [True, False])
@@ -376,3 +376,33 @@ def test_one_that_is_replaced_while_the_tables_are_told_is_not_waited_for_when_t
     assert old.online == [True, False, True]
     old.ask(worker, "other", "a")
     assert old.agent.next(say.CREATE)[2:] == ("web", "other", "a")
+
+
+def test_orders_that_no_agent_has_answered_are_given_once_more_by_the_program_that_has_taken_over(rig):
+    old, new = rig(is_joined=False), rig(is_joined=False)
+    old.join(("k", "a"), ("m", "a"))
+    old.change(lambda table, now: table.set("done", "a", now) and None)
+    old.agent.say((say.ANSWER, old.agent.next(say.SET)[1], "a"), (say.NEWS, "web", "seen", "a"))
+    old.until({"k": "a", "m": "a", "done": "a", "seen": "a"})
+    old.change(lambda table, now: table.set("k", "b", now) and None)
+    old.change(lambda table, now: table.set("k", "c", now) and None)
+    old.change(lambda table, _now: table.delete_all(["m"]))
+    told = paused(old)
+    assert told["orders"] == [["web", "k", "c"], ["web", "m", ""]]
+    new.tables.reserve([0])
+    new.agent = Agent(new.loop, new.tables.attach_agent())
+    new.tables.adopt({}, [], told)
+    assert [new.agent.next(say.SET)[2:], new.agent.next(say.SET)[2:]] == [("web", "k", "c"), ("web", "m", "")]
+    old.tables.resume()
+
+
+@pytest.mark.parametrize("how", ["refused", "gone"])
+def test_an_order_that_could_not_be_shared_is_offered(rig, how):
+    node = rig()
+    node.change(lambda table, now: table.set("k", "b", now) and None)
+    asked = node.agent.next(say.SET)
+    if how == "refused":
+        node.agent.say((say.ANSWER, asked[1], ""))
+    else:
+        node.join()
+    assert node.agent.next(say.CREATE)[2:] == ("web", "k", "b")
