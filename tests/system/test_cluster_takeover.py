@@ -196,10 +196,21 @@ def killed_at(step):
     return lambda node: (node.begin(program=at_step(step)), -signal.SIGKILL)
 
 
+def stopped_at(step):
+    def begin(node):
+        """It stands still for longer than the lease would last."""
+        new = node.begin(program=at_step(step, "SIGSTOP"))
+        node.now.wait_log("it has said nothing for .*all goes on here", 40)
+        new.signal(signal.SIGCONT)
+        return new, 1
+
+    return begin
+
+
 @pytest.mark.parametrize(
     "begin",
-    [wrong_configuration, killed_at(Step.TOLD), killed_at(Step.READY), killed_at(Step.COMPLETE)],
-    ids=["wrong configuration", "told", "ready", "complete"],
+    [wrong_configuration, killed_at(Step.TOLD), killed_at(Step.READY), killed_at(Step.COMPLETE), stopped_at(Step.COMPLETE)],
+    ids=["wrong configuration", "told", "ready", "complete", "stands still"],
 )
 def test_after_a_take_over_that_has_failed_the_old_program_is_the_node_that_it_was(rig, history, begin):
     leader = rig.leader()

@@ -35,6 +35,7 @@ from tcp_proxy.wire import counters
 logger = logging.getLogger(__name__)
 
 SILENT = 20.0  # seconds between two questions: the new program hangs
+SHORTEST = 1.0  # seconds that it has, however short the lease of a node is
 LOOK = 0.01  # seconds
 
 
@@ -66,6 +67,7 @@ class Predecessor:
         self._freeze = Freeze(program, self._held)
         self._last = Last(program, self._paused)
         self._told: dict[str, Descriptors] = {}
+        self._silent_for = SILENT
         self._timer = self._loop.call_later(SILENT, self._silent)
         self._loop.watch(connection.fileno(), READ, lambda _events: self._ready())
 
@@ -108,8 +110,7 @@ class Predecessor:
                 return
 
     def _hear(self, message: Message) -> None:
-        self._timer.cancel()
-        self._timer = self._loop.call_later(SILENT, self._silent)
+        self._wait()
         match self.stage, message["is"]:
             case Stage.GREETING, "hello":
                 self._greet(message)
@@ -128,6 +129,15 @@ class Predecessor:
                 self._fail(str(message.get("why")))
             case _, kind:
                 self._fail(f"it says {kind!r:.40} where that has no place")
+
+    def _wait(self) -> None:
+        """For what it says next. A node whose agent is held has to have its lease kept again, by one of the two, in time."""
+        self._silent_for, node = SILENT, self._program.context.cluster
+        if node is not None and node.is_held:
+            left = node.news.until - self._loop.now - node.lease / 3
+            self._silent_for = min(SILENT, max(SHORTEST, left))
+        self._timer.cancel()
+        self._timer = self._loop.call_later(self._silent_for, self._silent)
 
     def _greet(self, message: Message) -> None:
         self._version = str(message.get("version"))
@@ -167,6 +177,7 @@ class Predecessor:
 
     def _paused(self, view: View, descriptors: Descriptors) -> None:
         self.stage = Stage.PAUSED
+        self._wait()
         self._answer("last", view, descriptors)
         reach(Step.PAUSED)
 
@@ -202,7 +213,7 @@ class Predecessor:
             self._program.given_away(text)
 
     def _silent(self) -> None:
-        self.stop(f"it has said nothing for {SILENT:g} s")
+        self.stop(f"it has said nothing for {self._silent_for:.3g} s")
 
     def _fail(self, why: str) -> None:
         if self.stage in (Stage.GIVEN, Stage.OVER):

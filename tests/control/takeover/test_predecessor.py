@@ -6,16 +6,20 @@ import pathlib
 import re
 import signal
 import socket
+from types import SimpleNamespace
 
 import pytest
 
 from kit import procfs
 from kit.api import Api, api_config
+from kit.clock import Clock
 from kit.takeover import TOP
 from kit.waiting import PATIENCE, wait_until
 from tcp_proxy import __version__
-from tcp_proxy.control.takeover import steps, succession, taken
+from tcp_proxy.control.takeover import predecessor, steps, succession, taken
 from tcp_proxy.control.takeover.connection import Connection, close_all, read_from_memory
+from tcp_proxy.control.takeover.giving import Descriptors
+from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.wire import counters
 
 HELLO = {"versions": [1], "version": __version__, "layout": counters.LAYOUT}
@@ -205,6 +209,39 @@ def test_what_is_held_is_done_when_it_is_over(old, new):
     old.connect().send(b"x").expect(b"x").close()
     one.close()
     old.wait_log("SIGHUP: nothing is different")
+
+
+# -- how long it may be silent
+
+
+def given_up_after(until, lease, *, is_held=True):
+    """Seconds, by a clock that is turned, from the moment in which all has paused in a node whose lease lasts until then."""
+    clock, over, ours = Clock(), [], socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    loop = Loop(clock=clock)
+    news = SimpleNamespace(until=clock.now + until)
+    node = SimpleNamespace(is_held=is_held, news=news, lease=lease)
+    rows = SimpleNamespace(clear_unassigned=lambda: None)
+    context = SimpleNamespace(loop=loop, cluster=node, counter_rows=rows)
+    one = predecessor.Predecessor(SimpleNamespace(context=context), Connection(ours[0]), 1, over.append)
+    one.stage = predecessor.Stage.PAUSING
+    one._paused({}, Descriptors())
+    begun = clock.now
+    while not over:
+        clock.turn(0.25)
+        loop.run_once(0)
+    loop.close()
+    ours[1].close()
+    return clock.now - begun
+
+
+@pytest.mark.parametrize(("left", "lease", "seconds"), [(9.5, 10, 6.25), (40, 60, 20), (3.0, 4, 1.75), (0.5, 2, 1)])
+def test_a_node_gets_its_agent_back_before_its_lease_is_over(left, lease, seconds):
+    """20 s are for programs of which nothing ends meanwhile."""
+    assert given_up_after(left, lease) == seconds
+
+
+def test_who_is_no_node_that_goes_on_waits_as_long_as_any():
+    assert given_up_after(3.0, 4, is_held=False) == predecessor.SILENT
 
 
 # What each released version tells, a file for each: who releases one records it (TCP_PROXY_RECORD=1), and keeps the others;
