@@ -164,7 +164,7 @@ def test_a_collector_with_tls_is_spoken_to_if_its_certificate_is_right(proxy, se
 )
 def test_a_collector_with_a_wrong_certificate_gets_nothing(proxy, service, tmp_path, trusted, issued_for, why):
     authority = Authority()
-    tracing = {"timeout": 1}
+    tracing = {}
     if trusted is not None:
         file = tmp_path / "ca.pem"
         file.write_text((authority if trusted == "tests" else Authority(trusted)).pem)
