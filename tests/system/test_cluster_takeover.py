@@ -276,3 +276,21 @@ def test_with_another_name_it_is_another_node(rig, history):
     for one in rig.nodes.values():
         wait_until(lambda one=one: [each["node"] for each in one.state()["members"]] == ["a", "c", "d"], "d for b")
     assert ("nodes/b", "", 0) in history.changes()
+
+
+def test_one_that_decides_and_has_found_nobody_can_be_upgraded(rig):
+    """There is no primary to go on with: the new program looks for one, or leaves that to another node, as any does."""
+    leader = rig.leader()
+    node = rig.nodes[leader]
+    admin = lambda target, said: node.api.ask("PATCH", f"/api/v1/apps/app/targets/{target}", {"admin": said}, status=200)  # noqa: E731
+    admin("q", "drain")
+    admin("p", "drain")
+    wait_until(lambda: node.election()["phase"] == "waiting", lambda: f"nobody is found: {node.election()}")
+    assert rig.leader() == leader
+    node.upgrade()
+    node.now.wait_log("management API on")
+    admin("q", "ready")
+    for one in rig.nodes.values():
+        wait_until(lambda one=one: one.election()["primary"] == "q", "q is found")
+        assert one.greeted() == "q"
+    assert len(rig.runs()) == 2

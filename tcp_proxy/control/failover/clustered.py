@@ -106,9 +106,11 @@ class ClusteredFailover:
 
     @property
     def is_settled(self) -> bool:
-        is_settled = self._failover is None or self._failover.is_settled
-        is_settled = is_settled and self.machine.role in (lead.Role.FOLLOWING, lead.Role.LEADING)
-        return is_settled and self._confirmation is None and not self._pause.is_pausing and not self.is_busy
+        is_at_rest = self.machine.role in (lead.Role.FOLLOWING, lead.Role.LEADING)
+        if self._failover is not None:
+            is_at_rest |= self.machine.role is lead.Role.ELECTING and self.view().phase == election.Phase.WAITING.value
+            is_at_rest &= self._failover.is_settled
+        return is_at_rest and self._confirmation is None and not self._pause.is_pausing and not self.is_busy
 
     def given(self) -> dict[str, Any]:
         """For a program that takes over and may not be this node (`given_of_node`): it follows."""

@@ -14,6 +14,7 @@ from tcp_proxy.control.targets.all_targets import Targets
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.sansio.address import Address
 from tcp_proxy.sansio.lead import LeadMachine
+from tcp_proxy.sansio.verdict import State
 
 LEASE = 10.0
 
@@ -58,7 +59,7 @@ class Rig:
         app = App("db", (), targets, balance="failover", failover=Failover())
         context = SimpleNamespace(
             loop=self.loop, events=Events(), worker_pool=Workers(), listening={}, is_stopping=False,
-            targets=Targets((app,), CounterSlots(), is_clustered=True),
+            targets=Targets((app,), CounterSlots(), is_clustered=True), states=SimpleNamespace(probe_now=lambda *_: None),
         )  # fmt: skip
         self.said = Said()
         known = context.targets.apps["db"]
@@ -132,3 +133,22 @@ def test_it_is_dropped_where_nobody_could_decide_for_long(rig, caplog):
     assert rig.said.orders == []
     assert "app db: the order to make q primary is dropped: no node could decide for 31 s" in caplog.text
 
+
+
+def test_one_that_has_found_nobody_stands_in_the_way_of_no_take_over(rig):
+    """It may be so for hours: targets that are broken are what a newer program, or another file, is for."""
+    down(rig)
+    assert rig.failover.is_settled
+    rig.failover._failover.begin("a test wants it")
+    assert not rig.failover.is_settled
+    rig.failover.wrote(2, "", "")
+    assert not rig.failover.is_settled, "b has not paused"
+    rig.tell(LeadMachine.answers, {"b": 2})
+    assert rig.failover.view().phase == "waiting"
+    assert rig.failover.is_settled
+    assert rig.failover.given_of_node() == {}, "there is nothing to go on with"
+
+
+def down(rig):
+    for target in rig.failover.app.targets.values():
+        target.health = State.DOWN
