@@ -40,6 +40,7 @@ class Handshakes:
         self.ticket_key = b""
         self._left = IN_A_TURN
         self._waiting: deque[Waiter] = deque()
+        self._is_their_turn = False
 
     def __repr__(self) -> str:
         return f"<Handshakes {len(self._waiting)} waiting>"
@@ -50,7 +51,7 @@ class Handshakes:
 
     def has_turn(self, stage: Waiter) -> bool:
         """Whether it may go on now; else its `resume` is called in its turn."""
-        if not self._left:
+        if not self._left or (self._waiting and not self._is_their_turn):  # nobody overtakes those who wait
             stage.wait()
             self._waiting.append(stage)
             return False
@@ -65,8 +66,10 @@ class Handshakes:
             self._loop.call_again(self._go_on)
 
     def _go_on(self, _events: int) -> None:
+        self._is_their_turn = True
         for _ in range(min(IN_A_TURN, len(self._waiting))):
             self._waiting.popleft().resume()
+        self._is_their_turn = False
         if self._waiting and self._left == IN_A_TURN:  # those whose turn it was have gone
             self._loop.call_again(self._go_on)
 

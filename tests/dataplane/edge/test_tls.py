@@ -114,6 +114,22 @@ def test_an_end_that_comes_with_the_handshake_is_heard_without_a_fin():
         assert target.recv(9) == b""
 
 
+def test_nobody_overtakes_who_waits_for_its_turn():
+    with TlsGate() as gate:
+        first, *others = (gate.open() for _ in range(1 + IN_A_TURN))
+        gate.house.turn(3)
+        gate.handshakes._left = 0
+        assert not shakes(first)
+        gate.house.turn(2)
+        for peer in others:
+            assert not shakes(peer)
+        gate.handshakes._turn_over()
+        gate.house.turn(1)
+        assert [shakes(peer) for peer in (first, *others)] == [True] * IN_A_TURN + [False]
+        gate.house.turn(3)
+        assert shakes(others[-1])
+
+
 @pytest.mark.parametrize("is_reset", [False, True])
 def test_what_comes_while_a_client_waits_for_its_turn_is_heard(is_reset):
     """Others have the turn in which its handshake is to end; the event of what it says then is nobody's."""
