@@ -18,7 +18,7 @@ from typing import Final, Self
 
 PAGE: Final = mmap.PAGESIZE // 8  # slots
 LAYOUT: Final = 1  # the next number when a word moves: a program that takes over has the memory of the one before it
-ROOM: Final = 1 << 20  # slots in a row at the least: about 10,000 targets, 8 MiB of addresses
+ROOM: Final = 1 << 22  # slots in a row at the least: about 40,000 targets, 32 MiB of addresses
 RELAY_THREADS: Final = 2  # in a worker, beside its loop
 ROWS_PER_WORKER: Final = 1 + RELAY_THREADS
 

@@ -33,6 +33,7 @@ from tcp_proxy.wire.counters import (
 )
 
 PAGE = 512  # slots
+GENERATIONS = 8  # of the owners that there are at first have room side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class CounterRows:
             self.memory = Counters(given.fd, given.rows, slots.room)
             self.memory.fd = self.fd
             return
-        slots.room = max(ROOM, -(-2 * slots.used // PAGE) * PAGE)
+        # Reloads may replace all of it again before what has left is idle and its slots are free; addresses cost nothing.
+        slots.room = max(ROOM, -(-GENERATIONS * slots.used // PAGE) * PAGE)
         self.memory, self.fd = Counters.create(1 + workers * ROWS_PER_WORKER, slots.room)
         self.memory.fd = self.fd
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # rung when a place is free that somebody waits for

@@ -14,8 +14,10 @@ from tcp_proxy.wire.counters import (
     LISTENER_ACCEPTED,
     LISTENER_ENDED,
     LOST,
+    ROOM,
     ROWS_PER_WORKER,
     SESSIONS,
+    TARGET_SLOTS,
     Counters,
 )
 
@@ -50,6 +52,25 @@ def test_rows_are_assigned_and_used_again(counter_rows):
     counter_rows.memory.rows[-1][ACCEPTED] = 7
     assert other.total(ACCEPTED) == counter_rows.accepted == 7
     other.close()
+
+
+def test_reloads_may_replace_everything_before_what_has_left_is_known_to_be_idle():
+    """Which takes a second or two, and those who reload do not wait for it."""
+    slots, count = CounterSlots(), ROOM // 3 // TARGET_SLOTS
+    for number in range(count):
+        slots.take("target", "web", str(number))
+    rows = CounterRows(slots, 1)
+    for generation in range(1, 6):
+        slots.require({"target": count})
+        for number in range(count):
+            slots.take("target", "web", f"{generation} {number}")
+        slots.retire_all_but("target", {("web", f"{generation} {number}") for number in range(count)}, generation)
+    assert rows.memory.slots >= slots.used
+    rows.close()
+
+
+def test_a_program_that_began_with_nothing_has_room_for_20_000_targets_in_1_000_apps(counter_rows):
+    counter_rows.slots.require({"app": 1_000, "listener": 1_000, "target": 20_000})
 
 
 def test_the_dead_are_counted_out(counter_rows):
