@@ -68,6 +68,8 @@ class Handshakes:
     def _go_on(self, _events: int) -> None:
         self._is_their_turn = True
         for _ in range(min(IN_A_TURN, len(self._waiting))):
+            if not self._left:  # one whose bytes came in parts had two steps: the next one keeps its place
+                break
             self._waiting.popleft().resume()
         self._is_their_turn = False
         if self._waiting and self._left == IN_A_TURN:  # those whose turn it was have gone

@@ -1,5 +1,6 @@
 """Handshakes of clients: which certificate, what refuses them, what slow ones cost, and that their bytes are a session's."""
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -128,6 +129,35 @@ def test_nobody_overtakes_who_waits_for_its_turn():
         assert [shakes(peer) for peer in (first, *others)] == [True] * IN_A_TURN + [False]
         gate.house.turn(3)
         assert shakes(others[-1])
+
+
+def test_who_finds_the_turn_used_up_by_those_before_it_keeps_its_place():
+    """The first two have sent their ClientHello in two parts, of which each is a step."""
+    with TlsGate() as gate:
+        peers = [gate.open() for _ in range(2 * IN_A_TURN)]
+        gate.house.turn(3)
+        gate.handshakes._left = 0
+        rests = []
+        for number, peer in enumerate(peers):
+            hello = hello_of(peer)
+            cut = 100 if number < 2 else len(hello)
+            peer.raw.send(hello[:cut])
+            gate.house.turn(2)
+            rests.append(hello[cut:])
+        for peer, rest in zip(peers[:2], rests, strict=False):
+            peer.raw.send(rest)
+        gate.house.turn(2)
+        gate.handshakes._turn_over()
+        gate.house.turn(1)
+        assert [bool(answered(peer)) for peer in peers] == [True] + [False] * 5
+        gate.house.turn(1)
+        assert [bool(answered(peer)) for peer in peers] == [True, False, True, True, True, False]
+
+
+def hello_of(peer):
+    with contextlib.suppress(ssl.SSLWantReadError):
+        peer.inner.do_handshake()
+    return peer._unsent.read()
 
 
 @pytest.mark.parametrize("is_reset", [False, True])
