@@ -24,7 +24,6 @@ from tcp_proxy.dataplane.http.owner import ExchangeOwner
 from tcp_proxy.dataplane.http.reader import READABLE, UNSURE, URGENT
 from tcp_proxy.dataplane.http.repeats import NEVER, send_again
 from tcp_proxy.dataplane.http.upstreams import Upstream, has_spoken
-from tcp_proxy.dataplane.relay.pump import CHUNK
 from tcp_proxy.dataplane.route_targets import begin
 from tcp_proxy.runtime.loop import EDGE, WRITE
 from tcp_proxy.runtime.socket_options import outstanding
@@ -232,7 +231,8 @@ class Exchange:
         if not size:
             self._lost(upstream, upstream.reader.code)
             return False
-        return size > 0 and not self._understand(upstream) and (size == CHUNK or not events or bool(events & UNSURE))
+        has_more = upstream.reader.was_full or not events or bool(events & UNSURE)
+        return size > 0 and not self._understand(upstream) and has_more
 
     def hear_more(self, _events: int) -> None:
         self.hears_later = False

@@ -103,7 +103,7 @@ class PacedClient:
         sock = self._sock
         if sock is not None and self._loop.is_watched(sock.fileno()):
             self._loop.rewatch(sock.fileno(), EDGE)
-            if getattr(sock, "has_unread", False):
+            if getattr(sock, "has_unread", False) or getattr(sock, "has_end", False):
                 self.ready(READ | URGENT)
 
 

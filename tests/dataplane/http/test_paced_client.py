@@ -4,14 +4,17 @@ import contextlib
 import types
 
 import pytest
+from dataplane.tls import tls_pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit.dialogue import OK, OK_PASSED
+from kit.waiting import wait_until
 from tcp_proxy.config.model import Http, SessionLimits, Timeouts
 from tcp_proxy.dataplane.http.paced_client import PacedClient
+from tcp_proxy.dataplane.http.reader import READABLE
 from tcp_proxy.dataplane.relay.paced_pump import chunk_of
-from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.runtime.loop import EDGE, Loop
 from tests.dataplane.http.rig import GET, HttpHouse, pair
 from tests.dataplane.http.test_tunnel import EXEC, SIZED, SWITCH, SWITCHED
 
@@ -166,6 +169,30 @@ def test_a_tunnel_is_slowed_down_by_its_session():
         for _ in range(200):
             house.pass_time(STEP)
         assert not house.thread.members
+
+
+def test_an_end_of_tls_that_was_read_before_a_pause_is_heard_after_it():
+    """close_notify without a FIN: epoll has nothing to tell."""
+    with contextlib.ExitStack() as stack:
+        near, far = pair(stack)
+        peer, ours = map(stack.enter_context, tls_pair(far, near))
+        loop = Loop("test")
+        stack.callback(loop.close)
+        app = types.SimpleNamespace(limits=SessionLimits(bytes_per_second=1000), client_limits=None)
+        client = PacedClient(loop, ours.tls, 1, app)
+        ended = []
+
+        def ready(events):
+            if events & READABLE:
+                with contextlib.suppress(BlockingIOError):
+                    ended.append(client.recv(65536) == b"")
+
+        client.ready = ready
+        peer.sendall(b"x" * 1020)
+        peer.say_end()
+        loop.watch(ours.fileno(), EDGE, ready)
+        wait_until(lambda: loop.run_once(0.1) or True in ended, "the end")
+        loop.unwatch(ours.fileno())
 
 
 def test_what_tls_has_read_ahead_is_told_of():
