@@ -47,7 +47,7 @@ class NewLimits:
     def count_in(self, thread: SessionThread) -> None:
         for app in self._apps:
             if app.places is not None:
-                inside = [one for one in thread.members if one.app is app and getattr(one, "queued", None) is None]
+                inside = [one for one in thread.members if one.app is app and not getattr(one, "waits_for_place", False)]
                 app.places.count_in(inside, thread.row)
         for app in self._with_table:
             if app.client_limits is not None:

@@ -184,6 +184,24 @@ def test_in_mode_http_connections_are_counted_whether_they_ask_or_not(http, targ
     silent.close()
 
 
+def test_in_mode_http_a_first_limit_counts_the_connections_there_are(http, target):
+    server = target()
+    program = http(server, top={"workers": 2, "api": api_config()})
+    held = [program.connect().send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(3)]
+    ends = [server.accept() for _ in held]
+    for end in ends:
+        end.expect(b"GET ")
+    file = Config(program)
+    file.app["limits"] = {"sessions": 3}
+    file.reload()
+    wait_counted(program, 3)
+    program.connect().expect_rst()
+    del file.app["limits"]
+    file.reload()
+    for end in (*held, *ends):
+        end.close()
+
+
 def reset_or_served(program):
     """Whether a client of mode http has a place: it is not reset at once."""
     client = program.connect().send(b"GET / HTTP/1.1\r\n")

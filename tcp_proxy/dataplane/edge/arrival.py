@@ -218,6 +218,11 @@ class Arrival(Counted):
         """Whether what it is a client of counts it by now: who it is, is known."""
         return self.state not in (NEW, HEADER, LOCAL) and all(stage.state is not LIMITS for stage in self._stages)
 
+    @property
+    def waits_for_place(self) -> bool:
+        """Whether its place in the app (limits.sessions) is still to come."""
+        return self.state is WAITING or any([stage.state is WAITING for stage in self._stages])
+
     # -- events
 
     def ready(self, events: int) -> None:

@@ -9,10 +9,12 @@ from tcp_proxy.config.model import AcceptProxy, SessionLimits
 from tcp_proxy.dataplane.client_limits import ClientLimits
 from tcp_proxy.dataplane.edge.limits import LimitsStage
 from tcp_proxy.dataplane.edge.policy import Edge
+from tcp_proxy.dataplane.new_limits import NewLimits
 from tcp_proxy.sansio.reasons import Reason, Side
 from tcp_proxy.wire import client_table
 from tcp_proxy.wire.client_table import ClientTable
-from tcp_proxy.wire.counters import DELAYED, LIMITED
+from tcp_proxy.wire.counters import ACTIVE, DELAYED, LIMITED
+from tcp_proxy.wire.messages import Limits
 from tests.dataplane.edge.gate import Gate
 from tests.dataplane.edge.test_access import rules_of, was_reset
 
@@ -114,6 +116,22 @@ def test_who_leaves_before_its_turn_is_never_sent():
         gate.house.pass_time(1)
         assert not gate.has_session
         assert len(gate.house.app.client_limits.holders) == 1
+
+
+def test_who_waits_for_its_turn_is_counted_by_a_first_limit_of_the_app():
+    """It has no place to wait for, and will be a session."""
+    with Limited(rate=10.0, burst=1, action="delay") as gate:
+        gate.connect()
+        gate.connect()
+        app, house = gate.house.app, gate.house
+        app._limit_sessions(True)
+        fd = os.eventfd(2, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
+        new = NewLimits([app], Limits((app.slot,), 1, (4,)), [fd])
+        new.adopt(house.thread, house.memory.rows[1:])
+        assert house.memory.total(app.slot + ACTIVE) == 2
+        assert not app.places.begin(9, house.row)
+        app.places.leave(house.row)
+        app.places = None
 
 
 def test_one_that_is_killed_while_it_waits_has_one_record():
