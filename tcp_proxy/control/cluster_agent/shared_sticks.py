@@ -74,6 +74,7 @@ class SharedSticks:
         self._in_use: set[Name] = set()
         self._left: set[Name] = set()  # of those that were in use since the last look
         self._tasks: set[asyncio.Task[None]] = set()
+        self._orders: dict[Name, asyncio.Task[None]] = {}  # of these the last order for each
         self._is_online = self._was_told = False
         self._is_unsaid = False  # the tables know it, from another agent
         self._warned = ""
@@ -91,11 +92,13 @@ class SharedSticks:
                 case (say.PLACES, places):
                     self._take_places(places)
                 case (say.CREATE, number, app, key, target):
-                    self._ask(number, self._create((app, key), target))
+                    self._ask(number, (app, key), self._create((app, key), target))
                 case (say.MOVE, number, app, key, target, seen):
-                    self._ask(number, self._move((app, key), target, seen))
+                    self._ask(number, (app, key), self._move((app, key), target, seen))
                 case (say.SET, number, app, key, target):
-                    self._ask(number, self._set((app, key), target))
+                    order = self._ask(number, (app, key), self._set((app, key), target))
+                    self._orders[app, key] = order
+                    order.add_done_callback(partial(self._is_done, (app, key)))
                 case (say.OPENED, app, key):
                     self._in_use.add((app, key))
                 case (say.IDLE, app, key):
@@ -104,13 +107,23 @@ class SharedSticks:
                 case _:
                     raise AssertionError(f"not for the agent: {item!r}")
 
-    def _ask(self, number: int, question: Coroutine[Any, Any, str]) -> None:
-        task = asyncio.create_task(self._answer(number, question))
+    def _ask(self, number: int, name: Name, question: Coroutine[Any, Any, str | None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._answer(number, self._orders.get(name), question))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _answer(self, number: int, question: Coroutine[Any, Any, str]) -> None:
-        target = ""
+    def _is_done(self, name: Name, order: asyncio.Task[None]) -> None:
+        if self._orders.get(name) is order:
+            del self._orders[name]
+
+    async def _answer(
+        self, number: int, order: asyncio.Task[None] | None, question: Coroutine[Any, Any, str | None]
+    ) -> None:
+        """Once what was ordered before it has been done: until then the old entry is there."""
+        target: str | None = ""
+        if order is not None:
+            await asyncio.wait((order,))
         try:
             target = await question
             self._warned = ""
@@ -119,7 +132,7 @@ class SharedSticks:
             if kind != self._warned and isinstance(error, NoSpace | Refused):
                 self._warned = kind
                 logger.warning("a stick entry cannot be shared: %s", error)
-        self._send([(say.ANSWER, number, target)])
+        self._send([(say.ANSWER, number, target) if target is not None else (say.STANDS, number)])
 
     async def _create(self, name: Name, target: str) -> str:
         known = self._known.get(name)
@@ -143,13 +156,13 @@ class SharedSticks:
             known = self._known.get(name)
         return ""
 
-    async def _set(self, name: Name, target: str) -> str:
+    async def _set(self, name: Name, target: str) -> None:
         key = self._key(name)
         if target:
-            done = await self._leased(name, partial(self._put, key, target))
-            return self._settled(name, target, done)
-        await self._client.transact([], [Delete(key)], repeats=True, within=WITHIN)
-        return ""
+            self._settled(name, target, await self._leased(name, partial(self._put, key, target)))
+        else:
+            done = await self._client.transact([], [Delete(key)], repeats=True, within=WITHIN)
+            self._take(name, NOBODY, done.revision)
 
     async def _put(self, key: str, target: str, lease: int) -> Done:
         return await self._client.transact([], [Put(key, self._value(key, target), lease)], repeats=True, within=WITHIN)

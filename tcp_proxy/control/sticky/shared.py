@@ -11,7 +11,8 @@ one whose target cannot be used, when the agent has answered. The time of entrie
     in a take-over, on both sides: ──pause()──> what the agent says, and its end, wait ──resume(), adopt()──> heard, as ever
 
 What was taken here alone is offered every OFFER_EVERY seconds while the agent is there: if there is another one meanwhile,
-that one stands, and the key moves; its sessions go on. So is what has sessions here and etcd has lost.
+that one stands, and the key moves; its sessions go on. So is what has sessions here and etcd has lost. What an operator has
+ordered is given as often, until the agent says that it stands: another entry does not keep it from being so.
 """
 
 import socket
@@ -52,7 +53,8 @@ class SharedTables:
         self._numbers = 0
         self._asked: dict[int, tuple[Item, list[Asker]]] = {}
         self._open: dict[tuple[str, str], int] = {}  # the question that is under way for a key
-        self._orders: dict[int, tuple[str, str, str]] = {}  # those that no agent has answered: app, key, target
+        self._ordered: dict[tuple[str, str], str] = {}  # app, key -> target, of which nobody has said that it stands
+        self._orders: dict[int, tuple[str, str, str]] = {}  # those that the agent has been given, and has not answered
         self._places: dict[str, dict[str, str]] = {}
         self._own: dict[str, set[str]] = {}  # by app: keys whose entries etcd may not have
         self._seen: dict[str, set[str]] | None = None  # what was told since BEGIN
@@ -89,6 +91,7 @@ class SharedTables:
         each app are."""
         self._places = places if places is not None else self._places
         self._own = {app: self._own.get(app, set()) for app in self._tables}
+        self._ordered = {name: target for name, target in self._ordered.items() if name[0] in self._tables}
         self._out.append((say.PLACES, {app: self._places.get(app, {}) for app in self._tables}))
         self._out.append((say.APPS, {app: table.expires for app, table in self._tables.items()}))
 
@@ -119,7 +122,7 @@ class SharedTables:
         return {
             "is_online": self.is_online,
             "own": {app: list(keys) for app, keys in self._own.items()},
-            "orders": [[*name, target] for name, target in {order[:2]: order[2] for order in self._orders.values()}.items()],
+            "orders": [[*name, target] for name, target in self._ordered.items()],
             "asked": [[*(*item[2:], "")[:4], askers] for item, askers in self._asked.values()],
         }
 
@@ -183,12 +186,20 @@ class SharedTables:
                 self._own[app].add(key)
 
     def _order(self, app: str, key: str, target: str) -> None:
-        self._numbers += 1
-        self._out.append((say.SET, self._numbers, app, key, target))
+        self._ordered[app, key] = target
         if self._wire is not None:
-            self._orders[self._numbers] = app, key, target
-        else:
-            self._keep((app, key, target))
+            self._give_order(app, key, target)
+
+    def _give_order(self, app: str, key: str, target: str) -> None:
+        self._numbers += 1
+        self._orders[self._numbers] = app, key, target
+        self._out.append((say.SET, self._numbers, app, key, target))
+
+    def _order_again(self) -> None:
+        given = {order[:2] for order in self._orders.values()}
+        for (app, key), target in self._ordered.items():
+            if (app, key) not in given:
+                self._give_order(app, key, target)
 
     def renamed(self, app: str, table: StickTable, old: str, new: str) -> None:
         for entry in table:
@@ -216,6 +227,8 @@ class SharedTables:
             match item:
                 case (say.ANSWER, number, target):
                     self._answered(number, target, now)
+                case (say.STANDS, number):
+                    self._stands(number)
                 case (say.NEWS, app, key, target):
                     self._news(app, key, target, now)
                 case (say.BEGIN,):
@@ -233,10 +246,13 @@ class SharedTables:
                 self._tell(app, table)
         self._flush()
 
+    def _stands(self, number: int) -> None:
+        app, key, target = self._orders.pop(number)
+        if self._ordered.get((app, key)) == target:
+            del self._ordered[app, key]
+
     def _answered(self, number: int, target: str, now: float) -> None:
-        order = self._orders.pop(number, None)
-        if order is not None and order[2] and not target:
-            self._keep(order)
+        self._orders.pop(number, None)
         asked = self._asked.pop(number, None)
         if asked is None:
             return  # nobody waits any more
@@ -292,7 +308,8 @@ class SharedTables:
 
     def _offer_again(self) -> None:
         self._loop.call_later(OFFER_EVERY, self._offer_again)
-        if self.is_online and any(self._own.values()):
+        if self.is_online and (self._ordered or any(self._own.values())):
+            self._order_again()
             self._offer_own()
             self._flush()
 
@@ -314,6 +331,7 @@ class SharedTables:
     def _go_online(self) -> None:
         if not self.is_online:
             self.is_online = True
+            self._order_again()
             self._offer_own()
             self._online(True)
 
@@ -329,17 +347,8 @@ class SharedTables:
     def _gone(self) -> None:
         """Whatever it was asked it does not answer."""
         self._seen = None
-        orders, self._orders = self._orders, {}
-        for order in orders.values():
-            self._keep(order)
+        self._orders = {}
         self._go_offline()
-
-    def _keep(self, order: tuple[str, str, str]) -> None:
-        """It may not have got into etcd: the entry is offered."""
-        app, key, target = order
-        entry = self._tables[app].get(key) if app in self._tables else None
-        if entry is not None and entry.target == target:
-            self._own[app].add(key)
 
     def _go_offline(self) -> None:
         """Whoever waits decides for himself."""

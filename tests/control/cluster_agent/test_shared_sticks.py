@@ -34,6 +34,8 @@ class Node:
             self.said.append(item)
             if item[0] == say.ANSWER:
                 self.answers[item[1]] = item[2]
+            elif item[0] == say.STANDS:
+                self.answers[item[1]] = say.STANDS
             elif item[0] == say.BEGIN:
                 self.told = {}
             elif item[0] == say.NEWS:
@@ -202,10 +204,39 @@ def test_an_operator_sets_and_deletes(etcd):
             await one.ask(say.CREATE, "k", "a")
             one.sticks.received([(say.SET, 7, "web", "k", "b"), (say.SET, 8, "web", "new", "c")])
             await until(lambda: two.told == {"k": "b", "new": "c"}, "it is told")
-            await until(lambda: one.answers.get(7) == "b" and one.answers.get(8) == "c", "it is answered")
+            await until(lambda: one.answers.get(7) == say.STANDS == one.answers.get(8), "it is answered")
             two.sticks.received([(say.SET, 7, "web", "k", "")])
             await until(lambda: one.told == {"new": "c"}, "it is told")
-            await until(lambda: two.answers == {7: ""}, "it is answered")
+            await until(lambda: two.answers == {7: say.STANDS}, "it is answered")
+
+    aio(body())
+
+
+def test_who_comes_for_a_key_that_is_being_forgotten_does_not_find_the_old_entry(etcd):
+    """In whatever order etcd answers: what is ordered first is done first."""
+
+    async def body():
+        async with nodes(etcd, 2) as (one, two):
+            for number in range(20):
+                await one.ask(say.CREATE, "k", "a")
+                one.sticks.received([(say.SET, 1000 + number, "web", "k", ""), (say.CREATE, 2000 + number, "web", "k", "b")])
+                await until(lambda now=number: one.answers.get(2000 + now) == "b", "the new one")
+                one.sticks.received([(say.SET, 3000 + number, "web", "k", "c"), (say.SET, 4000 + number, "web", "k", "")])
+                await until(lambda now=number: one.answers.get(4000 + now) == say.STANDS, "it is gone")
+            await until(lambda: one.told == two.told == {}, "all of it is told")
+
+    aio(body())
+
+
+def test_an_order_is_not_said_to_stand_that_etcd_has_not_heard(etcd):
+    async def body():
+        async with nodes(etcd, 1) as (one,):
+            await one.ask(say.CREATE, "k", "a")
+            etcd.stop(0)
+            one.sticks.received([(say.SET, 7, "web", "k", ""), (say.SET, 8, "web", "m", "b")])
+            await until(lambda: {7, 8} <= one.answers.keys(), "an answer")
+            etcd.go_on(0)
+            assert (one.answers[7], one.answers[8]) == ("", "")
 
     aio(body())
 

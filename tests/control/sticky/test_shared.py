@@ -382,7 +382,7 @@ def test_orders_that_no_agent_has_answered_are_given_once_more_by_the_program_th
     old, new = rig(is_joined=False), rig(is_joined=False)
     old.join(("k", "a"), ("m", "a"))
     old.change(lambda table, now: table.set("done", "a", now) and None)
-    old.agent.say((say.ANSWER, old.agent.next(say.SET)[1], "a"), (say.NEWS, "web", "seen", "a"))
+    old.agent.say((say.STANDS, old.agent.next(say.SET)[1]), (say.NEWS, "web", "seen", "a"))
     old.until({"k": "a", "m": "a", "done": "a", "seen": "a"})
     old.change(lambda table, now: table.set("k", "b", now) and None)
     old.change(lambda table, now: table.set("k", "c", now) and None)
@@ -396,13 +396,41 @@ def test_orders_that_no_agent_has_answered_are_given_once_more_by_the_program_th
     old.tables.resume()
 
 
-@pytest.mark.parametrize("how", ["refused", "gone"])
-def test_an_order_that_could_not_be_shared_is_offered(rig, how):
+@pytest.mark.parametrize("target", ["b", ""])
+@pytest.mark.parametrize("how", ["refused", "gone", "offline"])
+def test_an_order_is_given_until_it_stands(rig, how, target):
+    """Whether another entry is there or not: an operator has said so, and was told that it is done."""
+    node = rig(is_joined=False)
+    agent = node.join(("k", "a"))
+    node.until({"k": "a"})
+    if how == "offline":
+        agent.wire.close()
+        wait_until(lambda: node.loop.run_once(0.01) or node.online[-1:] == [False], "the agent is gone")
+    node.change(lambda table, now: (table.set("k", "b", now) if target else table.delete("k")) and None)
+    if how != "offline":
+        asked = agent.next(say.SET)
+        assert asked[2:] == ("web", "k", target)
+    if how == "refused":
+        agent.say((say.ANSWER, asked[1], ""))
+    else:
+        agent = node.join(("k", "a"))
+    asked = agent.next(say.SET)
+    assert asked[2:] == ("web", "k", target)
+    agent.say((say.NEWS, "web", "k", target), (say.STANDS, asked[1]))
+    there = {"k": "b"} if target else {}
+    node.until(there)
+    agent = node.join(*there.items(), ("m", "a"))
+    node.until({**there, "m": "a"})
+    node.change(lambda table, now: table.set("last", "a", now) and None)
+    assert agent.next(say.SET)[2:] == ("web", "last", "a"), "and then never again"
+
+
+def test_the_last_of_several_orders_for_a_key_is_given_again(rig):
     node = rig()
     node.change(lambda table, now: table.set("k", "b", now) and None)
-    asked = node.agent.next(say.SET)
-    if how == "refused":
-        node.agent.say((say.ANSWER, asked[1], ""))
-    else:
-        node.join()
-    assert node.agent.next(say.CREATE)[2:] == ("web", "k", "b")
+    node.change(lambda table, now: table.set("k", "c", now) and None)
+    first = node.agent.next(say.SET)
+    assert node.agent.next(say.SET)[2:] == ("web", "k", "c")
+    node.agent.say((say.STANDS, first[1]), (say.NEWS, "web", "heard", "a"))
+    wait_until(lambda: node.entries().get("heard") == "a", "it is heard")
+    assert node.join().next(say.SET)[2:] == ("web", "k", "c")
