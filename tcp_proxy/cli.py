@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tcp_proxy.config.model import Config
     from tcp_proxy.control.access_log.writer import AccessLog
     from tcp_proxy.control.listeners.sockets import Listening
-    from tcp_proxy.control.processes.workers import Spawned
+    from tcp_proxy.control.processes.spawned import Spawned
     from tcp_proxy.control.store.state import State
     from tcp_proxy.control.takeover.taken import Taken
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CANNOT_START
     # Until the supervisor takes the signals over, Ctrl-C ends us silently; a started worker ends with its channel.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from tcp_proxy.control.processes.workers import Spawned, raise_descriptor_limit  # noqa: PLC0415  before the slow imports
+    from tcp_proxy.control.processes.spawned import Spawned, raise_descriptor_limit  # noqa: PLC0415  before the slow imports
 
     raise_descriptor_limit()
     try:
@@ -186,7 +186,7 @@ def _check(args: argparse.Namespace, load: "Callable[[], Config]") -> int:
     from tcp_proxy.config.impossible import impossible_hosts  # noqa: PLC0415
     from tcp_proxy.config.model import NO_TARGETS  # noqa: PLC0415
     from tcp_proxy.config.proxyproto import long_headers  # noqa: PLC0415
-    from tcp_proxy.control.processes.workers import raise_descriptor_limit  # noqa: PLC0415
+    from tcp_proxy.control.processes.spawned import raise_descriptor_limit  # noqa: PLC0415
     from tcp_proxy.control.start_check import become, later_faults, program_fault, start_faults  # noqa: PLC0415
     from tcp_proxy.control.tls.expiry import warnings  # noqa: PLC0415
     from tcp_proxy.sansio.words import counted  # noqa: PLC0415
@@ -291,7 +291,7 @@ def _load(load: "Callable[[], Config]", path: str) -> "Config | None":
 def _become(config: "Config", spawned: "Spawned") -> "Spawned":
     """The user of the configuration; and a worker of that user's for the one that was started by root, who alone may end
     that one."""
-    from tcp_proxy.control.processes.workers import Spawned  # noqa: PLC0415
+    from tcp_proxy.control.processes.spawned import Spawned  # noqa: PLC0415
     from tcp_proxy.control.start_check import become, program_fault  # noqa: PLC0415
 
     was_root = os.geteuid() == 0

@@ -35,8 +35,9 @@ from tcp_proxy.control.operations import administration
 from tcp_proxy.control.processes import orphans
 from tcp_proxy.control.processes.api_process import ApiProcess
 from tcp_proxy.control.processes.pid_file import PidFile
+from tcp_proxy.control.processes.spawned import Spawned
 from tcp_proxy.control.processes.worker_pool import CUT_WITHIN, WorkerPool
-from tcp_proxy.control.processes.workers import Spawned, Worker
+from tcp_proxy.control.processes.workers import Worker
 from tcp_proxy.control.signals import Signals
 from tcp_proxy.control.statistics.counter_rows import CounterRows
 from tcp_proxy.control.statistics.counter_slots import CounterSlots

@@ -89,7 +89,7 @@ def test_the_tokens_of_a_dead_worker_come_back(started, target):
 
 
 def test_workers_that_die_at_birth_are_started_ever_more_slowly(started, service):
-    program = started([service()], "from tcp_proxy.control.processes import workers; workers.MODULE = 'tcp_proxy.nothing'")
+    program = started([service()], "from tcp_proxy.control.processes import spawned; spawned.MODULE = 'tcp_proxy.nothing'")
     wait_until(lambda: len(ended(program)) == 4, "four deaths")
     watch = Stopwatch()
     wait_until(lambda: len(ended(program)) == 6, "two more")
@@ -102,7 +102,7 @@ def test_workers_that_die_at_birth_are_started_ever_more_slowly(started, service
 def test_a_worker_that_meets_a_bug_resets_and_records_its_sessions(started, target):
     """An exception that ends the worker's loop; a FIN would make a cut answer look whole."""
     server_side = target()
-    patch = "from tcp_proxy.control.processes import workers; workers.MODULE = 'tests.kit.failing_worker'"
+    patch = "from tcp_proxy.control.processes import spawned; spawned.MODULE = 'tests.kit.failing_worker'"
     program = started([server_side], patch, access_log="access.log", log={"format": "json"}).wait_ready()
     pairs = [(program.connect().send(b"x"), server_side.accept().expect(b"x")) for _ in range(2)]
     third = program.connect()

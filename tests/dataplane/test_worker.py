@@ -17,7 +17,7 @@ from kit.proxy import ROOT
 from kit.waiting import Deadline, wait_until
 from tcp_proxy.config.log_model import AccessLogs
 from tcp_proxy.config.model import Timeouts
-from tcp_proxy.control.processes.workers import Spawned
+from tcp_proxy.control.processes.spawned import Spawned
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.runtime.socket_options import refuse_new_connections
 from tcp_proxy.wire import counters

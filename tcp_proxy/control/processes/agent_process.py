@@ -16,7 +16,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from tcp_proxy.control.processes.workers import Child, Spawned
+from tcp_proxy.control.processes.spawned import Spawned
+from tcp_proxy.control.processes.workers import Child
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.wire.cluster import (
     ChangeShared,

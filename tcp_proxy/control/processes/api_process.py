@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from tcp_proxy.control.events import Event, Events
 from tcp_proxy.control.listeners.api_socket import ApiSocket
-from tcp_proxy.control.processes.workers import Child, Spawned
+from tcp_proxy.control.processes.spawned import Spawned
+from tcp_proxy.control.processes.workers import Child
 from tcp_proxy.control.replies import Operations
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.wire.messages import Answer, Ask, Happened, Logged, Message, Ready, ServeApi

@@ -8,7 +8,6 @@ not read is lost to the child.
 
 import io
 import logging
-import os
 from collections.abc import Callable
 
 from tcp_proxy.runtime.loop import READ, Loop
@@ -17,12 +16,6 @@ logger = logging.getLogger(__name__)
 
 READ_SIZE = 1 << 16  # the size of a pipe
 MOST_LINE = 1 << 16  # bytes without an end of line that become one
-
-
-def make_pipe() -> tuple[io.FileIO, int]:
-    """(read end, write end). Raises OSError."""
-    reads, writes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    return io.FileIO(reads, "rb"), writes
 
 
 class ChildStderr:

@@ -12,7 +12,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tcp_proxy.control.processes.workers import Process, Spawned, Worker
+from tcp_proxy.control.processes.spawned import Spawned
+from tcp_proxy.control.processes.workers import Process, Worker
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.sansio.words import counted
 from tcp_proxy.wire.messages import Drain, Message

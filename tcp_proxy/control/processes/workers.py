@@ -1,7 +1,6 @@
 """One child process, as the supervisor sees it: started, listened to, watched, ended, explained.
 
-Main thread only. The only place that starts processes of ours: spawned, never forked, with the signals of a process
-group blocked, so that a Ctrl-C in the first millisecond of a child's life ends no session (docs/rules.md, R7).
+Main thread only. It is started by control.processes.spawned.
 
     STARTING ──Ready──> SERVING ──drain()──> DRAINING ──> ENDED
         │ any state: the process ends; silent for SILENT seconds: SIGABRT (it prints its stacks), then SIGKILL ──^
@@ -14,75 +13,22 @@ import contextlib
 import io
 import logging
 import os
-import resource
 import signal
-import site
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import tcp_proxy
-from tcp_proxy.control.processes.child_stderr import ChildStderr, make_pipe
+from tcp_proxy.control.processes.child_stderr import ChildStderr
 from tcp_proxy.runtime.loop import READ, Loop, Timer
 from tcp_proxy.wire.channel import Channel, Make
 from tcp_proxy.wire.messages import Encoded, Message, Ping
 
 logger = logging.getLogger(__name__)
 
-MODULE = "tcp_proxy.dataplane.worker"
 WRONG_VERSION = 78  # what a worker of another version exits with
 PING_EVERY = 3.0  # seconds
 SILENT = 10.0  # seconds without a message: it hangs
 KILL_AFTER = 1.0  # seconds between SIGABRT and SIGKILL
-BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-
-
-def raise_descriptor_limit() -> None:
-    """The soft limit becomes the hard one. Workers inherit it, so this comes before the first (docs/rules.md, R8)."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-class Spawned:
-    """A process that has been started and knows nothing yet: a worker, or another `module` that is passed descriptors."""
-
-    def __init__(self, module: str = "", passed: Sequence[int] = ()) -> None:
-        self.stderr, writes = make_pipe()
-        try:
-            self.sock, theirs = socket.socketpair()
-        except OSError:
-            self.stderr.close()
-            os.close(writes)
-            raise
-        argv = [sys.executable, "-P", "-m", module or MODULE, str(theirs.fileno()), tcp_proxy.__version__, *map(str, passed)]
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-        try:
-            self.process = subprocess.Popen(
-                argv, pass_fds=(theirs.fileno(), *passed), stdin=subprocess.DEVNULL, stderr=writes, env=_environment()
-            )
-        except OSError:
-            self.sock.close()
-            self.stderr.close()
-            raise
-        finally:
-            theirs.close()
-            os.close(writes)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-    begun = stderr_begun = b""  # of a message and of a line: whoever had the process before has read them
-
-    def open_pidfd(self) -> int:
-        return os.pidfd_open(self.process.pid)
-
-    def discard(self) -> None:
-        """It is not needed after all. Nothing happens the second time."""
-        self.sock.close()
-        self.stderr.close()
-        self.process.kill()
-        self.process.wait()
 
 
 class Process(Protocol):
@@ -294,16 +240,3 @@ def _explain(status: int) -> str:
     with contextlib.suppress(ValueError):
         name = signal.Signals(-status).name
     return name + (" (perhaps the system was out of memory: see the kernel's log)" if -status == signal.SIGKILL else "")
-
-
-def _environment() -> dict[str, str]:
-    """Children run with -P, so a tcp_proxy that is not installed (a source tree) must be named to them."""
-    # A turn of bulk with TLS takes 768 KiB and gives them back: glibc would return them to the kernel, and have each page
-    # made anew in the next turn (155,000 page faults in 1.5 GB, a quarter of the CPU). What is larger
-    # than these pieces goes back at once, as OpenSSL's memory does when a session is quiet.
-    environ = {"MALLOC_TRIM_THRESHOLD_": "2097152", "MALLOC_MMAP_THRESHOLD_": "270336", **os.environ}
-    root = os.path.dirname(os.path.dirname(os.path.abspath(tcp_proxy.__file__)))
-    if root in site.getsitepackages() or root == site.getusersitepackages():
-        return environ
-    path = os.environ.get("PYTHONPATH")
-    return {**environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}

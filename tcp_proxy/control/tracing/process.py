@@ -13,7 +13,8 @@ import socket
 from typing import Any
 
 from tcp_proxy.config.log_model import Tracing
-from tcp_proxy.control.processes.workers import Child, Spawned
+from tcp_proxy.control.processes.spawned import Spawned
+from tcp_proxy.control.processes.workers import Child
 from tcp_proxy.control.tracing.output import TraceOutput
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.wire.messages import ExportTraces, FlushTraces, Logged, Message, Ready, SpansExported

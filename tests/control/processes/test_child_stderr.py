@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from tcp_proxy.control.processes.child_stderr import MOST_LINE, READ_SIZE, ChildStderr, make_pipe
+from tcp_proxy.control.processes.child_stderr import MOST_LINE, READ_SIZE, ChildStderr
+from tcp_proxy.control.processes.spawned import make_pipe
 from tcp_proxy.runtime.loop import Loop
 
 
