@@ -1,7 +1,8 @@
 """`@dataclass(frozen=True, slots=True)` as the standard library's, made in a quarter of the time.
 
 More than a hundred such classes are made when a process of ours starts, and the standard library compiles six functions for
-each: that was half of what a start cost. Here only `__init__` is compiled; the others are shared by all classes.
+each: that was half of what a start cost. Here only `__init__` is compiled, and when the first one of the class is made; the
+others are shared by all classes.
 `dataclasses.fields`, `replace` and `is_dataclass` work as ever; of the options of `field`, `default`, `default_factory`,
 `repr` and `compare` do. There is no inheritance between such classes.
 """
@@ -42,13 +43,25 @@ def _frozen(cls: type[Any]) -> type[Any]:
 
 
 def _init(cls: type[Any], fields: "tuple[dataclasses.Field[Any], ...]") -> Callable[..., None]:
+    """Has itself replaced by what it compiles; of most classes a process never makes one."""
+    for field in fields:
+        if not field.init or field.kw_only or field.hash is not None:
+            text = "a field with init, kw_only or hash needs the standard library's dataclass"
+            raise TypeError(f"{cls.__qualname__}.{field.name}: {text}")
+
+    def __init__(self: Any, *args: Any, **named: Any) -> None:
+        made: Any = cls
+        made.__init__ = _compiled(cls, fields)
+        made.__init__(self, *args, **named)
+
+    return __init__
+
+
+def _compiled(cls: type[Any], fields: "tuple[dataclasses.Field[Any], ...]") -> Callable[..., None]:
     known: dict[str, Any] = {"_set": object.__setattr__}
     arguments, lines = ["self"], []
     for field in fields:
         name, value = field.name, field.name
-        if not field.init or field.kw_only or field.hash is not None:
-            text = "a field with init, kw_only or hash needs the standard library's dataclass"
-            raise TypeError(f"{cls.__qualname__}.{name}: {text}")
         if field.default is not dataclasses.MISSING:
             known[f"_default_{name}"] = field.default
             arguments.append(f"{name}=_default_{name}")

@@ -184,3 +184,12 @@ def test_an_option_of_a_field_that_would_be_ignored_is_refused(option):
 def test_one_that_is_not_frozen_is_refused():
     with pytest.raises(TypeError, match="one of the standard library's"):
         frozen_dataclass.dataclass(frozen=False, slots=True)
+
+
+def test_nothing_is_compiled_for_a_class_of_which_none_is_made(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(frozen_dataclass, "_compiled", lambda *which: compiled.append(which) or (lambda *_: None))
+    cls = ours(several())
+    assert compiled == []
+    cls(1), cls(2)
+    assert len(compiled) == 1, "and once"
