@@ -1,6 +1,5 @@
 """What an app says of who may connect becomes an Access, files of networks among it. A part of config.build."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -107,6 +106,8 @@ def _file(action: str, number: int, text: str, path: Path, lists: _Lists, report
         report.value(path, f"{whole}: {faults - SAID} more lines are wrong")
     if lists.count > MOST_NETWORKS:
         report.value(path, f"{whole}: with this the app has more than {MOST_NETWORKS} networks in its lists")
+    import hashlib  # noqa: PLC0415  it loads OpenSSL, which a start need not wait for
+
     return AccessEntry(text, count, hashlib.sha256(contents).hexdigest()[:16])
 
 

@@ -4,7 +4,6 @@ URLs of etcd are taken apart here once; what is none has its one line. Files are
 it is started (control.cluster_agent.credentials).
 """
 
-from urllib.parse import urlsplit
 
 from tcp_proxy.config.model import Cluster
 from tcp_proxy.config.positions import Path, shown
@@ -47,6 +46,8 @@ def _endpoint(text: str | None, path: Path, report: Report) -> bool:
     if text is None:
         return False
     try:
+        from urllib.parse import urlsplit  # noqa: PLC0415  nobody else pays for it
+
         url = urlsplit(text)
         has_more = url.username is not None or url.query or url.fragment
         is_right = url.scheme in ("http", "https") and url.hostname and url.port and not has_more

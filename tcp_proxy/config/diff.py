@@ -6,7 +6,6 @@ a configuration can say is compared, key by key, so a key that is added to the m
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
@@ -89,6 +88,8 @@ def place(target: Target) -> tuple[Any, ...]:
 def place_text(target: Target) -> str:
     """The same for what other proxies are told."""
     address, ports = place(target)
+    import hashlib  # noqa: PLC0415  it loads OpenSSL, which a start need not wait for
+
     return str(address) if not ports else f"ports {hashlib.sha256(repr(ports).encode()).hexdigest()[:16]}"
 
 

@@ -9,7 +9,7 @@ Always true: a violation leaves None where the wrong value was, so that what is 
 """
 
 import json
-import pathlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from tcp_proxy.config.positions import BROKEN, NUMBER, Node, Path, shown
 from tcp_proxy.config.report import Report
 
 KEY, VALUE, CONTENT = "key", "value", "content"  # what is wrong: a key, a value, or what a value lacks
-SCHEMA = pathlib.Path(__file__).with_name("schema.json")
+SCHEMA = os.path.join(os.path.dirname(__file__), "schema.json")
 
 Schema = dict[str, Any]
 Violation = Any  # of jsonschema; its own type allows for schemas that ours is not
@@ -29,7 +29,8 @@ Expand = Callable[[str, Schema, Path], Any]
 
 def load_schema() -> Schema:
     """The published schema with each reference replaced by what it refers to: validating looks nothing up."""
-    schema: Schema = json.loads(SCHEMA.read_bytes())
+    with open(SCHEMA, "rb") as file:
+        schema: Schema = json.load(file)
     whole: Schema = _inlined(schema, schema.pop("$defs"))
     return whole
 

@@ -7,7 +7,6 @@ Always true: neither `repr` nor `str` of any of these has a byte of a private ke
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
@@ -33,6 +32,8 @@ class PemFile:
         return (self.path,)
 
     def __str__(self) -> str:
+        import hashlib  # noqa: PLC0415  it loads OpenSSL, which a start need not wait for
+
         return f"{self.path} (sha256 {hashlib.sha256(self.pem.encode()).hexdigest()[:16]})"
 
 

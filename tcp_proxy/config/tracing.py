@@ -3,7 +3,6 @@
 The URL of the collector is taken apart here once; what is none has its one line.
 """
 
-from urllib.parse import urlsplit
 
 from tcp_proxy.config.checks import http_headers
 from tcp_proxy.config.log_model import Tracing
@@ -39,6 +38,8 @@ def build_tracing(plain: Plain, report: Report) -> Tracing:
 def _endpoint(text: str, path: Path, report: Report) -> str:
     """As a whole; "" for what is reported."""
     try:
+        from urllib.parse import urlsplit  # noqa: PLC0415  nobody else pays for it
+
         url = urlsplit(text)
         is_right = url.scheme in ("http", "https") and url.hostname and url.port != 0 and url.username is None
         is_right = is_right and not url.fragment and text.isascii() and text.isprintable() and " " not in text

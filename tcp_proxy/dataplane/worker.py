@@ -187,7 +187,6 @@ class Worker:
             for _ in self._setting(view, None, Share()):
                 pass  # nobody is served yet
         self._server.count_descriptors()
-        gc.collect()
         gc.freeze()  # what is here now stays; the collector need not look at it again
         gc.enable()
         self._staged.done()
@@ -433,6 +432,7 @@ def main(argv: list[str]) -> int:
     fd, version = int(argv[1]), argv[2]
     if version != __version__:
         return WRONG_VERSION
+    gc.collect()  # what importing has left, while the supervisor has something to do
     loop = Loop("loop")
     worker = Worker(loop, socket.socket(fileno=fd))
     try:

@@ -6,7 +6,6 @@ A header's value is its own key, unless it is long or more than printable ASCII:
 Pure. The address is as the kernel writes it, with an IPv4 one that came through an IPv6 socket already as IPv4.
 """
 
-from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 BITS = {4: 32, 6: 128}
@@ -51,6 +50,8 @@ class KeyMaker:
         """Of a header."""
         if len(value) <= MOST and value.isascii() and (text := value.decode()).isprintable():
             return text
+        from hashlib import blake2b  # noqa: PLC0415  it loads OpenSSL, which a start need not wait for
+
         return f"blake2b:{blake2b(value, digest_size=16).hexdigest()}"
 
     def of_text(self, text: str) -> str:

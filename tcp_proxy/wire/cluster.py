@@ -14,7 +14,6 @@ the supervisor knows, and not the agent.
 import json
 from dataclasses import field
 from typing import Any
-from urllib.parse import quote, unquote
 
 from tcp_proxy.sansio.frozen_dataclass import dataclass
 
@@ -162,10 +161,14 @@ class Shared:
 
 
 def shared_key(*parts: str) -> str:
+    from urllib.parse import quote  # noqa: PLC0415  nobody else pays for it
+
     return "/".join(quote(part, safe="") for part in parts)
 
 
 def parts_of(key: str) -> tuple[str, ...]:
+    from urllib.parse import unquote  # noqa: PLC0415  nobody else pays for it
+
     return tuple(unquote(part, errors="replace") for part in key.split("/"))
 
 

@@ -13,7 +13,7 @@ from tcp_proxy.config.report import Report
 from tcp_proxy.config.schema import SCHEMA, Folder, load_schema, wanted
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PUBLISHED = json.loads(SCHEMA.read_bytes())
+PUBLISHED = json.loads(pathlib.Path(SCHEMA).read_bytes())
 
 
 def objects(part):

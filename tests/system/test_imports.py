@@ -12,6 +12,7 @@ FOREIGN = [
     "fastapi", "uvicorn", "pydantic", "argparse", "unittest", "http", "email", "urllib.request",
     "tcp_proxy.control", "tcp_proxy.config.load", "tcp_proxy.config.schema", "tcp_proxy.cli",
     "tcp_proxy.dataplane.http", "tcp_proxy.sansio.http1",  # only where an app is in mode http
+    "hashlib", "_hashlib", "hmac", "urllib",  # OpenSSL is loaded by who needs it
 ]  # fmt: skip
 
 
@@ -39,3 +40,9 @@ def test_a_proxy_that_is_alone_loads_nothing_of_a_cluster():
     loaded = done.stdout.split()
     assert not [name for name in loaded if name.startswith(("tcp_proxy.control.cluster", "tcp_proxy.control.etcd"))]
     assert not {"aiohttp", "tcp_proxy.control.sticky.shared", "tcp_proxy.control.processes.agent_process"} & {*loaded}
+
+
+def test_a_supervisor_loads_openssl_when_somebody_needs_it():
+    code = "import tcp_proxy.control.supervisor, sys; sys.stdout.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"ssl", "_hashlib", "urllib", "pathlib"} & {*done.stdout.split()}

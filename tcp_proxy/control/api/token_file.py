@@ -5,7 +5,6 @@ The supervisor looks whether it can be read before it starts; the API's process 
 has gone, or holds nothing good, lets nobody in.
 """
 
-import hmac
 import os
 import stat
 
@@ -45,6 +44,8 @@ class TokenFile:
     def admits(self, token: str) -> bool:
         """Whether this is the token, found out in a time that says nothing about how much of it is right."""
         self._refresh()
+        import hmac  # noqa: PLC0415  it loads OpenSSL, which a start need not wait for
+
         return not self.error and hmac.compare_digest(token.encode("utf-8", "replace"), self._token.encode())
 
     def _refresh(self) -> None:

@@ -5,7 +5,6 @@ Owned by the app's health thread (control.health.runner), which has the probes m
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Sequence
 
 from tcp_proxy.config.model import Check
@@ -132,4 +131,6 @@ def question_of(check: Check) -> str:
     how many answers. A key that a check does not use does not change it, so it is the same in a later version."""
     plain = {key: repr(value) for key, value in dataclasses.asdict(check).items() if value != getattr(USUAL, key)}
     asked = sorted((key, value) for key, value in plain.items() if key not in NUMBERS)
+    import hashlib  # noqa: PLC0415  it loads OpenSSL, which a start need not wait for
+
     return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()[:16]
