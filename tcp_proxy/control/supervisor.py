@@ -361,8 +361,7 @@ class Supervisor:
             self._status = 128 + number
             self._cut_sessions()
             return
-        self._stop_signal = number
-        self._stopped_at = self._loop.now
+        self._stop_signal, self._stopped_at = number, self._loop.now
         self._context.is_stopping = True
         self._reload.abort()
         grace = self._context.config.shutdown_grace
