@@ -24,8 +24,9 @@ class _Timed:
 
     def connected(self, sock: StreamSocket, events: int) -> None:
         session = self._session
-        dial, now = session.dial, session.thread.loop.now
-        session.app.latencies.add(dial.target.name, now - dial.began, now)
+        dial, now, latencies = session.dial, session.thread.loop.now, session.app.latencies
+        if latencies is not None:  # else it has another policy by now
+            latencies.add(dial.target.name, now - dial.began, now)
         session.connected(sock, events)
 
 

@@ -76,3 +76,19 @@ def test_least_time_knows_how_long_the_connect_to_the_target_itself_took():
         assert set(house.app.latencies._known) == {"t1"}
         assert house.app.latencies._known["t1"][0] == 0.0, "by a clock that stands still"
         assert session.tried in ([], (), [("t0", "ECONNREFUSED")])
+
+
+def test_another_policy_may_come_while_a_target_is_dialed():
+    with House(balance="least_time") as house:
+        client = house.stack.enter_context(socket.create_connection(house.listening.getsockname()))
+        session = house.admit()
+        assert session.state.name == "DIALING"
+        target = TargetView("t0", house.app.targets["t0"].slot, 1, False, False, "up", house.app.targets["t0"].endpoints)
+        house.app.configure(AppView("web", house.app.slot, "round_robin", 3, Timeouts(), (target,)))
+        house.turn(3)
+        server = house.stack.enter_context(house.servers[0].accept()[0])
+        client.sendall(b"hello")
+        assert house.receive(server, 5) == b"hello"
+        client.close()
+        server.close()
+        assert house.record()["reason"] == "done"
