@@ -40,7 +40,7 @@ from tcp_proxy.control.cluster_agent.table_wire import TableWire
 from tcp_proxy.control.etcd.client import Client
 from tcp_proxy.control.etcd.errors import EtcdError
 from tcp_proxy.control.etcd.lease import KeptLease
-from tcp_proxy.control.etcd.values import Event, Found, Get, Put, is_absent, is_unchanged
+from tcp_proxy.control.etcd.values import Event, Found, Get, KeyValue, Put, is_absent, is_unchanged
 from tcp_proxy.wire import shared_sticks as say
 from tcp_proxy.wire.cluster import (
     ChangeShared,
@@ -86,7 +86,7 @@ class Agent:
         self._nodes = f"{self._prefix}nodes/"
         self._key = f"{self._nodes}{quote(order.node, safe='')}"
         self._lease = KeptLease(client, order.lease, self._held, self._lost)
-        self._mirror = Mirror(client, self._prefix, order.lease / SILENCES, self._replaced, self._changed)
+        self._mirror = Mirror(client, self._prefix, order.lease / SILENCES, self._replaced, self._changed, self._read)
         self._wire = TableWire(tables, lambda items: self._sticks.received(items))
         self._sticks = SharedSticks(client, self._prefix, self._say_to_tables)
         self.shared = SharedValues(client, self._prefix, self._say_shared, lambda: not self._is_silent and self._registered)
@@ -267,6 +267,9 @@ class Agent:
 
     # -- what others say
 
+    def _read(self, kvs: tuple[KeyValue, ...], is_first: bool) -> list[KeyValue]:
+        return self._sticks.read(kvs, is_first, not self._is_silent)
+
     def _replaced(self, found: Found) -> None:
         before, self._members = self._members, {}
         self._unread.clear()
@@ -275,7 +278,7 @@ class Agent:
         for name, known in before.items():  # what was heard of them then is not heard again by reading it again
             if name in self._members and self._members[name].instance == known.instance:
                 self._members[name] = known
-        self._sticks.replaced(found.kvs)
+        self._sticks.replaced()
         if not self._begun.is_set():
             self._tell(CopyRead())
         self._look(is_behind=True)

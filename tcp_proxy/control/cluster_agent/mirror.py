@@ -1,24 +1,29 @@
 """A copy of every key under a prefix, as it is in etcd, in order, from one revision on. For the agent's loop.
 
-    READING ──all keys, at one revision: replaced()──> FOLLOWING ──events: changed()──> FOLLOWING
+    READING ──all keys, at one revision: read() …, replaced()──> FOLLOWING ──events: changed()──> FOLLOWING
     FOLLOWING ──the history is gone, the store is another one──> READING
     any ──not permitted, nobody answers──> `fault`, and READING again after AGAIN
 
-Always true: what `replaced` and `changed` have said, in order, is what etcd had at `revision`, for a member of etcd that is
-behind tells later, and never otherwise.
+Always true: what `read` (from the last first page on), `replaced` and `changed` have said, in order, is what etcd had at
+`revision`, for a member of etcd that is behind tells later, and never otherwise.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tcp_proxy.control.etcd.client import Client
 from tcp_proxy.control.etcd.errors import Compacted, EtcdError
-from tcp_proxy.control.etcd.values import Event, Found
+from tcp_proxy.control.etcd.values import Event, Found, KeyValue
 from tcp_proxy.control.etcd.watch import Watch
+from tcp_proxy.runtime import memory
 
 AGAIN = 0.5  # seconds after a failure
+
+
+def _all(kvs: tuple[KeyValue, ...], _is_first: bool) -> tuple[KeyValue, ...]:
+    return kvs
 
 
 class Mirror:
@@ -29,8 +34,10 @@ class Mirror:
         silence: float,
         replaced: Callable[[Found], Any],
         changed: Callable[[tuple[Event, ...]], Any],
+        read: Callable[[tuple[KeyValue, ...], bool], Iterable[KeyValue]] = _all,
     ) -> None:
-        """`silence`: seconds without a word after which another member is asked (etcd.watch)."""
+        """`silence`: seconds without a word after which another member is asked (etcd.watch). `read(kvs, is_first)` hears of
+        each page as it comes, of all pages once more if not all can be read, and returns what `replaced` is to be told."""
         self.revision = 0  # what happened up to it is known; 0: nothing
         self.is_following = False
         self.reads = 0  # of the whole
@@ -38,7 +45,7 @@ class Mirror:
         self._client = client
         self._prefix = prefix
         self._silence = silence
-        self._replaced, self._changed = replaced, changed
+        self._replaced, self._changed, self._read = replaced, changed, read
         self._stream: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -49,10 +56,7 @@ class Mirror:
         """Until it is cancelled."""
         while True:
             try:
-                found = await self._client.read_all(self._prefix)
-                self.reads += 1
-                self.revision, self.is_following, self.fault = found.revision, True, ""
-                self._replaced(found)
+                await self._begin_anew()
                 await self._follow_on()
             except Compacted:
                 pass  # read again at once
@@ -67,6 +71,25 @@ class Mirror:
         backup was restored: whatever we know is worth nothing, and a watch from here would be silent for ever."""
         if self.is_following and revision < self.revision and self._stream is not None:
             self._stream.cancel()
+
+    async def _begin_anew(self) -> None:
+        memory.hold_collection()  # 100,000 keys make no cycles: a quarter of the time would go into looking for some
+        try:
+            found = await self._read_all()
+            self.reads += 1
+            self.revision, self.is_following, self.fault = found.revision, True, ""
+            self._replaced(found)
+        finally:
+            memory.release_collection()
+
+    async def _read_all(self) -> Found:
+        kvs: list[KeyValue] = []
+        is_first = True
+        async with contextlib.aclosing(self._client.pages(self._prefix)) as pages:
+            async for found in pages:
+                kvs += self._read(found.kvs, is_first)
+                is_first = False
+        return Found(tuple(kvs), found.revision, found.cluster)
 
     async def _follow_on(self) -> None:
         self._stream = asyncio.create_task(self._tell())

@@ -5,6 +5,7 @@ under way. The tables (control.sticky) are at the other end of a wire (wire.shar
 
     CREATE: one transaction that succeeds only where there is none; else it says whose it is
     MOVE:   one that succeeds only where nobody has changed it since; else that one's is the answer, if it is another target
+    both:   what the watch tells of the key, often before the transaction is answered, is an answer as good
     an entry that this node has sessions of, and whose lease is old, gets another lease: BATCH in one transaction
 
 Always true:
@@ -70,11 +71,14 @@ class SharedSticks:
         self._places: dict[str, dict[str, str]] = {}  # of each app: where its targets are
         self._by_place: dict[str, dict[str, str]] = {}
         self._known: dict[Name, Known] = {}
+        self._coming: dict[Name, Known] = {}  # what will be known when all is read
+        self._is_telling = False  # the tables hear of that as it comes
         self._gone: dict[Name, int] = {}  # revisions of entries that are gone, for as long as older news may come
         self._in_use: set[Name] = set()
         self._left: set[Name] = set()  # of those that were in use since the last look
         self._tasks: set[asyncio.Task[None]] = set()
         self._orders: dict[Name, asyncio.Task[None]] = {}  # of these the last order for each
+        self._asked: dict[Name, dict[int, str]] = {}  # questions that are not answered: number -> whose it is to be no more
         self._is_online = self._was_told = False
         self._is_unsaid = False  # the tables know it, from another agent
         self._warned = ""
@@ -92,9 +96,9 @@ class SharedSticks:
                 case (say.PLACES, places):
                     self._take_places(places)
                 case (say.CREATE, number, app, key, target):
-                    self._ask(number, (app, key), self._create((app, key), target))
+                    self._ask(number, (app, key), self._create((app, key), target), "")
                 case (say.MOVE, number, app, key, target, seen):
-                    self._ask(number, (app, key), self._move((app, key), target, seen))
+                    self._ask(number, (app, key), self._move((app, key), target, seen), seen)
                 case (say.SET, number, app, key, target):
                     order = self._ask(number, (app, key), self._set((app, key), target))
                     self._orders[app, key] = order
@@ -107,8 +111,11 @@ class SharedSticks:
                 case _:
                     raise AssertionError(f"not for the agent: {item!r}")
 
-    def _ask(self, number: int, name: Name, question: Coroutine[Any, Any, str | None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._answer(number, self._orders.get(name), question))
+    def _ask(
+        self, number: int, name: Name, question: Coroutine[Any, Any, str | None], seen: str | None = None
+    ) -> asyncio.Task[None]:
+        """`seen`: an entry of any other target is an answer. None: nothing but what the question comes to."""
+        task = asyncio.create_task(self._answer(number, name, self._orders.get(name), question, seen))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -118,12 +125,19 @@ class SharedSticks:
             del self._orders[name]
 
     async def _answer(
-        self, number: int, order: asyncio.Task[None] | None, question: Coroutine[Any, Any, str | None]
+        self,
+        number: int,
+        name: Name,
+        order: asyncio.Task[None] | None,
+        question: Coroutine[Any, Any, str | None],
+        seen: str | None,
     ) -> None:
         """Once what was ordered before it has been done: until then the old entry is there."""
         target: str | None = ""
         if order is not None:
             await asyncio.wait((order,))
+        if seen is not None:
+            self._asked.setdefault(name, {})[number] = seen
         try:
             target = await question
             self._warned = ""
@@ -132,7 +146,14 @@ class SharedSticks:
             if kind != self._warned and isinstance(error, NoSpace | Refused):
                 self._warned = kind
                 logger.warning("a stick entry cannot be shared: %s", error)
-        self._send([(say.ANSWER, number, target) if target is not None else (say.STANDS, number)])
+        if seen is None or number in self._asked.get(name, ()):
+            self._send([self._answered(number, name, target)])
+
+    def _answered(self, number: int, name: Name, target: str | None) -> Item:
+        asked = self._asked.get(name, {})
+        if asked.pop(number, None) is not None and not asked:
+            del self._asked[name]
+        return (say.ANSWER, number, target) if target is not None else (say.STANDS, number)
 
     async def _create(self, name: Name, target: str) -> str:
         known = self._known.get(name)
@@ -206,25 +227,52 @@ class SharedSticks:
 
     # -- what etcd says
 
-    def replaced(self, found: Iterable[KeyValue]) -> None:
-        """All there is. How old their leases are nobody knows, so entries that are used get another one soon."""
-        self._known.clear()
-        self._gone.clear()
-        prefix, known, never = self._prefix, self._known, float("-inf")
-        for key, value, revision, _, _ in found:
-            name = self._name(key) if key.startswith(prefix) else None
-            said = _said(value) if name is not None else None
+    def read(self, kvs: Iterable[KeyValue], is_first: bool, tells: bool = True) -> list[KeyValue]:
+        """A part of all there is; what is another's is returned. How old their leases are nobody knows, so entries that are
+        used get another one soon. `tells`: the tables hear of it at once."""
+        if is_first:
+            self._coming = {}
+            self._is_telling = tells
+            if tells:
+                self._send([(say.BEGIN,)])
+        prefix, coming, never = self._prefix, self._coming, float("-inf")
+        others: list[KeyValue] = []
+        news: list[Item] = []
+        for kv in kvs:
+            key, value, revision, _, _ = kv
+            if not key.startswith(prefix):
+                others.append(kv)
+                continue
+            name, said = self._name(key), _said(value)
             if name is not None and said is not None:
-                known[name] = Known(self._local(name[0], said), revision, never, said)
-        self.tell_all()
+                target = self._local(name[0], said)
+                coming[name] = Known(target, revision, never, said)
+                news.append((say.NEWS, *name, target))
+        if self._is_telling:
+            self._send_in_parts(news)
+        return others
+
+    def replaced(self) -> None:
+        """What was read is all there is."""
+        self._known, self._coming = self._coming, {}
+        self._gone.clear()
+        if self._is_telling:
+            self._is_telling = False
+            self._send([(say.DONE,)])
+            self._was_told = True
+        else:
+            self.tell_all()
 
     def tell_all(self) -> None:
+        self._is_telling = False  # this is another BEGIN
         self._send([(say.BEGIN,)])
-        items: list[Item] = [(say.NEWS, app, key, known.target) for (app, key), known in self._known.items()]
-        for begin in range(0, len(items), AT_ONCE):
-            self._send(items[begin : begin + AT_ONCE])
+        self._send_in_parts([(say.NEWS, app, key, known.target) for (app, key), known in self._known.items()])
         self._send([(say.DONE,)])
         self._was_told = True
+
+    def _send_in_parts(self, items: list[Item]) -> None:
+        for begin in range(0, len(items), AT_ONCE):
+            self._send(items[begin : begin + AT_ONCE])
 
     def adopt(self) -> None:
         """The tables go on as those of a node that is joined, until they hear whether it still is."""
@@ -254,8 +302,13 @@ class SharedSticks:
         else:
             self._gone.pop(name, None)
             self._known[name] = Known(target, revision, asyncio.get_running_loop().time(), said)
+        news: list[Item] = []
         if target != (known.target if known is not None else ""):
-            self._send([(say.NEWS, *name, target)])
+            news.append((say.NEWS, *name, target))
+        if target and self._is_online and name in self._asked:
+            asked = [number for number, seen in self._asked[name].items() if seen != target]
+            news += [self._answered(number, name, target) for number in asked]
+        self._send(news)
 
     # -- who is who
 
@@ -266,13 +319,13 @@ class SharedSticks:
         self._places = places
         self._by_place = {app: {place: name for name, place in reversed(found.items())} for app, found in places.items()}
         news: list[Item] = []
-        for name, known in self._known.items():
-            target = self._local(name[0], known.said)
-            if target != known.target:
-                self._known[name] = known._replace(target=target)
-                news.append((say.NEWS, *name, target))
-        for begin in range(0, len(news), AT_ONCE):
-            self._send(news[begin : begin + AT_ONCE])
+        for entries in (self._known, self._coming):
+            for name, known in entries.items():
+                target = self._local(name[0], known.said)
+                if target != known.target:
+                    entries[name] = known._replace(target=target)
+                    news.append((say.NEWS, *name, target))
+        self._send_in_parts(news)
 
     def _local(self, app: str, said: tuple[str, str]) -> str:
         """What this node calls a target: by its name, failing that by its place."""

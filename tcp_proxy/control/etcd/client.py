@@ -20,8 +20,8 @@ import io
 import json
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 import aiohttp
@@ -41,6 +41,7 @@ from tcp_proxy.control.etcd.values import (
     Done,
     Found,
     Json,
+    KeyValue,
     Operation,
     Put,
     done,
@@ -56,6 +57,7 @@ CONNECT = 1.0  # seconds of these
 WITHIN = 5.0  # seconds for a request, whoever answers it
 PAUSE = 0.1  # seconds when all members have been asked in vain
 PAGE = 5000  # keys of one answer: about a megabyte
+TURN = 500  # of them that are read in one turn of the loop: a millisecond
 MOST_BYTES = 128 * 1024 * 1024  # of an answer, or of a line of a stream
 LARGE = 1024 * 1024  # bytes of a request that aiohttp sends in parts
 WRITES = frozenset({"kv/put", "kv/txn", "lease/grant", "lease/keepalive", "lease/revoke"})
@@ -116,15 +118,38 @@ class Client:
 
     async def read_all(self, prefix: str, page: int = PAGE) -> Found:
         """Every key that begins so, in order, as all were at one revision. Refused, if that is compacted meanwhile."""
-        end, key = range_end(prefix), encoded(prefix)
-        found = await self._range({"key": key, "range_end": end, "limit": str(page)})
-        kvs, at = list(found.kvs), found
-        while found.more:
-            last = found.kvs[-1].key.encode("utf-8", "surrogateescape") + b"\0"
-            asked = {"range_end": end, "limit": str(page), "revision": str(at.revision)}
-            found = await self._range({"key": base64.b64encode(last).decode(), **asked})
-            kvs += found.kvs
-        return Found(tuple(kvs), at.revision, at.cluster)
+        kvs: list[KeyValue] = []
+        async with aclosing(self.pages(prefix, page)) as pages:
+            async for found in pages:
+                kvs += found.kvs
+        return Found(tuple(kvs), found.revision, found.cluster)
+
+    async def pages(self, prefix: str, page: int = PAGE) -> AsyncGenerator[Found, None]:
+        """The same in parts, at least one: each is asked for before the one before it is looked at, for a member is as long
+        about a part as its reader. To be closed (`aclosing`)."""
+        body: Json = {"key": encoded(prefix), "range_end": range_end(prefix), "limit": str(page)}
+        asked: asyncio.Task[Json] | None = asyncio.create_task(self.ask("kv/range", body, True))
+        first: Found | None = None
+        try:
+            while asked is not None:
+                found, kvs, behind = understood(self.endpoint, _part, await asked)
+                first = first or found
+                asked = None
+                if found.more:
+                    body = {**body, "key": behind, "revision": str(first.revision)}
+                    asked = asyncio.create_task(self.ask("kv/range", body, True))
+                yield Found(await self._in_turns(kvs), first.revision, first.cluster, found.more)
+        finally:
+            if asked is not None:
+                asked.cancel()
+
+    async def _in_turns(self, kvs: Sequence[Json]) -> tuple[KeyValue, ...]:
+        """Whatever else the loop has to do, such as to send a request, is not held up for long."""
+        read: list[KeyValue] = []
+        for begin in range(0, len(kvs), TURN):
+            read += understood(self.endpoint, lambda at=begin: list(map(key_value, kvs[at : at + TURN])))
+            await asyncio.sleep(0)
+        return tuple(read)
 
     async def put(self, put: Put, repeats: bool = False, within: float = WITHIN) -> int:
         """The store's revision. `repeats`: it is sent again where nobody knows whether it was done."""
@@ -301,6 +326,13 @@ async def _whole(endpoint: str, answer: aiohttp.ClientResponse) -> bytes:
         if len(text) > MOST_BYTES:
             raise TooLarge(f"{endpoint} answers with more than {MOST_BYTES} bytes")
     return bytes(text)
+
+
+def _part(answer: Json) -> tuple[Found, list[Json], str]:
+    """An answer but for its keys; these; and the first key that may come after them."""
+    header, kvs, more = answer["header"], list(answer.get("kvs", ())), bool(answer.get("more"))
+    behind = base64.b64encode(base64.b64decode(kvs[-1]["key"]) + b"\0").decode() if more else ""
+    return Found((), int(header["revision"]), int(header["cluster_id"]), more), kvs, behind
 
 
 def _json(text: bytes) -> Any:

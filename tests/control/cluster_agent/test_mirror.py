@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import functools
+import gc
 
 import pytest
 
@@ -90,6 +92,39 @@ def test_a_history_that_is_gone_is_read_anew(etcd):
         assert copy.mirror.reads > before
 
     mirrored(etcd, body)
+
+
+def test_what_cannot_be_read_to_its_end_is_read_from_its_begin(etcd):
+    for number in range(5):
+        etcd.ctl("put", f"m/{number}", "")
+    etcd.ctl("put", "m/0", "again")
+    told = []
+
+    def read(kvs, is_first):
+        told.append((is_first, [kv.key for kv in kvs]))
+        if len(told) == 1:
+            etcd.ctl("put", "m/0", "more")
+            etcd.ctl("compaction", str(etcd.revision()), "--physical")
+        return kvs[:1]
+
+    async def body():
+        client = Client(etcd.urls, attempt=0.5)
+        client.pages = functools.partial(client.pages, page=2)
+        replaced = []
+        mirror = Mirror(client, "m/", SILENCE, replaced.append, lambda _events: None, read)
+        task = asyncio.create_task(mirror.follow())
+        await until(lambda: mirror.is_following, "read")
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await client.close()
+        whole = [(True, ["m/0", "m/1"]), (False, ["m/2", "m/3"]), (False, ["m/4"])]
+        assert told[-3:] == whole
+        assert told[:-3] in ([whole[0]], whole[:2]), "as much as there was before the history was gone"
+        assert [[kv.key for kv in found.kvs] for found in replaced] == [["m/0", "m/2", "m/4"]]
+        assert gc.isenabled()
+
+    aio(body())
 
 
 def test_another_store_is_read_anew(tmp_path):

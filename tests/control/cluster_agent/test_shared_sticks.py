@@ -11,7 +11,7 @@ from kit.etcd import Etcd, aio, until
 from tcp_proxy.control.cluster_agent.mirror import Mirror
 from tcp_proxy.control.cluster_agent.shared_sticks import SharedSticks
 from tcp_proxy.control.etcd.client import Client
-from tcp_proxy.control.etcd.values import Put
+from tcp_proxy.control.etcd.values import KeyValue, Put
 from tcp_proxy.wire import shared_sticks as say
 
 PREFIX = "/tcp-proxy/c/"
@@ -25,7 +25,9 @@ class Node:
         self.client, self.told, self.answers, self.said = Client(etcd.urls), {}, {}, []
         self.sticks = SharedSticks(self.client, PREFIX, self.hear)
         self.sticks.received([(say.APPS, {"web": expires})])
-        self.mirror = Mirror(self.client, PREFIX, 60.0, lambda found: self.sticks.replaced(found.kvs), self.sticks.changed)
+        self.mirror = Mirror(
+            self.client, PREFIX, 60.0, lambda _others: self.sticks.replaced(), self.sticks.changed, self.sticks.read
+        )
         self.tasks = [asyncio.create_task(self.mirror.follow()), asyncio.create_task(self.sticks.run())]
         self.numbers = 0
 
@@ -252,6 +254,70 @@ def test_nobody_answers(etcd):
             assert await one.ask(say.CREATE, "third", "a") == "a"
             one.sticks.online(False)
             assert one.said[-1] == (say.OFFLINE,)
+
+    aio(body())
+
+
+def test_what_the_watch_tells_is_an_answer_and_there_is_one(etcd):
+    async def body():
+        async with nodes(etcd, 1) as (one,):
+            transact, may_answer = one.client.transact, asyncio.Event()
+
+            async def late(*args, **how):
+                done = await transact(*args, **how)
+                await may_answer.wait()
+                return done
+
+            one.client.transact = late
+            assert await one.ask(say.CREATE, "k", "a") == "a"
+            assert await one.ask(say.MOVE, "k", "b", "a") == "b"
+            may_answer.set()
+            await until(lambda: not one.sticks._tasks, "the end of all questions")
+            assert [item[1:] for item in one.said if item[0] == say.ANSWER] == [(1, "a"), (2, "b")]
+            assert one.sticks._asked == {}
+
+    aio(body())
+
+
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("is_told_between", [True, False])
+def test_what_is_read_in_parts_is_all_there_is_when_it_is_done(etcd, tells, is_told_between):
+    """Also where the tables heard nothing of the first parts, or all that was known before in between."""
+    parts = [[KeyValue(f"{PREFIX}sticks/web/k{n}", b'{"target": "t"}', 5, 5)] for n in range(3)]
+    other = KeyValue(f"{PREFIX}nodes/x", b"", 5, 5)
+
+    async def body():
+        async with nodes(etcd, 1) as (one,):
+            one.sticks.read([*parts[0], other], True)
+            one.sticks.replaced()
+            assert one.told == {"k0": "t"}
+            begun = len(one.said)
+            assert one.sticks.read([*parts[0], other], True, tells) == [other]
+            one.sticks.read(parts[1], False)
+            if is_told_between:
+                one.sticks.tell_all()
+            one.sticks.read(parts[2], False)
+            assert (len(one.said) > begun) == (tells or is_told_between)
+            one.sticks.replaced()
+            assert one.said[-1] == (say.DONE,)
+            assert one.told == {"k0": "t", "k1": "t", "k2": "t"}
+            assert await one.ask(say.CREATE, "k2", "new") == "t"
+
+    aio(body())
+
+
+def test_a_name_that_changes_while_all_is_read_is_another_one_for_what_was_read(etcd):
+    value = b'{"target": "t1", "place": "192.0.2.1:80"}'
+
+    async def body():
+        async with nodes(etcd, 1) as (one,):
+            one.sticks.received([(say.PLACES, {"web": {"old": "192.0.2.1:80"}})])
+            one.sticks.read([KeyValue(f"{PREFIX}sticks/web/k", value, 5, 5)], True)
+            assert one.told == {"k": "old"}
+            one.sticks.received([(say.PLACES, {"web": {"new": "192.0.2.1:80"}})])
+            one.sticks.replaced()
+            assert one.told == {"k": "new"}
+            assert await one.ask(say.CREATE, "k", "x") == "new"
 
     aio(body())
 

@@ -2,6 +2,7 @@
 docs/cluster.md on how etcd behaves are numbered here as there."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import ssl
@@ -9,7 +10,7 @@ import ssl
 import pytest
 
 from kit.certificates import Authority
-from kit.etcd import Etcd, aio
+from kit.etcd import Etcd, aio, until
 from tcp_proxy.control.etcd.client import Client
 from tcp_proxy.control.etcd.errors import NoSpace, NotAllowed, Refused, TooLarge, Unavailable
 from tcp_proxy.control.etcd.values import Delete, Get, KeyValue, Put, is_absent, is_present, is_unchanged
@@ -53,6 +54,33 @@ def test_keys(etcd):
         assert [(kv.key, kv.value) for kv in all_of_b.kvs] == [(f"b/{n:02}", str(n).encode()) for n in range(23)]
         assert all_of_b.revision == etcd.revision()
         assert (await client.read_all("c/")).kvs == ()
+
+    with_client(etcd.urls, body)
+
+
+def test_a_part_is_asked_for_before_the_one_before_it_is_looked_at(etcd):
+    async def body(client):
+        for number in range(5):
+            await client.put(Put(f"p/{number}", b"old"))
+        at, asked, ask = etcd.revision(), [], client.ask
+
+        async def noted(*question):
+            answer = await ask(*question)
+            asked.append(question)
+            return answer
+
+        client.ask = noted
+        async with contextlib.aclosing(client.pages("p/", 2)) as pages:
+            parts = [await anext(pages)]
+            await until(lambda: len(asked) == 2, "the next answer")
+            await asyncio.to_thread(etcd.ctl, "put", "p/4", "new")
+            parts += [part async for part in pages]
+        assert [[kv.key for kv in part.kvs] for part in parts] == [["p/0", "p/1"], ["p/2", "p/3"], ["p/4"]]
+        assert parts[2].kvs[0].value == b"old"
+        assert {part.revision for part in parts} == {at}
+        async with contextlib.aclosing(client.pages("p/", 2)) as pages:
+            await anext(pages)
+        await until(lambda: len(asyncio.all_tasks()) == 1, "nothing is asked for nobody")
 
     with_client(etcd.urls, body)
 
