@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcp_proxy import __version__, build
 from tcp_proxy.config import flopsy
+from tcp_proxy.config.last_file import LastFile
 from tcp_proxy.runtime import completion
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not flopsy.is_used(args) and path == DEFAULT and not os.path.lexists(path):
         _complain(NO_FILE)
         return WRONG_CONFIG
-    load = functools.partial(_read, path, _complain)
-    again = functools.partial(_read, path, logger.warning)
+    last = LastFile()
+    load = functools.partial(_read, path, last, _complain)
+    again = functools.partial(_read, path, last, logger.warning)
     if flopsy.is_used(args):
         load = again = functools.partial(flopsy.load, flopsy.document(args))
     if args.check or args.print_config:
@@ -261,7 +263,7 @@ def _path(args: argparse.Namespace) -> str:
     return args.config or os.environ.get("TCPFFEE_CONFIG_PATH") or DEFAULT
 
 
-def _read(path: str, say: "Callable[[str], Any]") -> "Config":
+def _read(path: str, last: LastFile, say: "Callable[[str], Any]") -> "Config":
     """A file of ours, or of tcpffee's, of which there is something to be said."""
     if path.endswith(".toml"):
         from tcp_proxy.config import tcpffee  # noqa: PLC0415
@@ -269,7 +271,7 @@ def _read(path: str, say: "Callable[[str], Any]") -> "Config":
         return tcpffee.load(path, os.environ, say)
     from tcp_proxy.config.load import load_file  # noqa: PLC0415
 
-    return load_file(path)
+    return load_file(path, last)
 
 
 def _load(load: "Callable[[], Config]", path: str) -> "Config | None":

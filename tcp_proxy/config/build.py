@@ -65,13 +65,16 @@ def build(plain: Plain, report: Report) -> Config:
     """The configuration; worth something only if the report has stayed empty."""
     listeners = Listeners(report)
     names: dict[str, Path] = {}
+    zone = plain.get("zone") or ""
     apps: list[App] = []
     places: list[Path] = []
     for i, app in enumerate(plain.get("apps") or ()):
         if app is not None:
             path: Path = ("apps", i)
-            _claim_name(names, app.get("name"), (*path, "name"), "app", report)
-            apps.append(replace(_app(app, path, listeners, report), zone=plain.get("zone") or ""))
+            is_built = isinstance(app, App)  # before (config.last_file)
+            _claim_name(names, app.name if is_built else app.get("name"), (*path, "name"), "app", report)
+            built = listeners.keep(app, (*path, "ports")) if is_built else _app(app, path, listeners, report)
+            apps.append(built if built.zone == zone else replace(built, zone=zone))
             places.append((*path, "targets"))
     _refuse_loops(apps, places, report)
     for key in ("pid_file", "state"):
@@ -369,6 +372,14 @@ class Listeners:
             for met in meetings.values():
                 self._overlap(met)
         return tuple(ListenAddress(host, port) for ports, _ in ranges for port in ports for host in hosts)
+
+    def keep(self, app: App, entry: Path) -> App:
+        """One that was built before, when none of its listeners met another."""
+        if self._has_room(len(app.listeners), entry):
+            for address in app.listeners:
+                if met := self._claim(address.port, [Claim(address.host, entry, app.name)]):
+                    self._overlap(met)
+        return app
 
     def of_api(self, address: Address, path: Path) -> None:
         """The management API's; after those of all apps."""

@@ -18,6 +18,7 @@ from tcp_proxy.config.build import build, build_more_targets
 from tcp_proxy.config.expansion import Expansion
 from tcp_proxy.config.files import PIPE_WAIT, read_file
 from tcp_proxy.config.include import INCLUDE, MAX_SIZE, include, scan, text_of
+from tcp_proxy.config.last_file import LastFile
 from tcp_proxy.config.model import App, Config, Target
 from tcp_proxy.config.positions import Lines, Malformed, Scanner, shown
 from tcp_proxy.config.report import ConfigError, ConfigErrors, Report
@@ -27,8 +28,8 @@ from tcp_proxy.config.straight import load_straight
 __all__ = ["ConfigError", "ConfigErrors", "load_file", "load_target", "load_text"]
 
 
-def load_file(path: str) -> Config:
-    """The configuration in a file. Raises ConfigErrors."""
+def load_file(path: str, last: LastFile | None = None) -> Config:
+    """The configuration in a file. `last`: when it was read last; it is changed to what it is now. Raises ConfigErrors."""
     try:
         text = read_file(path, MAX_SIZE + 1, PIPE_WAIT)
     except FileNotFoundError:
@@ -40,16 +41,19 @@ def load_file(path: str) -> Config:
         raise _unreadable(path, f"cannot be read: {reason}") from None
     if len(text) > MAX_SIZE:
         raise _unreadable(path, f"this is bigger than {MAX_SIZE} bytes")
-    return load_text(text, path, os.environ, os.path.dirname(path))
+    return load_text(text, path, os.environ, os.path.dirname(path), last)
 
 
-def load_text(text: bytes, name: str, environment: Mapping[str, str] | None = None, folder: str | None = None) -> Config:
+def load_text(
+    text: bytes, name: str, environment: Mapping[str, str] | None = None, folder: str | None = None,
+    last: LastFile | None = None,
+) -> Config:  # fmt: skip
     """The configuration in a text; `name` is what errors call it. Its strings stand for themselves, unless there is an
     `environment` (config.expansion); it includes no files, unless there is a `folder` that their names are relative to.
-    Raises ConfigErrors."""
+    `last`: as for `load_file`. Raises ConfigErrors."""
     whole, schema = text_of(text), load_schema()
     if not (whole.problem or whole.is_marked):
-        found = load_straight(whole.decoded, environment, schema)
+        found = load_straight(whole.decoded, environment, schema, last)
         if found is not None:
             return found
     report = Report(name, whole.lines)

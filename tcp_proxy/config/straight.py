@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 from tcp_proxy.config.at_once import is_right
 from tcp_proxy.config.build import build
 from tcp_proxy.config.expansion import Expansion
-from tcp_proxy.config.model import Config
+from tcp_proxy.config.last_file import LastFile
+from tcp_proxy.config.model import App, Config
 from tcp_proxy.config.positions import Lines, Path
 from tcp_proxy.config.report import Report
 from tcp_proxy.config.schema import Schema, Shapes
@@ -45,8 +46,10 @@ class _NoReport(Report):
         raise _NoStraightWay
 
 
-def load_straight(text: str, environment: Mapping[str, str] | None, schema: Schema) -> Config | None:
-    """None: it has to go the other way. `environment`: as for config.load.load_text."""
+def load_straight(
+    text: str, environment: Mapping[str, str] | None, schema: Schema, last: LastFile | None = None
+) -> Config | None:
+    """None: it has to go the other way. `environment`, `last`: as for config.load.load_text."""
     if UNUSUAL in text:
         return None
     report = _NoReport()
@@ -55,8 +58,17 @@ def load_straight(text: str, environment: Mapping[str, str] | None, schema: Sche
         root = json.loads(text, object_pairs_hook=_object, parse_int=_integer, parse_float=_real, parse_constant=_constant)
         if type(root) is not dict or any(key.lower() == "include" for key in root):
             return None
-        plain = _Folder(Expansion(environment or {}, report) if is_expanded else None).fold(root, schema)
-        return build(plain, report) if is_right(plain, schema) else None
+        folder = _Folder(Expansion(environment or {}, report) if is_expanded else None)
+        if last is None or is_expanded or type(root.get("apps")) is not list:
+            plain = folder.fold(root, schema)
+            return build(plain, report) if is_right(plain, schema) else None
+        root["apps"], hashes = last.known(root["apps"])
+        plain = folder.fold(root, schema)
+        if not is_right({**plain, "apps": [app for app in plain["apps"] if type(app) is not App]}, schema):
+            return None
+        config = build(plain, report)
+        last.keep(hashes, config.apps)
+        return config
     except (_NoStraightWay, ValueError, RecursionError):
         return None
 
