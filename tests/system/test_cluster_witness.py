@@ -78,12 +78,13 @@ def test_it_reads_what_nodes_have_written(nodes, witness, etcd):
     target = greeted(nodes[0])
     other = next(name for name in ("t0", "t1", "t2") if name != target)
     Api.of(nodes[1]).ask("PATCH", f"/api/v1/apps/app/targets/{other}", {"admin": "drain"})
-    tree = witness.tree()
+    word = f"shared/pool/app/{other}"  # it holds at once where it is said, and on all when etcd has it
+    tree = wait_until(lambda: {"nodes/a", "nodes/b", word} <= (found := witness.tree()).keys() and found, "all of it")
     assert tree[f"sticks/app/{CLIENT}"]["target"] == target
-    assert tree[f"shared/pool/app/{other}"]["admin"] == "drain"
-    assert tree[f"shared/pool/app/{other}"]["node"] == "b"
+    assert tree[word]["admin"] == "drain"
+    assert tree[word]["node"] == "b"
     assert {key for key in tree if key.startswith("nodes/")} == {"nodes/a", "nodes/b"}
-    assert json.loads(etcd.value(f"{PREFIX}shared/pool/app/{other}")) == tree[f"shared/pool/app/{other}"], "etcdctl agrees"
+    assert json.loads(etcd.value(f"{PREFIX}{word}")) == tree[word], "etcdctl agrees"
 
 
 def test_what_it_writes_as_a_node_does_is_what_nodes_do(nodes, witness):
