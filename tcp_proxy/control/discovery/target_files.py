@@ -44,6 +44,37 @@ def read_targets(path: str, apps: Apps) -> tuple[str, str]:
     return text, ""
 
 
+class _Files:
+    """What one thread looks at. It may hang in a disk when another one has taken its place: `is_over`."""
+
+    def __init__(self, main: Loop, report: Callable[..., Any]) -> None:
+        self._main = main
+        self._report = report
+        self._apps: dict[str, Apps] = {}  # by path
+        self._seen: dict[str, object] = {}  # the stamp of what was read last, and for whom
+        self.is_over = False
+
+    def __repr__(self) -> str:
+        return f"<_Files {', '.join(self._apps)}>"
+
+    def set(self, wanted: dict[str, Apps]) -> None:
+        self._apps = wanted
+        self._seen = {path: seen for path, seen in self._seen.items() if path in wanted}
+
+    def look(self, loop: Loop) -> None:
+        for path, apps in self._apps.items():
+            seen = _stamp(path), tuple(map(_judge_of, apps))
+            if self._seen.get(path) != seen:
+                self._seen[path] = seen
+                self._main.call_soon(self._found, path, *read_targets(path, apps))
+        loop.call_later(POLL, self.look, loop)
+
+    def _found(self, *what: str) -> None:
+        """On the main loop."""
+        if not self.is_over:
+            self._report(*what)
+
+
 class TargetFiles:
     """`report(path, text, fault)` is called on the main loop, when there is something new to say."""
 
@@ -52,11 +83,10 @@ class TargetFiles:
         self._report = report
         self._loop: Loop | None = None
         self._thread: threading.Thread | None = None
-        self._apps: dict[str, Apps] = {}  # by path; the thread's from here on
-        self._seen: dict[str, object] = {}  # the stamp of what was read last, and for whom
+        self._files = _Files(main, report)
 
     def __repr__(self) -> str:
-        return f"<TargetFiles {', '.join(self._apps)}>"
+        return f"<TargetFiles {self._files!r}>"
 
     # -- main thread
 
@@ -66,8 +96,9 @@ class TargetFiles:
         if self._loop is None and wanted:
             self._begin()
         if self._loop is not None:
-            self._loop.call_soon(self._set, dict(wanted))
+            self._loop.call_soon(self._files.set, dict(wanted))
         if self._loop is not None and not wanted:
+            self._files.is_over = True
             self._loop.stop_soon()
             self._loop = self._thread = None
 
@@ -78,8 +109,9 @@ class TargetFiles:
 
     def _begin(self) -> None:
         loop = Loop("target-files")
+        self._files = _Files(self._main, self._report)
         thread = threading.Thread(target=self._serve, args=(loop,), name="target-files", daemon=True)
-        loop.call_soon(self._look, loop)
+        loop.call_soon(self._files.look, loop)
         try:
             thread.start()
         except RuntimeError as error:  # no more threads for this user or machine; the next change tries again
@@ -95,18 +127,6 @@ class TargetFiles:
             loop.run()
         finally:
             loop.close()
-
-    def _set(self, wanted: dict[str, Apps]) -> None:
-        self._apps = wanted
-        self._seen = {path: seen for path, seen in self._seen.items() if path in wanted}
-
-    def _look(self, loop: Loop) -> None:
-        for path, apps in self._apps.items():
-            seen = _stamp(path), tuple(map(_judge_of, apps))
-            if self._seen.get(path) != seen:
-                self._seen[path] = seen
-                self._main.call_soon(self._report, path, *read_targets(path, apps))
-        loop.call_later(POLL, self._look, loop)
 
 
 def _judge_of(app: App) -> object:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 
 import pytest
 
@@ -74,6 +75,34 @@ def test_one_that_is_not_watched_any_more_is_not_looked_at(watch, app, tmp_path)
     replace(two, '["y:1"]')
     until(loop, lambda: len(said) == 3)
     assert said[2][0] == str(two)
+
+
+def test_a_thread_that_hung_in_a_disk_meanwhile_neither_says_nor_changes_anything(watch, app, tmp_path, monkeypatch):
+    """All files have left, and one has come, before it is through with what it reads."""
+    files, loop, said = watch
+    slow, path = tmp_path / "slow.json", tmp_path / "t.json"
+    for each in (slow, path):
+        each.write_text("[]")
+    is_there, goes_on = threading.Event(), threading.Event()
+
+    def read(name, apps):
+        if name == str(slow):
+            is_there.set()
+            goes_on.wait()
+        return read_targets(name, apps)
+
+    monkeypatch.setattr(target_files, "read_targets", read)
+    files.watch({str(slow): (app,)})
+    hangs = files._thread
+    is_there.wait()
+    files.watch({})
+    files.watch({str(path): (app,)})
+    until(loop, lambda: len(said) == 1)
+    goes_on.set()
+    hangs.join()
+    replace(path, '["x:1"]')
+    until(loop, lambda: len(said) == 2)
+    assert [what[0] for what in said] == [str(path)] * 2
 
 
 @pytest.mark.parametrize(
