@@ -25,7 +25,7 @@ MOST = 256  # its weight, so that nearly each session is its
 AT_ONCE = 100  # ports
 MAXCONN = 1000
 STATS = "stats"  # HAProxy's socket
-LISTS = ("/api/v1/status", "/api/v1/workers", "/api/v1/apps", "/api/v1/statistics")
+LISTS = ("/api/v1/status", "/api/v1/workers", "/api/v1/apps", "/api/v1/statistics?brief=true")
 WITHIN = 120.0  # seconds, for an answer
 HAPROXY = """\
 global

@@ -29,7 +29,7 @@ def targets(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]
 
 def _known(args: argparse.Namespace) -> dict[str, Any]:
     try:
-        found = Client(args.api, token_of(args.token_file), WITHIN).get("statistics")
+        found = Client(args.api, token_of(args.token_file), WITHIN).get("statistics", brief="true")
     except (BadAddress, Refused, Unreachable):
         return {}
     known: dict[str, Any] = found["apps"]

@@ -9,6 +9,7 @@ from tcp_proxy.ctl.client import Client
 from tcp_proxy.ctl.command import Commands, Declined, Result, Results, argument
 from tcp_proxy.ctl.rates import percentiles
 from tcp_proxy.ctl.show import SAID, Table, clean, duration, is_said, mark, moment, plural, size, state_of, table
+from tcp_proxy.ctl.statistics import statistics_of
 from tcp_proxy.ctl.top import WATCH, short_look
 
 View = dict[str, Any]
@@ -27,7 +28,7 @@ def status(api: Client, args: Namespace) -> Result:
     program, workers = api.get("status"), api.get("workers")
     apps = api.get("apps") if args.app is None else [api.get("apps", args.app)]
     frame = short_look(api) if any(app["mode"] == "http" for app in apps) else {"apps": {}}
-    statistics = api.get("statistics")
+    statistics = statistics_of(api)
     value = {"status": program, "workers": workers, "apps": apps, "statistics": statistics, "rates": frame}
     return Result(value, _status(program, workers, apps, statistics, frame["apps"]))
 

@@ -9,6 +9,7 @@ from tcp_proxy.ctl.client import Client
 from tcp_proxy.ctl.command import Commands, Declined, Result, argument
 from tcp_proxy.ctl.rates import percentiles
 from tcp_proxy.ctl.show import Table, clean, duration, plural, table
+from tcp_proxy.ctl.statistics import statistics_of
 from tcp_proxy.ctl.top import WATCH
 
 View = dict[str, Any]
@@ -30,7 +31,7 @@ def config(api: Client, _args: Namespace) -> Result:
     *WATCH,
 )
 def statistics(api: Client, args: Namespace) -> Result:
-    found = api.get("statistics")
+    found = statistics_of(api)
     if args.app is not None:
         if args.app not in found["apps"]:
             raise Declined(f"there is no app named {args.app!r}")

@@ -12,6 +12,7 @@ from tcp_proxy.ctl.client import Client, Unreachable
 from tcp_proxy.ctl.command import Commands, Result, Results, argument
 from tcp_proxy.ctl.rates import Rates
 from tcp_proxy.ctl.show import SAID, Table, clean, duration, mark, plural, size, sparkline, table
+from tcp_proxy.ctl.statistics import statistics_of
 from tcp_proxy.ctl.terminal import Keys
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ def top(api: Client, args: Namespace) -> Results:
 def short_look(api: Client) -> View:
     """One frame with its rates, in half a second."""
     rates = Rates()
-    rates.look(api.get("statistics"), time.monotonic())
+    rates.look(statistics_of(api), time.monotonic())
     threading.Event().wait(SHORT)
-    return rates.look(api.get("statistics"), time.monotonic())
+    return rates.look(statistics_of(api), time.monotonic())
 
 
 def looks(api: Client, count: int, lost: Callable[[Unreachable], None] | None = None) -> Iterator[View | None]:
@@ -78,7 +79,7 @@ def looks(api: Client, count: int, lost: Callable[[Unreachable], None] | None = 
     while not count or done < count:
         frame = None
         try:
-            frame = rates.look({**api.get("statistics"), "overrides": api.get("overrides")}, time.monotonic())
+            frame = rates.look({**statistics_of(api), "overrides": api.get("overrides")}, time.monotonic())
         except Unreachable as error:
             if lost is None or not done:
                 raise

@@ -52,6 +52,12 @@ class Link(asyncio.Protocol):
 
     async def ask(self, operation: str, /, **arguments: Any) -> Any:
         """The body of the answer. Raises Problem when the supervisor refuses, or does not answer."""
+        parts = await self.read(operation, **arguments)
+        text = "".join(parts)
+        return await asyncio.to_thread(json.loads, text) if len(parts) > 1 else json.loads(text)
+
+    async def read(self, operation: str, /, **arguments: Any) -> list[str]:
+        """The same as it was written: pieces of a JSON text."""
         async with self._turn:
             self._count += 1
             number = self._count
@@ -65,11 +71,10 @@ class Link(asyncio.Protocol):
             finally:
                 self._open.pop(number, None)
                 parts = self._parts.pop(number, [])
-        text = found.body if found.status >= 400 else "".join([*parts, found.body])
-        body = await asyncio.to_thread(json.loads, text) if parts else json.loads(text)
         if found.status >= 400:
+            body = json.loads(found.body)
             raise Problem(found.status, body["detail"], body["errors"])
-        return body
+        return [*parts, found.body]
 
     def follow(self) -> Follower:
         """Every event from now on, until `unfollow`."""

@@ -35,9 +35,15 @@ LINKS = {
 }
 
 
+async def as_written(link: Link, operation: str, **arguments: Any) -> Response:
+    """Of what may be long, the supervisor's own text: to read it and write it again takes twice as long as to make it."""
+    return Response("".join(await link.read(operation, **arguments)), media_type="application/json")
+
+
 def make_router(link: Link) -> APIRouter:
     router = APIRouter(prefix="/api/v1")
     _of_the_program(router, link)
+    _of_all_that_there_is(router, link)
     _of_reloads(router, link)
     _of_workers(router, link)
     _of_overrides(router, link)
@@ -96,16 +102,26 @@ def _of_the_program(router: APIRouter, link: Link) -> None:
         await link.ask("declare", why=None)
         return {"fit": "on its way"}
 
-    @router.get("/statistics", summary="Everything that is counted, and peaks", tags=["program"])
-    async def statistics() -> dict[str, Any]:
-        """Of the program, and of each app, listener and target. /metrics has the same for Prometheus."""
-        found: dict[str, Any] = await link.ask("statistics")
-        return found
 
-    @router.get("/config", summary="The configuration as it runs, every default filled in", tags=["program"])
-    async def config() -> dict[str, Any]:
-        found: dict[str, Any] = await link.ask("config")
-        return found
+def _of_all_that_there_is(router: APIRouter, link: Link) -> None:
+    @router.get(
+        "/statistics", summary="Everything that is counted, and peaks", response_model=dict[str, Any], tags=["program"]
+    )
+    async def statistics(
+        brief: Annotated[bool, Query(description="Of targets that have counted nothing not what all such have")] = False,
+    ) -> Any:
+        """Of the program, and of each app, listener and target. /metrics has the same for Prometheus. With `brief` a target
+        that has counted nothing has its state, and what else is its own; what it has not is in `nothing`, by mode."""
+        return await as_written(link, "statistics", brief=brief)
+
+    @router.get(
+        "/config",
+        summary="The configuration as it runs, every default filled in",
+        response_model=dict[str, Any],
+        tags=["program"],
+    )
+    async def config() -> Any:
+        return await as_written(link, "config")
 
 
 def _of_reloads(router: APIRouter, link: Link) -> None:
@@ -190,11 +206,11 @@ def _of_overrides(router: APIRouter, link: Link) -> None:
 def _of_apps(router: APIRouter, link: Link) -> None:
     @router.get("/apps", summary="All apps", response_model=list[schemas.App], tags=["apps"])
     async def apps() -> Any:
-        return await link.ask("apps")
+        return await as_written(link, "apps")
 
     @router.get("/apps/{app}", summary="One app", response_model=schemas.App, tags=["apps"])
     async def app(app: AppName) -> Any:
-        return await link.ask("app", app=app)
+        return await as_written(link, "app", app=app)
 
 
 def _of_elections(router: APIRouter, link: Link) -> None:
@@ -221,7 +237,7 @@ def _of_targets(router: APIRouter, link: Link) -> None:
 
     @router.get(targets, summary="Its targets", response_model=list[schemas.Target], tags=["targets"])
     async def all_targets(app: AppName) -> Any:
-        return await link.ask("targets", app=app)
+        return await as_written(link, "targets", app=app)
 
     body = bodies.described("NewTarget", "As in the configuration file")
 

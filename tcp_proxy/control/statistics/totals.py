@@ -413,7 +413,7 @@ def _nothing(is_http: bool) -> View:
 
 def _quiet(is_http: bool) -> View:
     """What those have that are said in brief, if they say nothing else."""
-    return {"sessions": {"current": 0, "peak": 0, "total": 0}, "probes": {}, **_nothing(is_http)}
+    return {"sessions": {"current": 0, "peak": 0, "total": 0}, **_nothing(is_http), "probes": {}}
 
 
 def _block(words: Words, is_http: bool) -> View:

@@ -59,6 +59,20 @@ def test_answers_find_their_questions_in_any_order():
     play(script)
 
 
+def test_what_is_read_is_no_more_than_joined():
+    """Of a long answer the pieces come as they were written, whatever they are."""
+
+    async def script(link, supervisor, _heard):
+        task = asyncio.create_task(link.read("x"))
+        number = (await supervisor.hear()).number
+        for piece in ("[1, ", "2,", "  3"):
+            await supervisor.say(Answer(number, 200, piece, more=True))
+        await supervisor.say(Answer(number, 200, "]"))
+        assert await task == ["[1, ", "2,", "  3", "]"]
+
+    play(script)
+
+
 def test_a_refusal_is_a_problem():
     async def script(link, supervisor, _heard):
         task = asyncio.create_task(link.ask("x"))

@@ -4,12 +4,14 @@ import time
 from urllib.parse import quote
 
 import pytest
+from pydantic import TypeAdapter
 
 from kit.api import Api, api_config, path_of
 from kit.ports import free_port
 from kit.proxy import running
 from kit.waiting import wait_until
 from tcp_proxy import __version__
+from tcp_proxy.control.api import schemas
 
 ODD = "a/b %41?ü"
 
@@ -57,6 +59,20 @@ def test_apps_and_one_app(api, program):
     assert apps[1]["balance"] == "random_two"
     assert apps[1]["listeners"] == [f"127.0.0.1:{program.config['apps'][1]['ports'][0]}"]
     assert apps[1]["health"][0]["fall"] == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/api/v1/apps", list[schemas.App]),
+        (path_of("web"), schemas.App),
+        (path_of("web", None, "targets"), list[schemas.Target]),
+    ],
+)
+def test_what_is_passed_on_as_the_supervisor_wrote_it_is_what_the_description_says(api, path, kind):
+    described, answer = TypeAdapter(kind), api.get(path)
+    assert answer.headers["content-type"] == "application/json"
+    assert described.dump_python(described.validate_python(answer.json), mode="json") == answer.json
 
 
 def test_targets_and_one_target(api):
