@@ -9,7 +9,7 @@ from random import getrandbits
 from socket import SocketType
 from typing import Any, Protocol
 
-from tcp_proxy.dataplane.apps import LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
 from tcp_proxy.dataplane.http.owner import ExchangeOwner
 from tcp_proxy.dataplane.record import ID_MOST, LINE_MOST, REASON_INDEX, SIDE_INDEX
 from tcp_proxy.dataplane.tls_told import Told, told
@@ -112,8 +112,8 @@ def ended(exchange: Counted, reason: Reason) -> None:
             connection, request, request.line, exchange.served_by, exchange.status, exchange.bytes_up, exchange.bytes_down,
             answer, now - exchange.started, reason, exchange.error, begin_span(exchange), exchange.tried, exchange.processes,
         )  # fmt: skip
-    if connection.app.sticks is not None and hasattr(exchange.route_targets, "end_stick"):
-        exchange.route_targets.end_stick()
+    if type(exchange.route_targets) is not LiveApp and hasattr(exchange.route_targets, "end_stick"):
+        exchange.route_targets.end_stick()  # whatever the app is by now
     target = exchange.target
     if target is not None:
         exchange.target = None

@@ -154,6 +154,25 @@ def test_an_authority_that_is_silent_or_gone_costs_the_stick_and_no_request(is_k
             house.turn(3)
 
 
+def test_who_leaves_while_its_key_is_asked_for_and_the_app_is_not_sticky_any_more_dials_nobody():
+    with StickHouse(timeouts=Timeouts(connect=1.0)) as house:
+        house.authority.holds = True
+        client, session = house.client()
+        client.sendall(get(b"a"))
+        house.turn(3)
+        assert session.state.name == "DIALING"
+        sticks, house.app.sticks = house.app.sticks, None
+        reset(client)
+        house.turn(3)
+        assert house.record()["reason"] == "client_reset"
+        house.pass_time(1.1)
+        house.turn(3)
+        house.authority.let_go()  # what was proposed is held until then
+        house.turn(3)
+        assert not any(target.active for target in house.app.targets.values())
+        house.app.sticks = sticks
+
+
 def test_a_draining_target_keeps_its_keys_and_one_that_is_down_gives_them_away():
     with StickHouse() as house:
         client, _ = house.client()
