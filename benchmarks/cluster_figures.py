@@ -228,18 +228,20 @@ def _proxy(folder: pathlib.Path, node: str, port: int, ports: list[int]) -> "con
     cluster = {"cluster": {"endpoints": [f"http://127.0.0.1:{ports[0]}"], "node": node}} if node else {}
     path = folder / f"{node or 'alone'}.json"
     path.write_text(json.dumps({"workers": 1, "shutdown_grace": 1, **cluster, "apps": [app]}))
-    return running([sys.executable, "-m", "tcp_proxy", str(path)], "ready:")
+    return running([sys.executable, "-m", "tcp_proxy", str(path)], "ready:", "is cut off")
 
 
 @contextlib.contextmanager
-def running(command: list[str], ready: str) -> Iterator[int]:
-    """A program, from its line that has these words on: its process."""
+def running(command: list[str], ready: str, wrong: str = "") -> Iterator[int]:
+    """A program, from its line that has these words on: its process. `wrong`: words that no line before it has."""
     output = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with tempfile.TemporaryFile("w+") as log:
         program = subprocess.Popen(command, text=True, **output)  # type: ignore[call-overload]
         try:
             for line in program.stdout:
                 log.write(line)
+                if wrong and wrong in line:
+                    raise RuntimeError(line)
                 if ready in line:
                     break
             else:

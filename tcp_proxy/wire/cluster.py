@@ -106,6 +106,7 @@ class ClusterNews:
     members: tuple[Member, ...] = field(default=())
     lease: int = 0  # its number; 0: none is held
     until: float = 0.0  # its end for this node, by the clock that all loops of this machine have in common; 0.0: not joined
+    read: int = 0  # keys of all there is, while an agent that was never joined reads them
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,8 @@ from tcp_proxy.wire.cluster import ClusterNews, JoinCluster, Member, TakeLease, 
 
 logger = logging.getLogger(__name__)
 
-JOIN_WITHIN = 5.0  # seconds that a start waits for etcd, once its agent is there: as long as a request there may take
-AGENT_WITHIN = 20.0  # seconds that it waits for its agent's first word, on a machine that has much to do
+JOIN_WITHIN = 5.0  # seconds that a start waits for etcd, once its agent is there, or has read a part: as a request may take
+AGENT_WITHIN = 20.0  # seconds that it waits for its agent at most, on a machine that has much to do
 READ_WITHIN = 8.0  # seconds that a take-over waits for the new program's agent
 HELD_WITHIN = 3.0  # seconds that the old one's may take to stop writing: one member that does not answer, and the next one
 JOINING, JOINED, ALONE, LEAVING = "joining", "joined", "alone", "leaving"
@@ -100,6 +100,7 @@ class ClusterNode:
         self.elections: Elections | None = None
         self._sticks: StickTables | None = None
         self._has_tables = self._has_waited = False
+        self._join_timer: Timer | None = None
         self._is_known: Callable[[], Any] = _nothing
         self._is_waiting = self._has_read = False  # another program is this node
         self._taken: dict[str, Any] | None = None  # it has told, and we go on with it
@@ -361,7 +362,7 @@ class ClusterNode:
     # -- what happens
 
     def _heard(self, news: ClusterNews) -> None:
-        self._wait_for_etcd()
+        self._wait_for_etcd(news.read > self._news.read)
         self._news = news
         if self.elections is not None:
             self.elections.heard(news)
@@ -373,10 +374,12 @@ class ClusterNode:
             self._enter(ALONE)
         self._look_at_members()
 
-    def _wait_for_etcd(self) -> None:
-        """From the agent's first word on: how long it takes to start says nothing of etcd."""
-        if self._news is NOTHING:
-            self._loop.call_later(JOIN_WITHIN, self._waited)
+    def _wait_for_etcd(self, goes_on: bool = False) -> None:
+        """From the agent's first word on: how long it takes to start says nothing of etcd. Anew when it has read a part."""
+        if goes_on and self._join_timer is not None:
+            self._join_timer.cancel()
+        if goes_on or self._news is NOTHING:
+            self._join_timer = self._loop.call_later(JOIN_WITHIN, self._waited)
 
     def _agent_ended(self) -> None:
         self._has_read = False
@@ -401,8 +404,7 @@ class ClusterNode:
             return
         before, self.state, self.since = self.state, state, self._loop.now
         if state == JOINED:
-            members = counted(len(self._news.members), "node")
-            logger.info("cluster %s: joined as node %s, %s", self.name, self.node, members)
+            logger.info("cluster %s: joined as node %s, %s", self.name, self.node, counted(len(self._news.members), "node"))
         elif state == ALONE:
             self.cut_off += before == JOINED
             text = "cluster %s: node %s is cut off, traffic goes on with what is known: %s"

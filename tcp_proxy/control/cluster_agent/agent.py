@@ -95,6 +95,7 @@ class Agent:
         self._unread: set[str] = set()  # keys whose values make no sense, each told once
         self._address = ""
         self._beat = 0
+        self._keys_read = 0
         self._sent: dict[int, float] = {}  # beat -> when, by the loop's clock
         self._lag = -1.0
         self._registered = 0  # the lease under which our key is
@@ -268,7 +269,11 @@ class Agent:
     # -- what others say
 
     def _read(self, kvs: tuple[KeyValue, ...], is_first: bool) -> list[KeyValue]:
-        return self._sticks.read(kvs, is_first, not self._is_silent)
+        others = self._sticks.read(kvs, is_first, not self._is_silent)
+        self._keys_read += len(kvs)
+        if self.state == CONNECTING and not self._is_silent:
+            self._look()  # whoever waits for it hears that it goes on
+        return others
 
     def _replaced(self, found: Found) -> None:
         before, self._members = self._members, {}
@@ -337,6 +342,7 @@ class Agent:
         news = ClusterNews(
             self.state, text or ("" if is_joined else "nothing has come back from etcd so far"), self._client.endpoint,
             self._mirror.revision, self._lag, members, self._registered, self._until,
+            self._keys_read if self.state == CONNECTING else 0,
         )  # fmt: skip
         if is_behind or _of_note(news) != _of_note(self._told) or loop.time() - self._told_at >= NEWS_EVERY:
             self._told, self._told_at = news, loop.time()
@@ -345,7 +351,7 @@ class Agent:
 
 def _of_note(news: ClusterNews | None) -> object:
     """What is told at once when it is different."""
-    return news and (news.state, news.text, news.until, [(one.node, one.instance) for one in news.members])
+    return news and (news.state, news.text, news.until, news.read, [(one.node, one.instance) for one in news.members])
 
 
 async def _own_address(url: str) -> str:

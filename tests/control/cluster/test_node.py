@@ -69,9 +69,9 @@ class Rig:
     def may_serve(self):
         return self.node.may_serve(lambda: self.known.append(self.clock.now))
 
-    def hear(self, state, *names, text=""):
+    def hear(self, state, *names, text="", read=0):
         members = tuple(Member(name, name, "1", "192.0.2.1", "", 5.0, 0.1, self.clock.now) for name in names)
-        self.agent.news(ClusterNews(state, text, "http://e:1", 7, 0.1, members))
+        self.agent.news(ClusterNews(state, text, "http://e:1", 7, 0.1, members, read=read))
 
     def turn(self, seconds):
         self.clock.turn(seconds)
@@ -141,6 +141,23 @@ def test_a_start_waits_for_etcd_from_its_agents_first_word_on(rig):
     rig.turn(JOIN_WITHIN - 0.1)
     assert rig.node.is_joining
     rig.turn(0.1)
+    assert rig.node.state == "alone"
+
+
+def test_a_start_waits_while_its_agent_reads_but_not_for_ever(rig):
+    parts = int(AGENT_WITHIN / (JOIN_WITHIN - 1.0))
+    for part in range(parts):
+        rig.hear("connecting", text="so far nothing", read=5000 * part)
+        rig.turn(JOIN_WITHIN - 1.0)
+        assert rig.node.is_joining == (part < parts - 1)
+
+
+def test_a_start_does_not_wait_for_an_agent_that_has_stopped_reading(rig):
+    for at in (0.0, 1.0, 2.0, 3.0):
+        rig.hear("connecting", text="so far nothing", read=5000)
+        rig.turn(1.0)
+        assert rig.node.is_joining, at
+    rig.turn(JOIN_WITHIN - 4.0)
     assert rig.node.state == "alone"
 
 

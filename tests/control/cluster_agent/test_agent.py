@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import itertools
 import logging
 import marshal
@@ -171,6 +172,24 @@ def test_another_agent_of_the_same_proxy_goes_on(etcd):
                 await until(lambda: b.news.revision > revision + 30, "more than a lease")
                 assert b.sees("a", "b")
             assert b.states == ["connecting", "joined"]
+
+    aio(body())
+
+
+def test_what_it_reads_before_it_is_joined_is_said_part_by_part(etcd):
+    for number in range(3):
+        etcd.ctl("put", f"/tcp-proxy/a%20cluster%2F1/sticks/web/{number}", '{"target": "t"}')
+
+    async def body():
+        async with nodes(Node(etcd, "a")) as (a,):
+            a.agent._client.pages = functools.partial(a.agent._client.pages, page=2)
+            await until(lambda: a.sees("a"), "joined")
+            news = [one for one in a.told if isinstance(one, ClusterNews)]
+            begun = [one.read for one in news if one.state == "connecting" and one.read]
+            assert begun == sorted(begun)
+            assert begun[0] == 2
+            assert begun[-1] in (3, 4), "its own key may be there already"
+            assert {one.read for one in news if one.state == "joined"} == {0}
 
     aio(body())
 
