@@ -19,6 +19,7 @@ from tcp_proxy.runtime.loop import Loop
 logger = logging.getLogger(__name__)
 
 POLL = 1.0  # seconds
+STOP_WAIT = 1.0  # seconds for the thread at the end of the program: it may hang, and ends with the process then
 MOST_BYTES = 16 << 20
 
 Apps = tuple[App, ...]
@@ -105,7 +106,7 @@ class TargetFiles:
     def stop(self) -> None:
         if self._loop is not None and self._thread is not None:
             self._loop.stop_soon()
-            self._thread.join()
+            self._thread.join(STOP_WAIT)
 
     def _begin(self) -> None:
         loop = Loop("target-files")

@@ -25,6 +25,7 @@ from tcp_proxy.runtime.loop import Loop
 logger = logging.getLogger(__name__)
 
 POLL = 1.0  # seconds
+STOP_WAIT = 1.0  # seconds for the thread at the end of the program: it may hang, and ends with the process then
 MOST = 2000  # files a second that are looked at: some hundredths of a CPU
 
 Value = Tls | TargetTls
@@ -96,7 +97,7 @@ class FileWatch:
     def stop(self) -> None:
         if self._loop is not None and self._thread is not None:
             self._loop.stop_soon()
-            self._thread.join()
+            self._thread.join(STOP_WAIT)
 
     # -- in the thread
 

@@ -105,6 +105,26 @@ def test_a_thread_that_hung_in_a_disk_meanwhile_neither_says_nor_changes_anythin
     assert [what[0] for what in said] == [str(path)] * 2
 
 
+def test_the_program_ends_though_the_disk_hangs(watch, app, tmp_path, monkeypatch):
+    files, _, _ = watch
+    is_there, goes_on = threading.Event(), threading.Event()
+
+    def read(*_):
+        is_there.set()
+        goes_on.wait()
+        return "[]", ""
+
+    monkeypatch.setattr(target_files, "read_targets", read)
+    monkeypatch.setattr(target_files, "STOP_WAIT", 0.01)
+    files.watch({str(tmp_path / "t.json"): (app,)})
+    hangs = files._thread
+    is_there.wait()
+    files.stop()
+    assert hangs.is_alive()
+    goes_on.set()
+    hangs.join()
+
+
 @pytest.mark.parametrize(
     ("data", "fault"),
     [

@@ -128,3 +128,26 @@ def test_in_its_thread(root, said, tmp_path, monkeypatch):
     watch.stop()
     assert "certificates" not in {thread.name for thread in threading.enumerate()}
     main.close()
+
+
+def test_the_program_ends_though_the_disk_hangs(said, monkeypatch):
+    is_there, goes_on = threading.Event(), threading.Event()
+
+    def hanging(path):
+        is_there.set()
+        goes_on.wait()
+        return path
+
+    loop, value = Loop("test"), Tls((read(said),))
+    monkeypatch.setattr(file_watch, "stamp", hanging)
+    monkeypatch.setattr(file_watch, "STOP_WAIT", 0.01)
+    monkeypatch.setattr(file_watch, "POLL", 0.005)
+    watch = FileWatch(loop, lambda *_: None)
+    watch.watch([value])
+    hangs = watch._thread
+    is_there.wait()
+    watch.stop()
+    assert hangs.is_alive()
+    goes_on.set()
+    hangs.join()
+    loop.close()
