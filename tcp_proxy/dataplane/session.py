@@ -100,7 +100,12 @@ class Session(Counted):
 
     def _dial(self) -> None:
         app, loop = self.app, self.thread.loop
-        self.dial = dial = self.keyed_dial(self) if app.is_special else Dial(loop, self, self.route or app, b"", self.first)
+        if app.is_special:
+            kind = self.keyed_dial if app.sticks is not None else KeyedDial  # one that waited may have been another app's
+            dial: Dial = kind(self)
+        else:
+            dial = Dial(loop, self, self.route or app, b"", self.first)
+        self.dial = dial
         if self.tried:
             dial.has_tried(self.tried)
         dial.start()

@@ -12,7 +12,9 @@ from dataplane.house import House, blackhole, first_slot, reset
 from tcp_proxy.config.model import SessionLimits, Sticky, Timeouts
 from tcp_proxy.control.targets.semaphores import make_semaphores
 from tcp_proxy.dataplane.place_queue import Bell, PlaceQueue
+from tcp_proxy.dataplane.primary_queue import dequeue_all, enqueue_all
 from tcp_proxy.dataplane.session import DIALING, DONE
+from tcp_proxy.dataplane.session_state import QUEUED, RELAYING
 from tcp_proxy.dataplane.sticky.copies import REPORT, StickTableClient
 from tcp_proxy.dataplane.sticky.session import StickySession
 from tcp_proxy.runtime.socket_options import FIRST_OPTIONS, set_options
@@ -102,6 +104,27 @@ def test_what_the_authority_says_wins_and_the_turn_is_not_lost(house):
     assert (name, house.authority.asked()[0][1]) == ("t2", "t0")
     assert [house.served(f"127.0.1.{n}")[2] for n in range(1, 4)] == ["t0", "t1", "t2"]
     assert session.target.active == 2
+
+
+def test_one_that_waits_for_a_primary_is_dialed_when_its_app_is_sticky_again(house):
+    """A change that is taken back: it is a session of an app that had sticks, and has none yet."""
+    house.authority.holds = True
+    client, session = house.come()
+    assert session.state is DIALING
+    sticky, house.view = house.view, dataclasses.replace(house.view, balance="failover", sticky=None, election_wait=9.0)
+    house.configure()
+    enqueue_all(house.app, house.thread.members)
+    assert session.state is QUEUED
+    house.app.sticks = house.table_client.configure(house.app, None)
+    house.view = sticky
+    house.configure()
+    dequeue_all(house.app, house.thread.members)
+    house.app.sticks = house.table_client.configure(house.app, sticky.sticky)
+    house.until(lambda: session.state is RELAYING)
+    house.authority.let_go()
+    house.turn(3)
+    reset(client)
+    assert house.record()["reason"] == "client_reset"
 
 
 def test_first_and_last_of_a_key_are_reported_in_order(house):
