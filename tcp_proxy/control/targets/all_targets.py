@@ -330,7 +330,8 @@ class _Configuring:
         target.since = 0.0 if self._delta.is_new else self._now
         self._changed.added.append(target)
         target.place(app.config, app.own)
-        self._targets.name(target, self._answers)
+        if not target.endpoints:
+            self._targets.name(target, self._answers)
         self._limit(target, config.name, config.max_connections)
         self._done.touched.append(target)
         return target

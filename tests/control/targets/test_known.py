@@ -112,6 +112,22 @@ def test_a_name_that_leads_back_over_another_app_is_left_out(known):
     assert closing.state is State.UP, "nobody leads back any more"
 
 
+def test_what_many_targets_have_in_common_or_have_twice_is_there_once(known):
+    """Of 20,000 targets this is a tenth of what the supervisor has of them."""
+    one, two = known(app(target("one"), target("two", port=81)))
+    assert one.located is one.answers
+    assert one.endpoints is one.located[0]
+    assert one.circles is two.circles
+
+
+def test_of_an_answer_that_comes_later_nothing_is_in_what_was_there(known):
+    targets = known(app(target("named", "db")))
+    (found,) = targets
+    before, where = found.located, dict(found.located)
+    targets.answered(Answer("db", (ONE,), ""))
+    assert found.located != before == where
+
+
 # -- groups
 
 
