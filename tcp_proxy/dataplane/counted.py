@@ -59,7 +59,8 @@ def ended(
 ) -> None:
     """A session is over: count it out, and keep its record. `error`: what was wrong, in words.
 
-    The gauges come last: whoever sees a block without sessions sees all that will ever be written there.
+    The gauges come last: whoever sees a block without sessions sees all that will ever be written there. LISTENER_ENDED
+    follows ENDS as soon as can be: a worker that is killed in between has this session twice, in `worker_died` too.
     """
     thread, app, listener, target, tried = session.thread, session.app, session.listener, session.target, session.tried
     client = session.client
@@ -71,18 +72,18 @@ def ended(
         row[block + BYTES_UP] += bytes_up - session.counted_up
         row[block + BYTES_DOWN] += bytes_down - session.counted_down
     seconds = now - started
-    index = REASON_INDEX[reason]
-    row[block + ENDS + index] += 1
     row[block + DURATIONS + bisect_left(SESSION_BUCKETS, seconds)] += 1
     row[block + SESSION_MICROSECONDS] += int(seconds * 1e6)
+    index = REASON_INDEX[reason]
+    row[block + ENDS + index] += 1
     if target is not None:
         target.give(row)
+    row[listener.slot + LISTENER_ENDED] += 1
     if app.places is not None:
         app.places.end(session.number, row)
     if app.client_limits is not None:
         app.client_limits.release(session.number, row)
     row[SESSIONS] -= 1
-    row[listener.slot + LISTENER_ENDED] += 1
     thread.recorder.add((
         session.number, app.name, listener.address, session.address, name, tuple(tried) if tried else (),
         started, session.connected_at, now, bytes_up, bytes_down, index, SIDE_INDEX[side], code, error,

@@ -101,13 +101,19 @@ def _asked_for(family):
 
 
 def sockets(pid):
-    """All its sockets, counted: the TCP ones by state, "UNIX", and "in no table" for what is bound or connected no more."""
+    """All its sockets, counted: the TCP ones by state, "UNIX", "UDP", and "in no table" for what is neither bound nor
+    connected, not yet or no more."""
     inodes = _socket_inodes(pid)
-    unix = {line.split()[6] for line in pathlib.Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]}
     found = _tcp_states(pid, inodes)
-    found["UNIX"] = len(inodes & unix)
+    found["UNIX"] = len(inodes & _inodes_in(pid, "unix", 6))
+    found["UDP"] = len(inodes & (_inodes_in(pid, "udp", 9) | _inodes_in(pid, "udp6", 9)))
     found["in no table"] = len(inodes) - sum(found.values())
     return found
+
+
+def _inodes_in(pid, table, field):
+    path = pathlib.Path(f"/proc/{pid}/net/{table}")
+    return {line.split()[field] for line in path.read_text().splitlines()[1:]} if path.exists() else set()
 
 
 def waiting_in_pipes(pid):

@@ -211,7 +211,8 @@ def test_no_counter_falls_when_workers_are_killed(proxy, service):
     assert watch.falls == []
     app = when_all_is_over(program)
     assert statistics(program)["workers_died"] == 3
-    assert app["sessions"]["total"] == sum(app["session_ends"].values()), "each session is accounted for"
+    twice = sum(app["session_ends"].values()) - app["sessions"]["total"]
+    assert 0 <= twice <= 3, "each session is accounted for; one that ended just as its worker was killed may be so twice"
     assert app["session_ends"]["worker_died"] >= 1
     assert load.done <= app["sessions"]["total"] <= load.done + len(load.failures) + len(program.clients)
     program.close_clients()

@@ -32,7 +32,7 @@ RENEWED: Final[Repeats] = Repeats.RENEWED
 MOVED: Final[Repeats] = Repeats.MOVED
 
 
-class Repeatable(requests.Counted, Protocol):
+class Repeatable(requests.CountedRequest, Protocol):
     """An exchange."""
 
     repeats: Repeats

@@ -38,7 +38,7 @@ from tcp_proxy.wire.records import REQUEST
 STATUS_CLASS = (0, 1, 2, 3, 4, 5, 5, 5, 5, 5)  # RFC 9110, 15: 600 and above are as good as 5xx
 
 
-class Counted(Protocol):
+class CountedRequest(Protocol):
     """An exchange, as far as it is counted."""
 
     target: LiveTarget | None
@@ -72,7 +72,7 @@ class Counted(Protocol):
     def was_late(self) -> bool: ...
 
 
-def ended(exchange: Counted, reason: Reason) -> None:
+def ended(exchange: CountedRequest, reason: Reason) -> None:
     """A request has its answer, or a part of it. Seconds count from its whole head to the answer's.
 
     The target is given back last of all: whoever sees it without sessions sees all that will ever be written there.
@@ -150,7 +150,7 @@ def span_of(connection: ExchangeOwner, request: Request | None) -> Span | None:
     return None if sample is None else take_up({} if request is None else request.fields.values, sample, getrandbits)
 
 
-def begin_span(exchange: Counted) -> Span | None:
+def begin_span(exchange: CountedRequest) -> Span | None:
     """The same, when it goes to a target; of a request that goes to several it is one."""
     if exchange.span is None:
         exchange.span = span_of(exchange.connection, exchange.request)
@@ -158,7 +158,7 @@ def begin_span(exchange: Counted) -> Span | None:
     return span
 
 
-def target_failed(exchange: Counted) -> None:
+def target_failed(exchange: CountedRequest) -> None:
     """The target did not answer, or not as it should."""
     thread, app = exchange.connection.thread, exchange.connection.app
     thread.row[exchange.block + HTTP_FAILURES] += 1
@@ -170,17 +170,17 @@ def session_ended(connection: ExchangeOwner, reason: Reason, side: Side, code: i
     """A client has left: counted as a session is, at the app; its requests were counted at their targets."""
     thread, app, listener = connection.thread, connection.app, connection.listener
     row, now, started, block = thread.row, thread.loop.now, connection.started, app.slot
+    seconds = now - started
+    index = REASON_INDEX[reason]
+    row[block + DURATIONS + bisect_left(SESSION_BUCKETS, seconds)] += 1
+    row[block + SESSION_MICROSECONDS] += int(seconds * 1e6)
+    row[block + ENDS + index] += 1  # as in dataplane.counted
+    row[listener.slot + LISTENER_ENDED] += 1
     if app.places is not None:
         app.places.end(connection.number, row)
     if app.client_limits is not None:
         app.client_limits.release(connection.number, row)
     row[SESSIONS] -= 1
-    row[listener.slot + LISTENER_ENDED] += 1
-    seconds = now - started
-    index = REASON_INDEX[reason]
-    row[block + ENDS + index] += 1
-    row[block + DURATIONS + bisect_left(SESSION_BUCKETS, seconds)] += 1
-    row[block + SESSION_MICROSECONDS] += int(seconds * 1e6)
     thread.recorder.keep((
         connection.number, app.name, listener.address, connection.address, connection.target_name, (), started, -1.0, now,
         connection.bytes_up, connection.bytes_down, index, SIDE_INDEX[side], code, "",

@@ -39,7 +39,7 @@ class TunnelClient(Protocol):
     writer: SocketWriter
 
 
-class Switched(requests.Counted, Protocol):
+class Switched(requests.CountedRequest, Protocol):
     """The exchange that has switched: its target and the connection to it are the tunnel's."""
 
     upstream: Upstream | None
