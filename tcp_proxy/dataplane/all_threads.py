@@ -53,7 +53,7 @@ class AllThreads:
 def cut_off(targets: TargetsGivenUp, thread: SessionThread) -> None:
     for session in tuple(thread.members):
         if session.target in targets:
-            session.cut_off()
+            thread.guard(session.cut_off)
 
 
 def record_to(recorder: Recorder, thread: SessionThread) -> None:

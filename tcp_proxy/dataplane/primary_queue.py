@@ -168,11 +168,18 @@ class WaiterApp(Protocol):
     def elect(self, epoch: int, primary: str, since: float) -> Any: ...
 
 
+class WaiterThread(Protocol):
+    def guard(self, call: Callable[[], Any]) -> None:
+        """A bug in this method of a session is that session's end, and nobody else's."""
+
+
 class Waiter(Protocol):
     """A session, in the thread of the event loop. Each of its calls may end it."""
 
     number: int
 
+    @property
+    def thread(self) -> WaiterThread: ...
     @property
     def app(self) -> WaiterApp: ...
     @property
@@ -195,9 +202,9 @@ def enqueue_all(app: WaiterApp, sessions: Iterable[Waiter]) -> None:
     """There is no primary: whoever is being connected to one is not, any more."""
     for session in tuple(sessions):
         if session.app is app and session.state is DIALING:
-            session.enqueue()
+            session.thread.guard(session.enqueue)
         elif session.app is app and session.state is QUEUED:
-            session.recheck()  # when it queued there was still a primary
+            session.thread.guard(session.recheck)  # when it queued there was still a primary
 
 
 def dequeue_all(app: WaiterApp, sessions: Iterable[Waiter]) -> None:
@@ -205,7 +212,7 @@ def dequeue_all(app: WaiterApp, sessions: Iterable[Waiter]) -> None:
     waiting = [session for session in sessions if session.app is app and session.state is QUEUED]
     for session in sorted(waiting, key=_number):
         if session.state is QUEUED:
-            session.dequeue()
+            session.thread.guard(session.dequeue)
 
 
 def _number(session: Waiter) -> int:
@@ -222,7 +229,7 @@ def orphan(app: WaiterApp, sessions: Iterable[Waiter]) -> None:
     enqueue_all(app, sessions)
     for session in tuple(sessions):
         if session.app is app and session.state is QUEUED:
-            session.expire()
+            session.thread.guard(session.expire)
 
 
 def demoted(apps: Iterable[Any]) -> frozenset[Any]:

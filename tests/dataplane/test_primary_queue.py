@@ -9,9 +9,12 @@ import pytest
 
 from kit.waiting import Stopwatch, pause, wait_until
 from tcp_proxy.config.model import Timeouts
-from tcp_proxy.dataplane.primary_queue import GRAIN, PrimaryQueue
+from tcp_proxy.dataplane.all_threads import cut_off
+from tcp_proxy.dataplane.primary_queue import GRAIN, PrimaryQueue, dequeue_all, enqueue_all, orphan
+from tcp_proxy.dataplane.session_state import DIALING, QUEUED
 from tcp_proxy.sansio.reasons import Reason
 from tcp_proxy.wire.views import AppView
+from tests.dataplane.house import House
 
 
 def view(primary="", epoch=0, wait=30.0, refuses=False, since=0.0):
@@ -238,3 +241,41 @@ def test_a_queue_is_leased_from_one_configuration_to_the_next(leased):
     queue.configure(given, 102.0)
     assert (queue.primary, queue.is_over()) == ("", True)
     assert queue.renew(3, 112.0, 103.0)
+
+
+class Faulty:
+    """A session that meets a bug in whatever is asked of it; `calls` has what has been asked of all."""
+
+    target = "a target that is given up"
+
+    def __init__(self, number, house, calls, state):
+        self.number, self.thread, self.app, self.state, self._calls = number, house.thread, house.app, state, calls
+
+    def __hash__(self):
+        return self.number
+
+    def _called(self):
+        self._calls.append(self.number)
+        raise ValueError(self.number)
+
+    enqueue = recheck = dequeue = expire = cut_off = _called
+
+
+@pytest.mark.parametrize("how", ["enqueue", "recheck", "dequeue", "orphan", "cut_off"])
+def test_a_bug_in_one_session_is_not_the_others_end(how):
+    with House(balance="failover") as house:
+        bugs, calls = [], []
+        house.loop.on_error = lambda call, error: bugs.append((call.__self__.number, str(error)))
+        state = DIALING if how == "enqueue" else QUEUED
+        sessions = [Faulty(number, house, calls, state) for number in (1, 2, 3)]
+        if how == "dequeue":
+            dequeue_all(house.app, sessions)
+        elif how == "orphan":
+            orphan(house.app, sessions)
+        elif how == "cut_off":
+            there = SimpleNamespace(members=sessions, guard=house.thread.guard)
+            cut_off(frozenset([Faulty.target]), there)
+        else:
+            enqueue_all(house.app, sessions)
+        asked = [1, 2, 3, 1, 2, 3] if how == "orphan" else [1, 2, 3]
+        assert (calls, bugs) == (asked, [(number, str(number)) for number in asked])

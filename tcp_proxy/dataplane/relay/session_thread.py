@@ -111,6 +111,13 @@ class SessionThread:
         if self._long_lived:
             self._count_later()
 
+    def guard(self, call: Callable[[], Any]) -> None:
+        """A bug in this method of a session is that session's end, and nobody else's."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001
+            self.loop.on_error(call, error)
+
     def _look(self) -> None:
         now = self.loop.now
         self._timer = None
@@ -119,10 +126,7 @@ class SessionThread:
         for member in tuple(self.members):
             due = member.due()
             if due <= now:
-                try:
-                    member.expire()
-                except Exception as error:  # noqa: BLE001  one session's bug must not end the others
-                    self.loop.on_error(member.expire, error)
+                self.guard(member.expire)
                 due = member.due() if member in self.members else NEVER
             earliest = min(earliest, due)
         if earliest < self.next_look:  # an expiry may have set an earlier one
