@@ -1,4 +1,5 @@
-"""Memory that is free in this process and not the machine's again: given back, where the C library can.
+"""Memory that is free in this process and not the machine's again: given back, where the C library can. And memory that is
+in no core dump.
 
 Any thread; takes milliseconds for each 100 MB. After thousands of targets have left, much of what they took is free inside
 the C library's heap, and stays with the process otherwise.
@@ -9,7 +10,9 @@ nothing is searched while one is read and applied, and what is there then is nev
 """
 
 import gc
+import mmap
 import threading
+from contextlib import suppress
 
 _lock = threading.Lock()  # guards _holders, and that the collector is off while there are any
 _holders = 0
@@ -42,3 +45,10 @@ def give_back() -> bool:
         return False
     trim(0)
     return True
+
+
+def leave_out_of_dumps(mapped: mmap.mmap) -> None:
+    """For what is large and shared, and hardly touched: the kernel reads all of it for a core dump, and so makes every page,
+    which then are there for all who share it. A worker that dumped core took gigabytes, and half a minute to be dead."""
+    with suppress(OSError):  # a kernel that knows no such advice
+        mapped.madvise(mmap.MADV_DONTDUMP)

@@ -22,6 +22,7 @@ Always true:
 import mmap
 import os
 
+from tcp_proxy.runtime.memory import leave_out_of_dumps
 from tcp_proxy.runtime.process_locks import SIZE, ProcessLocks, make_locks
 
 ENTRIES, WORKERS, FIRST_FACTOR, SECOND_FACTOR, APP_FULL_AT = range(5)  # words; WORKERS: whose columns are in use
@@ -84,6 +85,7 @@ class ClientTable:
     def __init__(self, fd: int, worker: int) -> None:
         """Map `fd`, which stays the caller's. `worker`: its number, below MOST_WORKERS."""
         memory = self._memory = mmap.mmap(fd, os.fstat(fd).st_size)
+        leave_out_of_dumps(memory)
         self.words = memoryview(memory)[:LOCKS].cast("q")
         factors = memoryview(memory)[:LOCKS].cast("Q")
         self.entries, self._factors = self.words[ENTRIES], (factors[FIRST_FACTOR], factors[SECOND_FACTOR])

@@ -6,7 +6,7 @@ one row of it may be negative (a session may end in another thread than it began
 
 The supervisor creates the memory and gives out slots; a worker maps what it was handed. The memory lives as long as
 any process maps it; nobody unlinks anything. A row has room for ROOM slots and more, of which the most are never touched
-and so are no memory. More rows can be added while it is in use.
+and so are no memory; a core dump, which would touch them, has none of it. More rows can be added while it is in use.
 """
 
 import errno
@@ -15,6 +15,8 @@ import os
 from collections.abc import Collection, Sequence
 from operator import add, itemgetter
 from typing import Final, Self
+
+from tcp_proxy.runtime.memory import leave_out_of_dumps
 
 PAGE: Final = mmap.PAGESIZE // 8  # slots
 LAYOUT: Final = 1  # the next number when a word moves: a program that takes over has the memory of the one before it
@@ -152,6 +154,7 @@ class Counters:
         if rows <= before:
             return
         mapped = mmap.mmap(fd, (rows - before) * size, offset=before * size)
+        leave_out_of_dumps(mapped)
         view = memoryview(mapped).cast("q")
         self._maps.append((mapped, view))
         self.rows.extend(view[i * self.slots : (i + 1) * self.slots] for i in range(rows - before))

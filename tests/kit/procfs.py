@@ -223,6 +223,13 @@ def resident(pid):
     return 0
 
 
+def dumped(pid, name):
+    """Which mappings of a memory with this name a core dump of the process would have: their places."""
+    text = pathlib.Path(f"/proc/{pid}/smaps").read_text()
+    mappings = re.findall(r"^([0-9a-f]+-.*)\n(?:[A-Z].*\n)*?VmFlags:(.*)$", text, re.MULTILINE)
+    return [place for place, flags in mappings if name in place and "dd" not in flags.split()]
+
+
 def blocks_signal(pid, number):
     """Whether a signal would do nothing to it: ignored or blocked."""
     return any(_has(pid, mask, number) for mask in ("SigIgn", "SigBlk"))

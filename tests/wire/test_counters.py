@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit import procfs
 from kit.proxy import ROOT
 from tcp_proxy.sansio.reasons import FAILURES as sansio_failures
 from tcp_proxy.sansio.reasons import Reason, Refusal
@@ -358,3 +359,11 @@ def test_where_the_kernel_cannot_say_what_is_written_all_is_read(monkeypatch):
     finally:
         made.close()
         os.close(fd)
+
+
+def test_it_is_in_no_core_dump():
+    """Who writes one reads every page, and so makes it, for all processes: 32 MiB a row."""
+    with Memory(rows=3, slots=2 * PAGE) as memory:
+        os.ftruncate(memory.fd, 4 * 2 * PAGE * 8)
+        memory.counters.add_rows(memory.fd, 4)
+        assert procfs.dumped(os.getpid(), "tcp_proxy counters") == []
