@@ -26,13 +26,15 @@ def hold_collection() -> None:
         gc.disable()
 
 
-def release_collection() -> None:
-    """What there is now is left out from then on."""
+def release_collection(*, is_kept: bool = True) -> None:
+    """What there is now is left out from then on, garbage, too. Not where nothing came of it (`is_kept`), which may happen
+    again and again."""
     global _holders
     with _lock:
         _holders -= 1
         if not _holders:
-            gc.freeze()
+            if is_kept:
+                gc.freeze()
             gc.enable()
 
 

@@ -47,6 +47,7 @@ class Mirror:
         self._silence = silence
         self._replaced, self._changed, self._read = replaced, changed, read
         self._stream: asyncio.Task[None] | None = None
+        self._is_much = False  # what is read: garbage is not searched for meanwhile
 
     def __repr__(self) -> str:
         state = "following" if self.is_following else "reading"
@@ -73,20 +74,24 @@ class Mirror:
             self._stream.cancel()
 
     async def _begin_anew(self) -> None:
-        memory.hold_collection()  # 100,000 keys make no cycles: a quarter of the time would go into looking for some
+        self._is_much = False
         try:
             found = await self._read_all()
             self.reads += 1
             self.revision, self.is_following, self.fault = found.revision, True, ""
             self._replaced(found)
         finally:
-            memory.release_collection()
+            if self._is_much:
+                memory.release_collection(is_kept=self.is_following)
 
     async def _read_all(self) -> Found:
         kvs: list[KeyValue] = []
         is_first = True
         async with contextlib.aclosing(self._client.pages(self._prefix)) as pages:
             async for found in pages:
+                if is_first and found.more:  # 100,000 keys make no cycles: a quarter of the time would go into a search
+                    self._is_much = True
+                    memory.hold_collection()
                 kvs += self._read(found.kvs, is_first)
                 is_first = False
         return Found(tuple(kvs), found.revision, found.cluster)

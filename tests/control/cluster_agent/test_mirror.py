@@ -10,7 +10,8 @@ import pytest
 from kit.etcd import Etcd, aio, until
 from tcp_proxy.control.cluster_agent.mirror import Mirror
 from tcp_proxy.control.etcd.client import Client
-from tcp_proxy.control.etcd.values import Delete, Put
+from tcp_proxy.control.etcd.errors import Unavailable
+from tcp_proxy.control.etcd.values import Delete, Found, Put
 
 SILENCE = 0.6
 
@@ -123,6 +124,31 @@ def test_what_cannot_be_read_to_its_end_is_read_from_its_begin(etcd):
         assert told[:-3] in ([whole[0]], whole[:2]), "as much as there was before the history was gone"
         assert [[kv.key for kv in found.kvs] for found in replaced] == [["m/0", "m/2", "m/4"]]
         assert gc.isenabled()
+
+    aio(body())
+
+
+@pytest.mark.parametrize("pages", [0, 1])
+def test_what_attempts_to_read_in_vain_leave_behind_is_no_more_than_garbage(pages):
+    """Nobody answers, or nobody any more after the first part: exceptions are cycles, made again and again while etcd is
+    away."""
+
+    class Broken:
+        async def pages(self, _prefix):
+            for _ in range(pages):
+                yield Found((), 1, 1, more=True)
+            raise Unavailable("nobody answers")
+
+    async def body():
+        mirror = Mirror(Broken(), "m/", SILENCE, None, None)
+        before = gc.get_freeze_count()
+        task = asyncio.create_task(mirror.follow())
+        await until(lambda: mirror.fault, "an attempt")
+        assert gc.get_freeze_count() <= before
+        assert gc.isenabled()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
     aio(body())
 
