@@ -23,6 +23,10 @@ class KeyMaker:
         self.end = end
         self._prefixes = {4: ipv4_prefix, 6: ipv6_prefix}
         self._plain_ipv4 = ipv4_prefix == 32
+        if is_text:  # it loads OpenSSL, which no other app needs, and no client is to wait for
+            from hashlib import blake2b  # noqa: PLC0415
+
+            self._blake2b = blake2b
 
     def __repr__(self) -> str:
         return f"<KeyMaker {self._prefixes}, bytes {self.start} to {self.end}>"
@@ -50,9 +54,7 @@ class KeyMaker:
         """Of a header."""
         if len(value) <= MOST and value.isascii() and (text := value.decode()).isprintable():
             return text
-        from hashlib import blake2b  # noqa: PLC0415  it loads OpenSSL, which a start need not wait for
-
-        return f"blake2b:{blake2b(value, digest_size=16).hexdigest()}"
+        return f"blake2b:{self._blake2b(value, digest_size=16).hexdigest()}"
 
     def of_text(self, text: str) -> str:
         """A key as a person writes it, as the table writes it. Raises ValueError."""

@@ -1,6 +1,7 @@
 """Keys of clients: addresses, prefixes, slices of first messages, and what people write."""
 
 import ipaddress
+import sys
 
 import pytest
 from hypothesis import given
@@ -87,6 +88,14 @@ def test_the_value_of_a_header_is_its_own_key_unless_it_is_long_or_strange():
         assert len(key) == 40
         assert maker.of_value(value) == key
     assert maker.of_value(b"x" * 128) == "x" * 128
+
+
+def test_no_key_waits_for_what_hashes_it_to_be_loaded(monkeypatch):
+    """That takes milliseconds, and descriptors that there may not be: an app that may need it has it before a client."""
+    maker = KeyMaker(is_text=True)
+    monkeypatch.setitem(sys.modules, "hashlib", None)
+    assert maker.of_value(b"x" * 129).startswith("blake2b:")
+    KeyMaker()  # needs none
 
 
 @given(st.text(max_size=200))
