@@ -12,10 +12,13 @@ one whose target cannot be used, when the agent has answered. The time of entrie
 
 What was taken here alone is offered every OFFER_EVERY seconds while the agent is there: if there is another one meanwhile,
 that one stands, and the key moves; its sessions go on. So is what has sessions here and etcd has lost. What an operator has
-ordered is given as often, until the agent says that it stands: another entry does not keep it from being so.
+ordered is given as often, until the agent says that it stands: another entry does not keep it from being so. Of both there
+may be as many as there are entries: AT_ONCE are under way, the others wait for their turn, an order until somebody comes for
+its key. More would keep etcd's answers from clients, and the agent from the cluster, again and again.
 """
 
 import socket
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,7 +29,9 @@ from tcp_proxy.wire.datagrams import Item
 from tcp_proxy.wire.stick_table import ASK_BY_HASH, BY_HASH, Wire
 
 OFFER_EVERY = 1.0  # seconds
+AT_ONCE = 32  # orders, and as many offers: 2,000 a second, for which a question waits 10 ms
 
+Name = tuple[str, str]  # app and key
 Asker = tuple[int, int]  # a worker, as a holder, and the number of its question
 Answer = tuple[int, str, int]
 
@@ -52,9 +57,11 @@ class SharedTables:
         self._out: list[Item] = []
         self._numbers = 0
         self._asked: dict[int, tuple[Item, list[Asker]]] = {}
-        self._open: dict[tuple[str, str], int] = {}  # the question that is under way for a key
-        self._ordered: dict[tuple[str, str], str] = {}  # app, key -> target, of which nobody has said that it stands
-        self._orders: dict[int, tuple[str, str, str]] = {}  # those that the agent has been given, and has not answered
+        self._open: dict[Name, int] = {}  # the question that is under way for a key
+        self._ordered: dict[Name, tuple[str, int]] = {}  # target, number (0: none yet), until somebody says that it stands
+        self._orders: dict[int, Name] = {}  # those that the agent has been given, and has not answered
+        self._to_order: OrderedDict[Name, None] = OrderedDict()  # those whose turn is to come
+        self._to_offer: OrderedDict[Name, str] = OrderedDict()  # and the others': whose they were, "" for nobody's
         self._places: dict[str, dict[str, str]] = {}
         self._own: dict[str, set[str]] = {}  # by app: keys whose entries etcd may not have
         self._seen: dict[str, set[str]] | None = None  # what was told since BEGIN
@@ -91,7 +98,7 @@ class SharedTables:
         each app are."""
         self._places = places if places is not None else self._places
         self._own = {app: self._own.get(app, set()) for app in self._tables}
-        self._ordered = {name: target for name, target in self._ordered.items() if name[0] in self._tables}
+        self._ordered = {name: order for name, order in self._ordered.items() if name[0] in self._tables}
         self._out.append((say.PLACES, {app: self._places.get(app, {}) for app in self._tables}))
         self._out.append((say.APPS, {app: table.expires for app, table in self._tables.items()}))
 
@@ -100,7 +107,8 @@ class SharedTables:
         self._own.setdefault(app, set()).update(keys)
 
     def send(self) -> None:
-        """What has come together: uses, too."""
+        """What has come together: uses, and whose turn it is, too."""
+        self._take_turns()
         for app, table in self._tables.items():
             if table.uses:
                 self._out += [(say.OPENED if is_open else say.IDLE, app, key) for key, is_open in table.uses]
@@ -122,7 +130,7 @@ class SharedTables:
         return {
             "is_online": self.is_online,
             "own": {app: list(keys) for app, keys in self._own.items()},
-            "orders": [[*name, target] for name, target in self._ordered.items()],
+            "orders": [[*name, target] for name, (target, _) in self._ordered.items()],
             "asked": [[*(*item[2:], "")[:4], askers] for item, askers in self._asked.values()],
         }
 
@@ -186,28 +194,43 @@ class SharedTables:
                 self._own[app].add(key)
 
     def _order(self, app: str, key: str, target: str) -> None:
-        self._ordered[app, key] = target
+        self._ordered[app, key] = target, 0
         if self._wire is not None:
-            self._give_order(app, key, target)
-
-    def _give_order(self, app: str, key: str, target: str) -> None:
-        self._numbers += 1
-        self._orders[self._numbers] = app, key, target
-        self._out.append((say.SET, self._numbers, app, key, target))
+            self._to_order[app, key] = None
 
     def _order_again(self) -> None:
-        given = {order[:2] for order in self._orders.values()}
-        for (app, key), target in self._ordered.items():
-            if (app, key) not in given:
-                self._give_order(app, key, target)
+        self._to_order.update((name, None) for name, (_, number) in self._ordered.items() if number not in self._orders)
+
+    def _give_order(self, name: Name) -> None:
+        """If there is one that is not under way."""
+        self._to_order.pop(name, None)
+        target, number = self._ordered.get(name, ("", -1))
+        if self._wire is not None and number >= 0 and number not in self._orders:
+            self._numbers += 1
+            self._ordered[name] = target, self._numbers
+            self._orders[self._numbers] = name
+            self._out.append((say.SET, self._numbers, *name, target))
 
     def renamed(self, app: str, table: StickTable, old: str, new: str) -> None:
         for entry in table:
             if entry.target == new:
-                self._question(app, entry.key, new, old, [])
+                self._own[app].add(entry.key)
+                self._to_offer[app, entry.key] = old
+
+    def _take_turns(self) -> None:
+        while self._to_order and self._wire is not None and len(self._orders) < AT_ONCE:
+            self._give_order(next(iter(self._to_order)))
+        while self._to_offer and self.is_online and len(self._asked) < AT_ONCE:
+            (app, key), old = self._to_offer.popitem(last=False)
+            entry = self._tables[app].get(key) if app in self._tables else None
+            if entry is None:
+                self._own.get(app, set()).discard(key)
+            elif key in self._own[app] and (old or (app, key) not in self._open):
+                self._question(app, key, entry.target, old, [])
 
     def _question(self, app: str, key: str, target: str, old: str, askers: list[Asker]) -> None:
-        """Have it made, or moved away from `old`."""
+        """Have it made, or moved away from `old`. What was ordered of it comes first."""
+        self._give_order((app, key))
         self._numbers += 1
         item: Item = (say.CREATE, self._numbers, app, key, target)
         if old:
@@ -247,9 +270,9 @@ class SharedTables:
         self._flush()
 
     def _stands(self, number: int) -> None:
-        app, key, target = self._orders.pop(number)
-        if self._ordered.get((app, key)) == target:
-            del self._ordered[app, key]
+        name = self._orders.pop(number, None)
+        if name is not None and name in self._ordered and self._ordered[name][1] == number:
+            del self._ordered[name]
 
     def _answered(self, number: int, target: str, now: float) -> None:
         self._orders.pop(number, None)
@@ -308,25 +331,25 @@ class SharedTables:
 
     def _offer_again(self) -> None:
         self._loop.call_later(OFFER_EVERY, self._offer_again)
+        for app, table in self._tables.items():
+            if len(self._own[app]) > 2 * table.size:  # cut off for long: most of these have been evicted
+                self._own[app].intersection_update([entry.key for entry in table])
         if self.is_online and (self._ordered or any(self._own.values())):
-            self._order_again()
+            if not self._to_order:
+                self._order_again()
             self._offer_own()
             self._flush()
 
     def _offer_own(self) -> None:
-        for app, keys in self._own.items():
-            for key in tuple(keys):
-                self.offer(app, self._tables[app], key)
+        if not self._to_offer:  # else those of the last time are not through
+            self._to_offer.update(((app, key), "") for app, keys in self._own.items() for key in keys)
 
     def offer(self, app: str, table: StickTable, key: str) -> None:
         """There is an entry here that etcd may not have."""
-        entry = table.get(key)
-        if entry is None:
-            self._own[app].discard(key)
-        elif (app, key) not in self._open and self.is_online:
-            self._question(app, key, entry.target, "", [])
-        else:
+        if table.get(key) is not None:
             self._own[app].add(key)
+            if self.is_online:
+                self._to_offer.setdefault((app, key), "")
 
     def _go_online(self) -> None:
         if not self.is_online:
@@ -348,10 +371,12 @@ class SharedTables:
         """Whatever it was asked it does not answer."""
         self._seen = None
         self._orders = {}
+        self._to_order.clear()
         self._go_offline()
 
     def _go_offline(self) -> None:
         """Whoever waits decides for himself."""
+        self._to_offer.clear()  # they are this node's own
         asked, self._asked, self._open = self._asked, {}, {}
         for (_, _, app, key, *_), askers in asked.values():
             for holder, question in askers:

@@ -4,6 +4,7 @@ import pytest
 
 from kit.waiting import wait_until
 from tcp_proxy.config.model import App, Sticky
+from tcp_proxy.control.sticky.shared import AT_ONCE
 from tcp_proxy.control.sticky.store import SavedStick
 from tcp_proxy.control.sticky.tables import StickTables
 from tcp_proxy.runtime.loop import Loop
@@ -66,6 +67,14 @@ class Shared(Rig):
         worker.number += 1
         worker.wire.send([(kind, worker.number, "web", key, proposal, seen)])
         return worker.number
+
+    def under_way(self, kind, count):
+        """So many of this kind are heard, and no more though the tables have had another turn; they are taken off."""
+        found = [self.agent.next(kind) for _ in range(count)]
+        self.entries()
+        self.loop.run_once(0)
+        assert [item for item in self.agent.heard if item[0] == kind] == []
+        return found
 
     def answer(self, worker, number):
         worker.turn(lambda: number in worker.answers)
@@ -434,3 +443,67 @@ def test_the_last_of_several_orders_for_a_key_is_given_again(rig):
     node.agent.say((say.STANDS, first[1]), (say.NEWS, "web", "heard", "a"))
     wait_until(lambda: node.entries().get("heard") == "a", "it is heard")
     assert node.join().next(say.SET)[2:] == ("web", "k", "c")
+
+
+def test_of_many_orders_some_are_under_way_and_the_others_wait_for_their_turn(rig):
+    """All entries of a table may be forgotten at once."""
+    node = rig(is_joined=False)
+    keys = [f"k{number}" for number in range(3 * AT_ONCE)]
+    agent = node.join(*((key, "a") for key in keys))
+    node.until(dict.fromkeys(keys, "a"))
+    node.change(lambda table, _now: table.delete_all(keys) and None)
+    given = node.under_way(say.SET, AT_ONCE)
+    assert [item[2:] for item in given] == [("web", key, "") for key in keys[:AT_ONCE]]
+    agent.say(*((say.STANDS, item[1]) for item in given[:5]))
+    assert [item[3] for item in node.under_way(say.SET, 5)] == keys[AT_ONCE : AT_ONCE + 5]
+    worker = node.worker()
+    node.ask(worker, keys[-1], "b")
+    agent.next(say.CREATE)
+    assert [item[3] for item in node.under_way(say.SET, 1)] == keys[-1:], "it comes before the question"
+
+
+def test_of_many_offers_some_are_under_way_and_the_others_wait_for_their_turn(rig):
+    """etcd has lost everything."""
+    node = rig(is_joined=False)
+    keys = [f"k{number}" for number in range(2 * AT_ONCE + 5)]
+    node.change(lambda table, now: [table.set(key, "a", now) for key in keys] and None)
+    agent = node.join()
+    while keys:
+        given = node.under_way(say.CREATE, min(len(keys), AT_ONCE))
+        assert not {item[3] for item in given} - set(keys)
+        keys = [key for key in keys if key not in {item[3] for item in given}]
+        agent.say(*((say.ANSWER, item[1], item[4]) for item in given))
+
+
+def test_an_order_does_not_stand_by_an_earlier_one_that_said_the_same(rig):
+    node = rig()
+    for target in ("b", "c", "b"):
+        node.change(lambda table, now, target=target: table.set("k", target, now) and None)
+    first = node.under_way(say.SET, 3)[0]
+    node.agent.say((say.STANDS, first[1]), (say.NEWS, "web", "heard", "a"))
+    wait_until(lambda: node.entries().get("heard") == "a", "it is heard")
+    assert node.join().next(say.SET)[2:] == ("web", "k", "b")
+
+
+def test_an_order_that_another_agent_has_done_while_the_tables_are_told_hinders_nothing_when_they_go_on(rig):
+    node = rig()
+    paused(node)
+    node.agent.wire.close()
+    node.agent = Agent(node.loop, node.tables.attach_agent())
+    node.change(lambda table, now: table.set("k", "b", now) and None)
+    asked = node.agent.next(say.SET)
+    node.agent.say((say.STANDS, asked[1]), (say.NEWS, "web", "m", "a"))
+    node.entries()
+    node.tables.resume()
+    node.until({"k": "b", "m": "a"})
+
+
+def test_what_a_node_that_is_cut_off_for_long_has_evicted_takes_no_memory(rig):
+    node = rig(size=5)
+    worker = node.worker()
+    node.agent.say((say.OFFLINE,))
+    wait_until(lambda: node.loop.run_once(0.01) or node.online[-1:] == [False], "offline")
+    asked = [node.ask(worker, f"k{number}", "a", kind=ASK_BY_HASH) for number in range(30)]
+    assert node.answer(worker, asked[-1])[0] == "a"
+    own = node.tables._shared._own
+    wait_until(lambda: own["web"] == node.entries().keys(), lambda: f"{own}")
