@@ -17,6 +17,7 @@ from kit.takeover import TOP, Succession, at_step
 from kit.waiting import PATIENCE, wait_until
 from tcp_proxy.control.takeover.connection import MOST_DESCRIPTORS
 from tcp_proxy.control.takeover.steps import Step
+from tcp_proxy.wire.counters import ROOM, TARGET_SLOTS
 
 NEW_STEPS = [Step.TOLD, Step.READY, Step.COMPLETE]  # before `taken`, in the new program
 OLD_STEPS = [Step.FROZEN, Step.PAUSED]  # in the old one
@@ -166,6 +167,18 @@ def test_a_wrong_configuration_is_refused_and_nothing_changes(line, service):
     assert new.process.wait(30) == 2
     old.connect().send(b"c").expect(b"c").close()
     assert old.count_log("take over") == 0
+
+
+def test_more_targets_than_the_old_one_has_counters_for_are_refused_and_nothing_changes(line, service):
+    """Its memory is the new one's."""
+    succession = line(targets=[service()])
+    old = succession.now
+    targets = [f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:1" for number in range(ROOM // TARGET_SLOTS + 1)]
+    new = succession.begin(config={**old.config, "apps": [{**old.config["apps"][0], "targets": targets, "health": []}]})
+    assert new.process.wait(30) == 1
+    assert new.log.splitlines()[-1].startswith("cannot start: there is no room for the counters of so many"), new.log
+    old.wait_log("all goes on here")
+    old.connect().send(b"c").expect(b"c").close()
 
 
 def test_a_port_that_another_program_has_is_refused_and_nothing_changes(line, service):

@@ -13,7 +13,6 @@ from tcp_proxy.config.together import contradiction_of
 from tcp_proxy.control.changes.transition import CannotApply, require_descriptors
 from tcp_proxy.control.changes.worker_updates import WorkerUpdates
 from tcp_proxy.control.context import Context
-from tcp_proxy.control.statistics.counter_slots import NoRoom
 
 
 def change_target(context: Context, worker_updates: WorkerUpdates, app: App, was: Target | None, now: Target | None) -> None:
@@ -32,7 +31,7 @@ def change_target(context: Context, worker_updates: WorkerUpdates, app: App, was
             require_descriptors(context, new)
         answers, at = context.states.answers(), context.loop.now
         changed = context.targets.configure([one], context.generation + 1, answers, at)
-    except (OSError, NoRoom) as error:
+    except OSError as error:
         raise CannotApply(str(error)) from None
     context.generation += 1
     context.config = new

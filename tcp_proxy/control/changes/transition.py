@@ -21,7 +21,6 @@ from tcp_proxy.control.context import Context
 from tcp_proxy.control.listeners import descriptors
 from tcp_proxy.control.listeners.sockets import CannotListen, Listening, bind_now
 from tcp_proxy.control.processes.workers import Worker
-from tcp_proxy.control.statistics.counter_slots import NoRoom
 from tcp_proxy.control.targets.all_targets import Changed
 from tcp_proxy.control.targets.known import KnownApp
 from tcp_proxy.runtime import log
@@ -181,7 +180,7 @@ class Transition:
             deltas = self.comparison.deltas
             answers, now = context.states.answers(), context.loop.now
             changed = yield from context.targets.configuring(deltas, context.generation + 1, answers, now)
-        except (OSError, NoRoom) as error:
+        except OSError as error:
             self.roll_back()
             for call in [call for known in self._electing() for call in known.take_held()]:
                 call()

@@ -33,8 +33,8 @@ RUNS_AT_ONCE = 50  # that are given back in a slice
 Key = tuple[str, ...]  # (app,), (app, target's name), (app, listener's address) or (app, action, entry) of access
 
 
-class NoRoom(Exception):
-    """A row of the counters' memory is full."""
+class NoRoom(OSError):
+    """A row of the counters' memory is full: of ours, or of that of a program that was taken over."""
 
 
 @dataclass(slots=True, eq=False)  # found among thousands by what it is, not by what it holds

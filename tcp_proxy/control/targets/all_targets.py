@@ -117,7 +117,7 @@ class Targets:
         """Become what these make of it; apps that are no more leave by `remove`. `answers`: what is known of names. `now`:
         when it is, for those that come into an app that was there, or come back.
 
-        All or nothing: raises OSError or NoRoom, and nothing has changed.
+        All or nothing: raises OSError, which NoRoom is, and nothing has changed.
         """
         work = self.configuring(deltas, generation, answers, now)
         while True:
