@@ -72,6 +72,8 @@ class SharedSticks:
         self._by_place: dict[str, dict[str, str]] = {}
         self._known: dict[Name, Known] = {}
         self._coming: dict[Name, Known] = {}  # what will be known when all is read
+        self._since: dict[Name, int] = {}  # revisions of what transactions have changed since its first part came
+        self._is_reading = False  # from its first part to its last
         self._is_telling = False  # the tables hear of that as it comes
         self._gone: dict[Name, int] = {}  # revisions of entries that are gone, for as long as older news may come
         self._in_use: set[Name] = set()
@@ -231,7 +233,7 @@ class SharedSticks:
         """A part of all there is; what is another's is returned. How old their leases are nobody knows, so entries that are
         used get another one soon. `tells`: the tables hear of it at once."""
         if is_first:
-            self._coming = {}
+            self._coming, self._since, self._is_reading = {}, {}, True
             self._is_telling = tells
             if tells:
                 self._send([(say.BEGIN,)])
@@ -244,7 +246,7 @@ class SharedSticks:
                 others.append(kv)
                 continue
             name, said = self._name(key), _said(value)
-            if name is not None and said is not None:
+            if name is not None and said is not None and revision >= self._since.get(name, 0):
                 target = self._local(name[0], said)
                 coming[name] = Known(target, revision, never, said)
                 news.append((say.NEWS, *name, target))
@@ -253,15 +255,27 @@ class SharedSticks:
         return others
 
     def replaced(self) -> None:
-        """What was read is all there is."""
-        self._known, self._coming = self._coming, {}
+        """What was read is all there is, but for what is newer by now."""
+        before, self._known, self._coming = self._known, self._coming, {}
         self._gone.clear()
+        news: list[Item] = []
+        for name, revision in self._since.items():
+            if name in self._known and self._known[name].revision >= revision:
+                continue
+            if name in before:
+                self._known[name] = before[name]
+            else:
+                self._known.pop(name, None)
+                self._gone[name] = revision
+            news.append((say.NEWS, *name, before[name].target if name in before else ""))
         if self._is_telling:
             self._is_telling = False
+            self._send_in_parts(news)
             self._send([(say.DONE,)])
             self._was_told = True
         else:
             self.tell_all()
+        self._since, self._is_reading = {}, False
 
     def tell_all(self) -> None:
         self._is_telling = False  # this is another BEGIN
@@ -296,6 +310,8 @@ class SharedSticks:
         known, target = self._known.get(name), self._local(name[0], said)
         if revision <= (known.revision if known is not None else self._gone.get(name, 0)):
             return
+        if self._is_reading:
+            self._since[name] = revision
         if not target:
             self._known.pop(name, None)
             self._gone[name] = revision

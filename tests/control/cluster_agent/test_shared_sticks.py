@@ -230,6 +230,35 @@ def test_who_comes_for_a_key_that_is_being_forgotten_does_not_find_the_old_entry
     aio(body())
 
 
+@pytest.mark.parametrize("is_before", [False, True])
+def test_what_is_changed_while_all_is_read_is_not_undone_by_what_was_read(etcd, is_before):
+    """All parts are as of the revision at which reading began. `is_before`: the key's part comes before the change."""
+
+    async def body():
+        async with nodes(etcd, 1) as (one,):
+            old = []
+            for key in ("gone", "other", "same"):
+                await one.ask(say.CREATE, key, "a")
+                revision = one.sticks._known["web", key].revision
+                old.append(KeyValue(f"{PREFIX}sticks/web/{key}", b'{"target": "a"}', revision, revision))
+            one.sticks.read(old if is_before else [], True)
+            for key, target in (("gone", ""), ("other", "b"), ("same", "a"), ("new", "c")):
+                await one.ask(say.SET, key, target)
+            now = {"other": "b", "same": "a", "new": "c"}
+            one.sticks.read([] if is_before else old, False)
+            one.sticks.replaced()
+            begun = one.said[max(at for at, item in enumerate(one.said) if item == (say.BEGIN,)) :]
+            told = {item[2]: item[3] for item in begun if item[0] == say.NEWS}
+            assert {key: target for key, target in told.items() if target} == now
+            assert is_before or (say.NEWS, "web", "gone", "a") not in begun
+            assert {key: known.target for (_, key), known in one.sticks._known.items()} == now
+            two = await Node(etcd).ready()
+            await until(lambda: two.told == now, "as it is in etcd")
+            await two.end()
+
+    aio(body())
+
+
 def test_an_order_is_not_said_to_stand_that_etcd_has_not_heard(etcd):
     async def body():
         async with nodes(etcd, 1) as (one,):
