@@ -63,6 +63,7 @@ class StickTables:
         self._out: dict[int, list[Item]] = {}
         self._saved = store.take_all()
         self._is_paused = False
+        self._held: list[Callable[[], Any]] = []  # changes that were asked for while it was
         self._shared = self._shared_tables() if is_shared else None
 
     def __repr__(self) -> str:
@@ -138,8 +139,8 @@ class StickTables:
         self._call(self._change, app, change, reply)
 
     def pause(self, done: Callable[[dict[str, Any]], Any]) -> None:
-        """Answer nobody, until `resume`. `done` is called in the main thread with what a program that takes over has to
-        know: the tables; of each holder its wire, and the datagrams that wait there."""
+        """Answer nobody, and change nothing, until `resume`. `done` is called in the main thread with what a program that
+        takes over has to know: the tables; of each holder its wire, and the datagrams that wait there."""
         if self._thread.ident is None:
             self._main.call_soon(done, {"tables": {}, "wires": {}, "shared": None})
         self._call(self._pause, done)
@@ -218,6 +219,9 @@ class StickTables:
             wire.resume()
         if self._shared is not None:
             self._shared.resume()
+        held, self._held = self._held, []
+        for change in held:
+            change()
 
     def _hold(self) -> None:
         if self._shared is not None:
@@ -370,6 +374,9 @@ class StickTables:
             self._loop.call_again(lambda _events: self._look_on(listing, reply))
 
     def _change(self, app: str, change: Callable[[StickTable, float], Any], reply: Reply) -> None:
+        if self._is_paused:  # another program has been told how the tables are
+            self._held.append(partial(self._change, app, change, reply))
+            return
         table = self._tables.get(app)
         if table is not None and self._shared is not None:
             table.orders = []

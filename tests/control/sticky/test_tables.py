@@ -231,3 +231,18 @@ def test_without_a_sticky_app_there_is_no_thread():
     assert not tables.is_wanted
     tables.stop()
     loop.close()
+
+
+def test_what_is_ordered_while_another_program_is_told_how_the_tables_are_waits_until_they_go_on(rig):
+    """It would be done, and unknown to the program that goes on."""
+    one = rig()
+    one.change(lambda table, now: table.set("k", "a", now) and None)
+    told, answers = [], []
+    one.tables.pause(told.append)
+    one.tables.change("web", lambda table, now: answers.append(table.set("k", "b", now).target), answers.append)
+    wait_until(lambda: one.loop.run_once(0.01) or told, "paused")
+    assert one.entries() == {"k": "a"}, "and whoever reads is answered"
+    assert answers == []
+    one.tables.resume()
+    wait_until(lambda: one.loop.run_once(0.01) or len(answers) == 2, "it is done")
+    assert (one.entries(), answers) == ({"k": "b"}, ["b", None])
