@@ -22,7 +22,8 @@ import time
 import urllib.request
 from typing import Any
 
-from benchmarks.cluster_figures import _start_etcd, beside, free_ports, running, say
+from benchmarks.cluster_figures import _start_etcd, beside, running, say
+from benchmarks.ports import SESSION
 
 WITHIN = 120.0  # seconds
 MORE, AFTER_DEATH = 0.5, 1.0  # bounds, in seconds: beside one proxy; beside the lease
@@ -61,7 +62,7 @@ class Lab:
     def __init__(self, stack: contextlib.ExitStack, folder: pathlib.Path, lease: int) -> None:
         self._folder, self._lease = folder, lease
         self._stacks: dict[str, contextlib.ExitStack] = {}
-        numbers = free_ports(10)
+        numbers = SESSION.take(10)
         self._etcd = numbers[0]
         _start_etcd(stack, folder, *numbers[:2])
         names = ("alone", "a", "b", "c")

@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
+from benchmarks.ports import SESSION
 from benchmarks.waiting import pause
 from tcp_proxy.control.etcd.client import PAGE
 
@@ -89,7 +90,7 @@ def main() -> int:
     parser.add_argument("--starts", type=int, default=3, help="of a node, without keys and with them")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        folder, ports = pathlib.Path(name), free_ports(6)
+        folder, ports = pathlib.Path(name), SESSION.take(6)
         etcd = _start_etcd(stack, folder, *ports[:2])
         stack.enter_context(running([sys.executable, str(ECHO), "serve", f"127.0.0.1:{ports[2]}"], "listening"))
         stack.enter_context(_proxy(folder, "one", ports[3], ports))
@@ -251,12 +252,6 @@ def running(command: list[str], ready: str, wrong: str = "") -> Iterator[int]:
         finally:
             program.terminate()
             program.communicate()
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(sock.getsockname()[1]) for sock in socks]
 
 
 def _encoded(text: str) -> str:

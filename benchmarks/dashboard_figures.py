@@ -22,8 +22,9 @@ from typing import Any
 from selenium import webdriver
 
 from benchmarks import procfs
-from benchmarks.cluster_figures import free_ports, running, say
+from benchmarks.cluster_figures import running, say
 from benchmarks.lab import raise_descriptor_limit
+from benchmarks.ports import SESSION
 from benchmarks.waiting import pause
 
 VIEWS = ("", "app/web", "app/web/target/127.1.0.1%3A{port}", "sessions", "events", "system")
@@ -48,7 +49,7 @@ def main() -> int:
     if args.hold:
         return _hold(args.hold)
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        ports = free_ports(3)
+        ports = SESSION.take(3)
         stack.enter_context(running([sys.executable, "-m", __spec__.name, "--hold", str(ports[0])], "listening"))
         path = pathlib.Path(name) / "config.json"
         path.write_text(json.dumps(_config(args.targets, ports)))

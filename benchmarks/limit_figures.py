@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import procfs
+from benchmarks.ports import SESSION
 from benchmarks.waiting import pause, wait_until
 
 NETWORKS = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(9_999)]
@@ -173,8 +174,7 @@ def _proxy(
     folder: pathlib.Path, source: pathlib.Path, target: int, keys: dict[str, Any], most: int = 0
 ) -> Iterator[tuple[int, int]]:
     """The process and the port of one with one worker."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = SESSION.take(1)
     where: dict[str, Any] = {"address": f"127.0.0.1:{target}"}
     if most:
         where["max_connections"] = most

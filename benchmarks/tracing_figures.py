@@ -21,7 +21,8 @@ import threading
 from collections.abc import Iterator
 
 from benchmarks import procfs
-from benchmarks.cluster_figures import free_ports, running, say
+from benchmarks.cluster_figures import running, say
+from benchmarks.ports import SESSION
 
 NGINX = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr notice;
@@ -56,7 +57,7 @@ def main() -> int:
     settings: list[float | None] = [None, *args.sample]
     found: dict[float | None, list[dict[str, float]]] = {sample: [] for sample in settings}
     with tempfile.TemporaryDirectory() as name, _collector() as endpoint:
-        folder, ports = pathlib.Path(name), free_ports(3)
+        folder, ports = pathlib.Path(name), SESSION.take(3)
         (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=ports[0]))
         with running(["nginx", "-e", "stderr", "-p", name, "-c", f"{name}/nginx.conf"], "start worker process "):
             for _ in range(args.rounds):

@@ -333,7 +333,9 @@ class Proxy:
             self.baseline[pid] = dict(procfs.kinds(pid))
 
     def _has_checks(self):
-        apps = self.config.get("apps", []) if isinstance(self.config, dict) else []
+        if not isinstance(self.config, dict):  # a file, of whatever form
+            return True
+        apps = self.config.get("apps", [])
         targets = [target for app in apps for target in app.get("targets", []) if isinstance(target, dict)]
         return any(one.get("health", {}) != [] for one in apps) or any(one.get("health", []) != [] for one in targets)
 

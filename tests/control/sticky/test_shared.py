@@ -485,16 +485,19 @@ def test_an_order_does_not_stand_by_an_earlier_one_that_said_the_same(rig):
     assert node.join().next(say.SET)[2:] == ("web", "k", "b")
 
 
-def test_an_order_that_another_agent_has_done_while_the_tables_are_told_hinders_nothing_when_they_go_on(rig):
-    node = rig()
+def test_an_order_that_comes_while_the_tables_are_told_is_given_to_the_agent_that_is_there_when_they_go_on(rig):
+    node, answers = rig(), []
     paused(node)
     node.agent.wire.close()
     node.agent = Agent(node.loop, node.tables.attach_agent())
-    node.change(lambda table, now: table.set("k", "b", now) and None)
-    asked = node.agent.next(say.SET)
-    node.agent.say((say.STANDS, asked[1]), (say.NEWS, "web", "m", "a"))
-    node.entries()
+    node.tables.change("web", lambda table, now: table.set("k", "b", now).target, answers.append)
+    node.agent.say((say.BEGIN,), (say.NEWS, "web", "m", "a"), (say.DONE,), (say.ONLINE,))
+    assert node.entries() == {}
+    assert answers == []
     node.tables.resume()
+    asked = node.agent.next(say.SET)
+    assert (asked[2:], answers) == (("web", "k", "b"), ["b"])
+    node.agent.say((say.STANDS, asked[1]))
     node.until({"k": "b", "m": "a"})
 
 
