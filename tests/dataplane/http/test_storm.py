@@ -100,6 +100,8 @@ class End:
         self.ended = ""  # how the other side ended its direction
         self.gone = self.failed = False
         self.is_tcp = sock.family != socket.AF_UNIX
+        if self.is_tcp:  # else bytes wait for an acknowledgement that comes 40 ms later: for the dice many seconds
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sulks = 0  # turns in which it does not read
 
     def push(self):
