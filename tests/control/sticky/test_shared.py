@@ -364,6 +364,7 @@ def test_an_agent_that_is_replaced_while_it_waits_for_the_other_program_leaves_n
     asked = new.agent.next(say.CREATE)
     assert asked[2:] == ("web", "k", "a")
     assert new.online == [True]
+    assert new.entries() == {}, "and by then it has heard that the worker which asked is gone"
     new.agent.say((say.NEWS, "web", "late", "b"), (say.ANSWER, asked[1], "a"))
     new.until({"late": "b"})
 
