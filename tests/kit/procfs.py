@@ -190,6 +190,12 @@ def is_stopped(pid):
     return is_running(pid) and _stat(pid)[0] == "T"
 
 
+def are_in_calls(pid):
+    """Of a process that stands still: whether each of its threads is in a system call, or at its end (proc_pid_syscall(5))."""
+    said = [pathlib.Path(f"/proc/{pid}/task/{task}/syscall").read_text() for task in os.listdir(f"/proc/{pid}/task")]
+    return all(one.split()[0].isdecimal() for one in said)
+
+
 def is_zombie(pid):
     """Whether it has ended and is not reaped yet."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
