@@ -191,7 +191,7 @@ def is_stopped(pid):
 
 
 def are_in_calls(pid):
-    """Of a process that stands still: whether each of its threads is in a system call, or at its end (proc_pid_syscall(5))."""
+    """Of a process that stands still: whether each thread is in a system call or at its end (proc_pid_syscall(5))."""
     said = [pathlib.Path(f"/proc/{pid}/task/{task}/syscall").read_text() for task in os.listdir(f"/proc/{pid}/task")]
     return all(one.split()[0].isdecimal() for one in said)
 
