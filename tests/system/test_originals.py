@@ -242,10 +242,7 @@ def test_tcp_proxy_9_accept_errors_loop_without_delay(proxy, service):
     program = proxy(targets=[service()], descriptors=150)
     held = [program.connect() for _ in range(60)]
     program.wait_log("accepting pauses")
-    program.wait_still()  # whoever was accepted before it paused has a target by then
-    with program.syscalls() as during:
-        pause(1.0)
-    assert during.total < STILL, during.calls
+    program.wait_still()  # for a whole second: a loop never is; once for each session its sockets are looked at, in another
     for client in held:
         client.send(b"x").fin()
     for client in held:
