@@ -6,6 +6,7 @@ a configuration can say is compared, key by key, so a key that is added to the m
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
@@ -49,7 +50,7 @@ def applied(old: Config, new: Config) -> Config:
 
 
 def diff(old: Config, new: Config) -> list[Change]:
-    """Every difference; [] exactly when the two are equal but for the order of apps, listeners and targets."""
+    """Every difference; [] exactly when the two are equal but for the order of apps and of listeners."""
     changes = list(_settings(old, new))
     before, after = {app.name: app for app in old.apps}, {app.name: app for app in new.apps}
     changes += [_app_removed(app) for name, app in before.items() if name not in after]
@@ -157,7 +158,10 @@ def _app_changes(old: App, new: App) -> Iterator[Change]:
         if key not in ("listeners", "targets"):
             text = f"app {new.name}: {key}: {shown(_readable(key, before))} -> {shown(_readable(key, after))}"
             yield Change("app_changed", text, new.name, key=key)
-    for was, target in match_targets(old.targets, new.targets):
+    pairs = match_targets(old.targets, new.targets)
+    if _is_reordered(old, pairs):
+        yield Change("app_changed", f"app {new.name}: its targets are in another order", new.name, key="targets")
+    for was, target in pairs:
         if target is None:
             assert was is not None
             text = f"app {new.name}: target {was.name} removed; its sessions go on to their end"
@@ -168,6 +172,13 @@ def _app_changes(old: App, new: App) -> Iterator[Change]:
             for key, before, after in _differences(was, target):
                 text = f"app {new.name}: target {was.name}: {key}: {shown(before)} -> {shown(after)}"
                 yield Change("target_changed", text, new.name, was.name, key)
+
+
+def _is_reordered(old: App, pairs: Iterable[Pair]) -> bool:
+    """Whether those that stay are; a new one is a difference of its own, wherever it stands."""
+    places = {target.name: number for number, target in enumerate(old.targets)}
+    order = [places[was.name] for was, now in pairs if was is not None and now is not None]
+    return any(one > other for one, other in itertools.pairwise(order))
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

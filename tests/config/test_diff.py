@@ -83,6 +83,16 @@ def test_a_target_of_another_name_at_the_same_address_is_the_same():
     assert texts(config(web(Target("a", A))), config(web(Target("b", A)))) == ['app web: target a: name: "a" -> "b"']
 
 
+def test_targets_in_another_order():
+    """Which a failover app goes by."""
+    a, b, c = Target("a", A), Target("b", B), Target("c", C)
+    (change,) = diff(config(web(a, b)), config(web(b, a)))
+    assert (str(change), change.key) == ("app web: its targets are in another order", "targets")
+    assert texts(config(web(a, b)), config(web(Target("d", A), c, b))) == [
+        'app web: target a: name: "a" -> "d"', "app web: target c added",
+    ]  # fmt: skip
+
+
 def test_listeners_come_go_and_are_taken_over():
     mail = App("mail", (ListenAddress("127.0.0.1", 25),), (Target("m", B),))
     old = config(web(ports=(80, 81)), mail)
@@ -168,7 +178,11 @@ def test_every_difference_is_named(old, new):
             continue
         for key in ("balance", "health", "on_down", "retries", "timeouts"):
             assert (getattr(before[name], key) == getattr(after[name], key)) is ((name, "", key) not in named)
-        for was, target in match_targets(before[name].targets, after[name].targets):
+        pairs = match_targets(before[name].targets, after[name].targets)
+        stay = [was.name for was, target in pairs if was and target]
+        same = stay == [target.name for target in before[name].targets if target.name in stay]
+        assert same is ((name, "", "targets") not in named)
+        for was, target in pairs:
             one = was or target
             if was is None or target is None:
                 assert (name, one.name, "") in named

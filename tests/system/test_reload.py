@@ -105,6 +105,18 @@ def test_what_is_read_at_the_start_only_is_said_until_then_and_never_shown_as_ru
     assert messages(file.reload())[-1] == "SIGHUP: nothing is different"
 
 
+def test_another_order_of_the_targets_says_who_is_primary_next(proxy, service):
+    """There is nothing else in the file that is different."""
+    first, second, third = (service(greeting=name) for name in (b"1", b"2", b"3"))
+    program = proxy(targets=[first, second, third], balance="failover")
+    program.wait_greeting(b"1")
+    file = Config(program)
+    file.app["targets"] = [first.address, third.address, second.address]
+    assert messages(file.reload())[-2:] == ["SIGHUP: app app: its targets are in another order", "SIGHUP: done, 1 change"]
+    first.close()
+    program.wait_greeting(b"3")
+
+
 def test_targets_come_and_go_and_sessions_of_those_that_left_go_on(proxy, service):
     one, two = service(greeting=b"one"), service(greeting=b"two")
     program = proxy(targets=[one], top={"workers": 2})
