@@ -98,7 +98,7 @@ class Reload:
         keep_one: Callable[[Overrides, Key], Any],
     ) -> None:
         self.stage = Stage.IDLE
-        self.is_held = False  # another program is about to take over: requests wait
+        self.is_held = False  # another program is about to take over: no request begins
         self._context = context
         self._worker_updates = worker_updates
         self._overrides = overrides
@@ -172,10 +172,10 @@ class Reload:
     def look(self) -> None:
         """Something has happened that may have been waited for."""
         context = self._context
-        if context.is_stopping or self.is_held:
+        if context.is_stopping:
             return
         if self.stage is Stage.IDLE:
-            if self._requests and context.is_serving:
+            if self._requests and context.is_serving and not self.is_held:
                 self._begin(self._requests.popleft())
         elif self.stage is not Stage.READING and (self._is_due() or context.loop.now >= self._waits_until):
             self._is_due = lambda: False
