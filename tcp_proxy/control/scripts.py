@@ -74,8 +74,9 @@ class ScriptResult:
 
     @property
     def is_local(self) -> bool:
-        """It could not be started because this machine is short of something: no verdict on anybody (docs/rules.md, R8)."""
-        return is_local(self.code) and self.code not in (errno.EACCES, errno.EPERM)
+        """It could not be started because this machine is short of something, processes too: no verdict on anybody
+        (docs/rules.md, R8)."""
+        return self.code == errno.EAGAIN or (is_local(self.code) and self.code not in (errno.EACCES, errno.EPERM))
 
 
 class ScriptSlots:

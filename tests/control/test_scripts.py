@@ -1,6 +1,7 @@
 """Scripts run beside the loop: their end, their time limit, their output, what they leave behind, their number."""
 
 import ctypes
+import errno
 import itertools
 import logging
 import os
@@ -480,6 +481,18 @@ def test_the_last_descriptors_are_not_for_scripts(bench, monkeypatch):
     result = bench.run("true")
     assert (result.is_local, result.success) == (True, False)
     assert result.text == "cannot be started: too many open files"
+
+
+def test_no_room_for_another_process_is_no_verdict(bench, monkeypatch):
+    """fork() says EAGAIN at the limit of processes (ulimit -u, pids.max)."""
+
+    def full(*_args, **_how):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(module.subprocess, "Popen", full)
+    result = bench.run("true")
+    assert (result.is_local, result.success) == (True, False)
+    assert result.text == "cannot be started: resource temporarily unavailable"
 
 
 def test_one_that_cannot_be_killed_holds_nobody_up(bench, short, monkeypatch):
