@@ -11,8 +11,9 @@ random numbers are its own. `candidates` is kept up to date by the owner, in the
                        └── elect: from any state
 
 Always true (test_election): every election has an epoch of its own, and each is higher than the one before; between two
-primaries all workers have paused; the candidates of a round are tried in order, from the first; an answer to a question
-that is not asked any more changes nothing; no wait is below LEAST_WAIT, whatever max_backoff is.
+primaries all workers have paused; of the candidates that a round has not tried the first is next, one that has shown up
+since it began too; who is no candidate any more does not win; an answer to a question that is not asked any more changes
+nothing; no wait is below LEAST_WAIT, whatever max_backoff is.
 """
 
 from enum import StrEnum
@@ -95,7 +96,7 @@ class Election:
         self.epoch = 0
         self.candidate = ""
         self._step = 0
-        self._round: list[str] = []
+        self._tried: set[str] = set()  # in this round
         self._first = ""
         self._wait = FIRST_WAIT
 
@@ -130,7 +131,7 @@ class Election:
             return None
         if success is None:
             return self._wait_for_next_round(draw)
-        if not success:
+        if not success or self.candidate not in self.candidates:  # it may have left while it was asked
             return self._next(draw)
         if self.phase is Phase.CONNECTING and self.has_check:
             return Check(self._enter(Phase.CHECKING), self.candidate)
@@ -171,16 +172,14 @@ class Election:
         return self._step
 
     def _new_round(self, draw: float) -> Action:
-        first, self._first = self._first, ""
-        self._round = [name for name in self.candidates if name != first]
-        if first in self.candidates:
-            self._round.insert(0, first)
+        self._tried.clear()
         return self._next(draw)
 
     def _next(self, draw: float) -> Action:
-        while self._round:
-            name = self._round.pop(0)
-            if name in self.candidates:  # it may have left since the round began
+        first, self._first = self._first, ""
+        for name in (first, *self.candidates):
+            if name in self.candidates and name not in self._tried:
+                self._tried.add(name)
                 self.candidate = name
                 return Connect(self._enter(Phase.CONNECTING), name)
         return self._wait_for_next_round(draw)

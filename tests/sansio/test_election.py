@@ -117,6 +117,28 @@ def test_one_that_leaves_in_the_middle_of_a_round_is_not_tried():
     assert election.answered(step.step, False, EVEN).name == "c"
 
 
+def test_one_that_shows_up_in_the_middle_of_a_round_is_tried_in_it():
+    election = made("b", "c")
+    step = begin(election)
+    election.candidates = ("a", "b", "c", "d")
+    order = [step]
+    while isinstance(step := election.answered(step.step, False, EVEN), Connect):
+        order.append(step)
+    assert [step.name for step in order] == ["b", "a", "c", "d"]
+
+
+@pytest.mark.parametrize("asked", [Connect, Check])
+def test_one_that_leaves_while_it_is_asked_does_not_win(asked):
+    """Its health check fails, while a long check by script is well."""
+    election = made("a", "b", check=True)
+    step = begin(election)
+    if asked is Check:
+        step = election.answered(step.step, True, EVEN)
+    election.candidates = ("b",)
+    step = election.answered(step.step, True, EVEN)
+    assert (type(step), step.name) == (Connect, "b")
+
+
 def test_without_candidates_it_waits():
     assert isinstance(begin(made()), Wait)
 
