@@ -5,16 +5,20 @@ something else than what runs; `is_with` tells.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 
 from tcp_proxy.config.delta import AppDelta, of_apps
 from tcp_proxy.config.diff import Change, diff
 from tcp_proxy.config.model import App, Config
+from tcp_proxy.config.report import ConfigErrors
 from tcp_proxy.config.together import contradiction
 from tcp_proxy.control.changes.overrides import Overrides
 from tcp_proxy.control.targets.resolver import endpoints
 from tcp_proxy.sansio.address import Address
 from tcp_proxy.sansio.frozen_dataclass import dataclass
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,17 @@ class Comparison:
 
     def is_with(self, running: Config, overrides: Overrides) -> bool:
         return self.running is running and self.version == overrides.version
+
+
+def or_errors(call: Callable[[], Comparison | list[str]]) -> Comparison | list[str]:
+    """What it returns, or what is wrong with the configuration."""
+    try:
+        return call()
+    except ConfigErrors as errors:
+        return [str(error) for error in errors.errors]
+    except Exception as error:  # a mistake of ours: the old configuration goes on
+        logger.exception("the configuration cannot be read")
+        return [f"internal error, please report it: {error!r}"]
 
 
 def compare(running: Config, overrides: Overrides, file: Config) -> Comparison:

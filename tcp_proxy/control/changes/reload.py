@@ -27,9 +27,8 @@ from enum import Enum, auto
 from typing import Any
 
 from tcp_proxy.config.diff import Change
-from tcp_proxy.config.load import ConfigErrors
 from tcp_proxy.config.model import App, Config, Target
-from tcp_proxy.control.changes.comparison import Comparison, compare, compared
+from tcp_proxy.control.changes.comparison import Comparison, compare, compared, or_errors
 from tcp_proxy.control.changes.lost_listeners import LostListeners
 from tcp_proxy.control.changes.one_target import change_target
 from tcp_proxy.control.changes.overrides import Key, Overrides
@@ -209,17 +208,21 @@ class Reload:
         self._have_done(judged, done)
 
     def _compare(self, file: Config) -> Comparison:
-        return compare(self._context.config, self._overrides, file)
+        """With what is listed elsewhere as it is listed now. Raises ConfigErrors."""
+        return compare(self._context.config, self._overrides, self._context.found.filled(file))
 
     def _with_what_was_said(self, found: Comparison, again: Callable[[Comparison | list[str]], Any]) -> Comparison | None:
         """The comparison, if nothing was said meanwhile; else None, and `again` is called with another one. Whoever says
         something all the time does not keep a reload from being applied: at last it is compared here and now."""
         if found.is_with(self._context.config, self._overrides):
             return found
-        if self._comparisons == MOST_COMPARISONS:
-            return self._compare(found.file)
-        self._comparisons += 1
-        self._have_done(lambda: self._compare(found.file), again)
+        if self._comparisons < MOST_COMPARISONS:
+            self._comparisons += 1
+            self._have_done(lambda: self._compare(found.file), again)
+        elif isinstance(last := or_errors(lambda: self._compare(found.file)), Comparison):
+            return last
+        else:
+            again(last)
         return None
 
     def _have_done(self, call: Callable[[], Comparison | list[str]], done: Callable[[Comparison | list[str]], Any]) -> None:
@@ -232,15 +235,8 @@ class Reload:
     def _do(self, call: Callable[[], Comparison | list[str]], done: Callable[[Comparison | list[str]], Any]) -> None:
         """In the thread."""
         memory.hold_collection()
-        try:
-            found = call()
-        except ConfigErrors as errors:
-            found = [str(error) for error in errors.errors]
-        except Exception as error:  # a mistake of ours: the old configuration goes on
-            logger.exception("the configuration cannot be read")
-            found = [f"internal error, please report it: {error!r}"]
-        finally:
-            memory.release_collection()
+        found = or_errors(call)
+        memory.release_collection()
         self._context.loop.call_soon(done, found)
 
     def _was_read(self, found: Comparison | list[str]) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from kit.api import Api, api_config
 from kit.ports import free_ports
+from kit.supervisor import Rig
 from kit.waiting import wait_until
+from tcp_proxy.control.changes.reload import Stage
 
 
 @pytest.fixture
@@ -56,3 +58,39 @@ def test_two_apps_may_have_one_list(proxy, service, say):
         program.connect(app["ports"][0]).send(b"x").expect(b"x").fin().expect_fin()
     (state,) = Api.of(program).get("/api/v1/discoveries").json
     assert state["apps"] == ["one", "two"]
+
+
+@pytest.fixture
+def rig(monkeypatch):
+    made = Rig(monkeypatch, 2, workers=1)
+    yield made
+    made.close()
+
+
+def text_of(rig, weight, path):
+    """Its file, with a list of targets."""
+    file = json.loads(rig.file(weight))
+    file["apps"][0]["targets"].append(f"file:{path}")
+    return json.dumps(file).encode()
+
+
+def targets(rig):
+    return {target.name: target.weight for target in rig.supervisor._context.config.apps[0].targets}
+
+
+def test_a_list_that_changes_while_a_reload_waits_for_names_is_what_runs_then(rig, say, monkeypatch):
+    """The reload has read the list as it was before."""
+    path, states, reload = say("127.7.7.1:80"), rig.supervisor._context.states, rig.supervisor._reload
+    rig.text = text_of(rig, 1, path)
+    rig.api.ask("reload")
+    rig.turn_until(lambda: rig.api.statuses and "127.7.7.1:80" in targets(rig))
+    with monkeypatch.context() as patch:
+        patch.setattr(states, "is_answered", lambda _hosts: False)
+        rig.text, rig.api.statuses = text_of(rig, 2, path), []
+        rig.api.ask("reload")
+        rig.turn_until(lambda: reload.stage is Stage.RESOLVING)
+        rig.supervisor._watches._discovered._file_read(str(path), '["127.7.7.2:80"]', "")
+        rig.turn_until(lambda: "127.7.7.2:80" in targets(rig))
+    reload.look()
+    rig.turn_until(lambda: rig.api.statuses == [200])
+    assert targets(rig) == {"t0": 2, "t1": 2, "127.7.7.2:80": 1}
