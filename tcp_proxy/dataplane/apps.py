@@ -33,6 +33,8 @@ Servers = tuple[tuple[int, tuple[Endpoint, ...]], ...]
 ASK_EVERY: Final = 1.0  # seconds between two reports of failed connects to one target
 _FIRST_EPHEMERAL: Final = first_ephemeral_port()
 _LOOPBACK = ("127.", "::1")
+_UP: Final[State] = State.UP  # looked up once: each request asks
+_DOWN: Final[State] = State.DOWN
 # Seconds. A session of this age, to twice this, gets keep-alive and PeerWatch: most never need either.
 FIRST_TICK: Final = 1.0
 
@@ -96,12 +98,12 @@ class LiveTarget(Places):
 
     @property
     def is_eligible(self) -> bool:
-        return self.state is State.UP and self.weight > 0 and bool(self.endpoints)
+        return self.state is _UP and self.weight > 0 and bool(self.endpoints)
 
     @property
     def may_keep(self) -> bool:
         """Whether it may have sessions of those who belong to it."""
-        return self.state is not State.DOWN and bool(self.endpoints)
+        return self.state is not _DOWN and bool(self.endpoints)
 
     def leave(self) -> None:
         """It is not a target any more; its sessions go on."""

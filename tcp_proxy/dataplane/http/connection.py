@@ -21,7 +21,7 @@ from tcp_proxy.dataplane.http import requests
 from tcp_proxy.dataplane.http.closing import Closing
 from tcp_proxy.dataplane.http.dialing import new_dial
 from tcp_proxy.dataplane.http.exchange import Exchange
-from tcp_proxy.dataplane.http.plain_way import PlainWay
+from tcp_proxy.dataplane.http.plain_way import PlainOwner, PlainWay
 from tcp_proxy.dataplane.http.private import ClientUpstreams
 from tcp_proxy.dataplane.http.reader import READABLE, UNSURE, RequestReader
 from tcp_proxy.dataplane.http.shared import HttpShared
@@ -42,13 +42,12 @@ from tcp_proxy.sansio.http1.requests import Request, first_line
 from tcp_proxy.sansio.http1.states import ANSWERED, BREAK, CLOSE, DIAL, DIALING, DONE, END, EXCHANGING, NEXT, READING, SEND
 from tcp_proxy.sansio.reasons import Reason, Side, client_end
 from tcp_proxy.wire.counters import ACCEPTED, LISTENER_ACCEPTED, SESSIONS
-from tcp_proxy.wire.records import Origin
 
 TOO_MANY: Final = 429
 STEPS: Final = 32  # reads, or requests that we answer ourselves, in one turn; then the others
 
 
-class HttpConnection:
+class HttpConnection(PlainOwner):
     """`number` is unique in this worker."""
 
     connected_at = -1.0
@@ -70,14 +69,12 @@ class HttpConnection:
         self.reader, self.upstreams = RequestReader(client), ClientUpstreams(shared.upstreams)
         self.plain_way = PlainWay(self)
         self.up = self.down = self.route = None  # a plain session's pumps, and its share of the app; a request has its own
-        self.first, self.tried = b"", ()
+        self.first, self.tried, self.target_name = b"", (), ""
         self.requests = self.bytes_up = self.bytes_down = 0  # of the bodies of all exchanges that are over
         self.head_begun = False  # of the next request
-        self.exchange: Exchange | None = None
+        self.exchange = self.origin = None  # `origin`: of one that has come from another process
         self.dial: Dial | None = None
         self.closing: Closing | None = None
-        self.target_name = ""
-        self.origin: Origin | None = None  # of one that has come from another process
         self.advancing = self.queued = False  # `queued`: it goes on when others have had their turn
 
     def _look_who(self) -> None:
@@ -329,7 +326,9 @@ class HttpConnection:
         self.exchange = None
         self.state = NEXT[self.state][END]
         self.upstreams.release()
-        open_tunnel(self, exchange, first_down)
+        upstream, exchange.upstream = exchange.upstream, None
+        assert upstream is not None
+        open_tunnel(self, exchange, upstream, exchange.cut, first_down)
 
     def deadline_set(self, when: float) -> None:
         self.timers.set_deadline(when)

@@ -22,9 +22,10 @@ from tcp_proxy.dataplane.http import requests
 from tcp_proxy.dataplane.http.body import Body
 from tcp_proxy.dataplane.http.owner import ExchangeOwner
 from tcp_proxy.dataplane.http.reader import READABLE, UNSURE, URGENT
-from tcp_proxy.dataplane.http.repeats import NEVER, send_again
+from tcp_proxy.dataplane.http.repeats import NEVER, Repeatable, send_again
 from tcp_proxy.dataplane.http.upstreams import Upstream, has_spoken
 from tcp_proxy.dataplane.route_targets import begin
+from tcp_proxy.dataplane.session_state import ENDED
 from tcp_proxy.runtime.loop import EDGE, WRITE
 from tcp_proxy.runtime.socket_options import outstanding
 from tcp_proxy.runtime.stream_socket import StreamSocket
@@ -40,7 +41,7 @@ from tcp_proxy.sansio.reasons import Reason, Side
 INTERIMS: Final = 32  # interim answers in one turn
 
 
-class Exchange:
+class Exchange(Repeatable):
     """`response` is None until its head has come; `status` is what the client was told."""
     answered_at = -1.0
     served_by = ""  # the name of the last target
@@ -275,8 +276,7 @@ class Exchange:
             if self.up is None or self.up.done:
                 self._switch(response, first)
             return
-        self.response = response
-        self.status = response.status
+        self.response, self.status = response, response.status
         self.answered_at = connection.thread.loop.now
         decode = outcomes.decodes(request, response)
         read = self._is_read
@@ -427,7 +427,7 @@ class Exchange:
             if connection.upstreams.put_away(upstream, self.cut, has_login, self.keep, connection.http_app.http):
                 self.upstream = None
         self.release(reset=not sent)
-        requests.ended(self, Reason.DONE)
+        requests.ended(self, ENDED)
         connection.exchange_over(self.keep)
 
     def release(self, reset: bool) -> None:

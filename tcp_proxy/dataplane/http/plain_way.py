@@ -9,34 +9,34 @@ connection to the target until the first event there; whatever that is, the exch
        v                                                                                      v else: exchange.heard
 """
 
-from typing import Protocol
-
 from tcp_proxy.dataplane.http import requests
 from tcp_proxy.dataplane.http.body import Body
 from tcp_proxy.dataplane.http.exchange import Exchange
 from tcp_proxy.dataplane.http.owner import ExchangeOwner
 from tcp_proxy.dataplane.http.reader import READABLE
+from tcp_proxy.dataplane.session_state import ENDED
 from tcp_proxy.runtime.loop import READ
 from tcp_proxy.sansio.http1.fields import Fields
 from tcp_proxy.sansio.http1.forward import Client, request_lines
-from tcp_proxy.sansio.http1.plain import plain_answer, plain_request
-from tcp_proxy.sansio.http1.requests import END
-from tcp_proxy.sansio.reasons import Reason
+from tcp_proxy.sansio.http1.plain import PlainAnswer, plain_answer, plain_request
+from tcp_proxy.sansio.http1.requests import END, Request
 
 
-class PlainOwner(ExchangeOwner, Protocol):
+class PlainOwner(ExchangeOwner):
     """Whose way it is."""
 
     exchange: Exchange | None
-    name: bytes
-    head_begun: bool
 
 
 class PlainWay:
-    __slots__ = ("_fields", "_lines", "_who", "owner")
+    __slots__ = ("_answer", "_fields", "_lines", "_request", "_said", "_who", "owner")
 
     def __init__(self, owner: PlainOwner) -> None:
         self.owner = owner
+        # The last request and the last answer: one that is the same again is compared, which needs no hash of it.
+        self._said = b""
+        self._request: Request | None = None
+        self._answer: PlainAnswer | None = None
         self._fields: Fields | None = None  # whose lines are `_lines`, and
         self._who: Client | None = None
         self._lines = b""  # of the target's head, between the first line and the number of the request
@@ -48,7 +48,8 @@ class PlainWay:
         """What the client has sent, if that is one plain request. False where there is something to do besides, and nothing
         was done."""
         connection = self.owner
-        request, app, http_app = plain_request(connection.reader.input), connection.app, connection.http_app
+        said, app, http_app = connection.reader.input, connection.app, connection.http_app
+        request = self._request if said == self._said else plain_request(said)
         if request is None or not http_app.takes_plain or http_app.http is not app.http or connection.upstreams.resting:
             return False
         span = requests.span_of(connection, request)
@@ -59,6 +60,7 @@ class PlainWay:
         if target is None:
             return False
         connection.reader.input = b""
+        self._said, self._request = said, request
         connection.requests += 1
         connection.head_begun = False
         exchange = connection.exchange = Exchange(connection, request, route_targets)
@@ -99,8 +101,11 @@ class PlainWay:
         connection.timers.last = now
         size = reader.receive()
         data = reader.heard
-        end = data.find(END) + len(END)
-        answer = plain_answer(data[:end])
+        answer = self._answer
+        end = len(answer.said) if answer is not None else 0
+        if answer is None or data[:end] != answer.said:
+            end = data.find(END) + len(END)
+            answer = self._answer = plain_answer(data[:end])
         if size <= 0 or answer is None or answer.response.length != len(data) - end:
             if exchange.heard(upstream, size, events):
                 exchange.hear(upstream, events)
@@ -122,5 +127,5 @@ class PlainWay:
             upstream.is_drained = not reader.was_full
             exchange.upstream = None
             connection.shared.upstreams.put(upstream, http.upstream_connections, http.upstream_idle)
-            requests.ended(exchange, Reason.DONE)
+            requests.ended(exchange, ENDED)
             connection.exchange_over(True)

@@ -9,10 +9,11 @@ In the loop's thread, for an exchange whose target's connection has ended before
 """
 
 from enum import IntEnum
-from typing import Any, Final, Protocol
+from typing import Final
 
 from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.http import requests
+from tcp_proxy.dataplane.http.body import Body
 from tcp_proxy.dataplane.http.upstreams import Upstream
 from tcp_proxy.sansio.http1 import outcomes
 from tcp_proxy.sansio.reasons import errno_name
@@ -32,20 +33,20 @@ RENEWED: Final[Repeats] = Repeats.RENEWED
 MOVED: Final[Repeats] = Repeats.MOVED
 
 
-class Repeatable(requests.CountedRequest, Protocol):
+class Repeatable(requests.CountedRequest):
     """An exchange."""
 
     repeats: Repeats
-    tried: tuple[tuple[str, str], ...]
     has_interim: bool
-    up: Any
-    route_targets: Any
+    up: Body | None
 
     def let_go(self, upstream: Upstream) -> None:
         """The connection has ended."""
+        raise NotImplementedError
 
-    def dial(self, target: LiveTarget, excluded: set[LiveTarget] | None = None) -> None:
+    def dial(self, target: LiveTarget | None, excluded: set[LiveTarget] | None = None) -> None:
         """Send it to this one, which is taken, or to any that is not excluded."""
+        raise NotImplementedError
 
 
 def send_again(exchange: Repeatable, upstream: Upstream, code: int, nothing_sent: bool) -> bool:

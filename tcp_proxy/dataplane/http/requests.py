@@ -7,7 +7,7 @@ from bisect import bisect_left
 from os import getpid
 from random import getrandbits
 from socket import SocketType
-from typing import Any, Protocol
+from typing import Any
 
 from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
 from tcp_proxy.dataplane.http.owner import ExchangeOwner
@@ -38,38 +38,25 @@ from tcp_proxy.wire.records import REQUEST
 STATUS_CLASS = (0, 1, 2, 3, 4, 5, 5, 5, 5, 5)  # RFC 9110, 15: 600 and above are as good as 5xx
 
 
-class CountedRequest(Protocol):
-    """An exchange, as far as it is counted."""
+class CountedRequest:
+    """An exchange, as far as it is counted. A contract, and no Protocol, as owner.py is."""
 
-    target: LiveTarget | None
-    span: Any
+    connection: ExchangeOwner
+    request: Request
+    route_targets: Any  # where it chose its target
+    block: int  # where its counters are
+    started: float
+    answered_at: float  # -1: not yet
+    status: int
+    served_by: str
     bytes_up: int
     bytes_down: int
-
-    @property
-    def tried(self) -> tuple[tuple[str, str], ...]: ...
-    @property
-    def processes(self) -> tuple[int, ...]: ...  # that it was answered by before, where it has moved
-    @property
-    def connection(self) -> ExchangeOwner: ...
-    @property
-    def request(self) -> Request: ...
-    @property
-    def route_targets(self) -> Any: ...  # where it chose its target
-    @property
-    def block(self) -> int: ...  # where its counters are
-    @property
-    def started(self) -> float: ...
-    @property
-    def answered_at(self) -> float: ...  # -1: not yet
-    @property
-    def status(self) -> int: ...
-    @property
-    def served_by(self) -> str: ...
-    @property
-    def error(self) -> str: ...
-    @property
-    def was_late(self) -> bool: ...
+    processes: tuple[int, ...]  # that it was answered by before, where it has moved
+    target: LiveTarget | None
+    tried: tuple[tuple[str, str], ...]
+    was_late: bool
+    span: Any
+    error: str
 
 
 def ended(exchange: CountedRequest, reason: Reason) -> None:

@@ -39,17 +39,12 @@ class TunnelClient(Protocol):
     writer: SocketWriter
 
 
-class Switched(requests.CountedRequest, Protocol):
-    """The exchange that has switched: its target and the connection to it are the tunnel's."""
-
-    upstream: Upstream | None
-    cut: int
-
-
-def open_tunnel(http: TunnelClient, exchange: Switched, first_down: bytes) -> None:
-    """`first_down`: what the client is to have before all else, but for what waits for it already."""
-    upstream, target = exchange.upstream, exchange.target
-    assert upstream is not None
+def open_tunnel(
+    http: TunnelClient, exchange: requests.CountedRequest, upstream: Upstream, cut: int, first_down: bytes
+) -> None:
+    """The exchange has switched: its target and the connection to it are the tunnel's. `first_down`: what the client is to
+    have before all else, but for what waits for it already."""
+    target = exchange.target
     assert target is not None
     thread = http.thread
     thread.loop.unwatch(http.client.fileno())
@@ -57,14 +52,14 @@ def open_tunnel(http: TunnelClient, exchange: Switched, first_down: bytes) -> No
     held: bytes = http.client.take_held() if hasattr(http.client, "take_held") else b""  # by a fault on purpose
     session = _session(http, getattr(exchange.route_targets, "copy", None), target)
     session.started, session.origin = http.started, http.origin
-    exchange.target = exchange.upstream = None
+    exchange.target = None
     http.shared.upstreams.forget(upstream)
     thread.members.discard(http)
     requests.ended(exchange, Reason.DONE)
     thread.members.add(session)
     first_up = bytes(upstream.writer.pending) + http.reader.take() + held
     first_down = bytes(http.writer.pending) + first_down  # interim answers
-    up, down = session.connected_before(upstream.sock, target, exchange.cut, exchange.tried)
+    up, down = session.connected_before(upstream.sock, target, cut, exchange.tried)
     thread.loop.watch(session.client.fileno(), QUIET_EDGE, up.ready)
     thread.loop.watch(upstream.sock.fileno(), QUIET_EDGE, down.ready)
     up.begin(first_up, 0)

@@ -7,7 +7,7 @@ both ways give the same bytes (test_plain.py).
 """
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from tcp_proxy.sansio.http1.fields import Refused
 from tcp_proxy.sansio.http1.forward import response_head
@@ -20,11 +20,18 @@ _SPECIAL: Final = frozenset({b"expect", b"max-forwards", b"upgrade", b"x-request
 _SPECIAL_METHODS: Final = frozenset({b"CONNECT", b"HEAD"})
 
 
-class PlainAnswer(NamedTuple):
-    """`head`: for the client of a plain request."""
+class PlainAnswer:
+    """`said`: the head as it came; `head`: for the client of a plain request."""
 
-    response: Response
-    head: bytes
+    __slots__ = ("head", "response", "said")
+
+    def __init__(self, said: bytes, response: Response, head: bytes) -> None:
+        self.said = said
+        self.response = response
+        self.head = head
+
+    def __repr__(self) -> str:
+        return f"<PlainAnswer {self.said!r}>"
 
 
 def are_plain(limits: Limits) -> bool:
@@ -68,7 +75,7 @@ def _answer(head: bytes) -> PlainAnswer | None:
     if not is_known or not response.keeps or fields.has_login:
         return None
     assert _GET is not None
-    return PlainAnswer(response, response_head(response, _GET[0], keep=True, date=b""))
+    return PlainAnswer(head, response, response_head(response, _GET[0], keep=True, date=b""))
 
 
 def plain_answer(head: bytes) -> PlainAnswer | None:
