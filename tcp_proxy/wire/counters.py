@@ -205,6 +205,14 @@ class Counters:
             found = list(map(add, found, pick(row)))
         return found
 
+    def written_totals(self, slots: Sequence[int], pages: Pages) -> list[int]:
+        """The same, without a look where nobody has written."""
+        written = list(filter(pages.have, slots))
+        if len(written) == len(slots):
+            return self.totals(slots)
+        found = dict(zip(written, self.totals(written), strict=True))
+        return [found.get(slot, 0) for slot in slots]
+
     def clear(self, slot: int, size: int) -> None:
         """A block is nobody's."""
         for row in self.rows:

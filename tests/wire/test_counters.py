@@ -292,6 +292,17 @@ def test_totals_of_many_slots_at_once(memory):
     assert memory.counters.totals([]) == []
 
 
+def test_totals_without_a_look_where_nobody_has_written():
+    with Memory(rows=3, slots=4 * PAGE) as memory:
+        made = memory.counters
+        made.fd = memory.fd
+        made.rows[0][3], made.rows[2][3] = 1, 2
+        assert made.written_totals([PAGE, 3, 2 * PAGE, 3], made.pages()) == [0, 3, 0, 3]
+        assert made.written_totals([4, 3], made.pages()) == [0, 3]
+        assert made.written_totals([], made.pages()) == []
+        assert os.fstat(memory.fd).st_blocks * 512 <= 3 * mmap.PAGESIZE, "one page in each row"
+
+
 def pages(fd):
     return os.fstat(fd).st_blocks * 512 // mmap.PAGESIZE
 

@@ -87,7 +87,8 @@ class Samples:
 
     def take(self) -> View:
         """One, to be read in slices (control.long_answer)."""
-        listeners, blocks, pages = self._listeners(), self._slots.blocks, self._memory.pages()
+        blocks, pages = self._slots.blocks, self._memory.pages()
+        listeners = self._listeners(pages)
         own, left = _by_app(blocks("app")), _by_app(self._slots.earlier("target"))
         apps = list(self._known.apps.items())
         return Parts({
@@ -98,11 +99,11 @@ class Samples:
             "apps": LongMap((app, self._app(app, one, listeners[app], own[app], left[app], pages)) for app, one in apps),
         })  # fmt: skip
 
-    def _listeners(self) -> defaultdict[str, dict[str, list[int]]]:
+    def _listeners(self, pages: Pages) -> defaultdict[str, dict[str, list[int]]]:
         """By app and address, those that somebody has come by: sessions now, and in all."""
-        blocks, totals = self._slots.blocks("listener"), self._memory.totals
-        accepted = totals([slot + LISTENER_ACCEPTED for _, slot in blocks])
-        ended = totals([slot + LISTENER_ENDED for _, slot in blocks])
+        blocks, totals = self._slots.blocks("listener"), self._memory.written_totals
+        accepted = totals([slot + LISTENER_ACCEPTED for _, slot in blocks], pages)
+        ended = totals([slot + LISTENER_ENDED for _, slot in blocks], pages)
         found: defaultdict[str, dict[str, list[int]]] = defaultdict(dict)
         for ((app, address), _), begun, over in zip(blocks, accepted, ended, strict=True):
             if begun:
@@ -121,7 +122,7 @@ class Samples:
     ) -> View:
         is_http = known.config.http is not None
         block = [0] * APP_SLOTS
-        for _, slot in own:
+        for slot in [slot for _, slot in own if pages.have(slot, APP_SLOTS)]:
             block = _added(block, self._memory.sums(slot, APP_SLOTS))
         total, states = block[:TARGET_SLOTS], dict.fromkeys((state.value for state in State), 0)
         sessions = sum(now for now, _ in listeners.values()), block[APP_ACCEPTED] + sum(all for _, all in listeners.values())

@@ -24,7 +24,6 @@ from tcp_proxy.wire.counters import (
     ACTIVE,
     APP_ACCEPTED,
     APP_SLOTS,
-    BLOCKS,
     BYTES_DOWN,
     BYTES_UP,
     CLIENTS_FORGOTTEN,
@@ -203,9 +202,9 @@ class Statistics:
 
     def sampling(self) -> Iterator[None]:
         """Look at all sessions there are now, for the peaks. Every second, in slices: with 20,000 targets 10 ms in all."""
-        self._look_at_listeners()
-        owned, earlier = self._slots.owned("target"), self._slots.earlier("target")
         pages = self._memory.pages()
+        self._look_at_listeners(pages)
+        owned, earlier = self._slots.owned("target"), self._slots.earlier("target")
         blocks = [block for block in (*owned.items(), *earlier) if pages.have(block[1] + ACTIVE)]
         for begin in range(0, len(blocks), AT_ONCE):
             some = blocks[begin : begin + AT_ONCE]
@@ -225,24 +224,23 @@ class Statistics:
             pass
 
     def _active(self, slots: list[int]) -> list[int]:
-        found = self._memory.totals([slot + ACTIVE for slot in slots])
-        return found if min(found, default=0) >= 0 else [max(0, count) for count in found]
+        return [max(0, count) for count in self._memory.totals([slot + ACTIVE for slot in slots])]
 
-    def _look_at_listeners(self) -> tuple[dict[Key, int], dict[Key, int]]:
-        listeners, apps = self._listeners()
-        queues = self._slots.blocks("app")
-        self.peaks.see("queue", [key for key, _ in queues], self._memory.totals([slot + QUEUED for _, slot in queues]))
+    def _look_at_listeners(self, pages: Pages) -> tuple[dict[Key, int], dict[Key, int]]:
+        listeners, apps = self._listeners(pages)
+        queues, totals = self._slots.blocks("app"), self._memory.written_totals
+        self.peaks.see("queue", [key for key, _ in queues], totals([slot + QUEUED for _, slot in queues], pages))
         self.peaks.see("process", [()], [max(0, self._memory.total(SESSIONS))])
         for kind, now in (("listener", listeners), ("app", apps)):
             self.peaks.see(kind, now, now.values())
             self.peaks.keep(kind, now)
         return listeners, apps
 
-    def _listeners(self) -> tuple[dict[Key, int], dict[Key, int]]:
+    def _listeners(self, pages: Pages) -> tuple[dict[Key, int], dict[Key, int]]:
         """The sessions that listeners have now, and their apps."""
-        blocks, totals = self._slots.blocks("listener"), self._memory.totals
-        accepted = totals([slot + LISTENER_ACCEPTED for _, slot in blocks])
-        ended = totals([slot + LISTENER_ENDED for _, slot in blocks])
+        blocks, totals = self._slots.blocks("listener"), self._memory.written_totals
+        slots = [slot for _, slot in blocks]
+        accepted, ended = (totals([slot + word for slot in slots], pages) for word in (LISTENER_ACCEPTED, LISTENER_ENDED))
         listeners: dict[Key, int] = {}
         apps: dict[Key, int] = {}
         for (key, _), begun, over in zip(blocks, accepted, ended, strict=True):
@@ -254,11 +252,12 @@ class Statistics:
     def as_dict(self, is_brief: bool = False) -> View:
         """Everything, to be read in slices (control.long_answer). `is_brief`: of a target that has counted nothing only what
         is its own; the rest is in `nothing`, by mode."""
-        now = self._look_at_listeners()
+        pages = self._memory.pages()
         of_left: defaultdict[str, dict[Key, list[int]]] = defaultdict(dict)
         for key, slot in self._slots.earlier("target"):
             of_left[key[0]].setdefault(key, []).append(slot)
-        look = _Look(*now, self._by_app("listener"), self._by_app("app"), of_left, self._memory.pages())
+        now = self._look_at_listeners(pages)
+        look = _Look(*now, self._by_app("listener"), self._by_app("app"), of_left, pages)
         sessions = self._sessions("process", (), max(0, self._memory.total(SESSIONS)))
         return Parts({
             "version": __version__,
@@ -272,15 +271,16 @@ class Statistics:
 
     def _app(self, look: "_Look", name: str, known: KnownApp, is_brief: bool) -> View:
         """What the app's own block counts, and what its targets' do, the ones that have left among them."""
-        own = [self._memory.sums(slot, BLOCKS["app"]) for slot in look.app_blocks[name].get((name,), ())]
-        total = _added([[0] * APP_SLOTS, *own])
+        slots = [slot for slot in look.app_blocks[name].get((name,), ()) if look.pages.have(slot, APP_SLOTS)]
+        total = _added([[0] * APP_SLOTS, *(self._memory.sums(slot, APP_SLOTS) for slot in slots)])
         is_http = known.config.http is not None
         sticky = {} if known.config.sticky is None else {"stick_fallbacks": total[STICK_FALLBACKS]}
         queue = {"queue": self._queue(name, total)} if known.config.limits.queue else {}
         panic = {"panicking": known.is_panicking} if known.config.panic else {}
         listeners = look.listener_blocks[name]
         accepted = {
-            key[1]: sum(self._memory.total(slot + LISTENER_ACCEPTED) for slot in slots) for key, slots in listeners.items()
+            key[1]: sum(self._memory.total(slot + LISTENER_ACCEPTED) for slot in slots if look.pages.have(slot))
+            for key, slots in listeners.items()
         }
         words = total[:TARGET_SLOTS]
         return Parts({

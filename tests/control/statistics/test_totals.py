@@ -280,6 +280,32 @@ def test_what_is_gone_has_no_peak(rig):
     assert rig.target()["sessions"]["peak"] == 1
 
 
+def test_to_look_at_apps_and_listeners_where_nobody_has_counted_makes_no_memory():
+    """Each app's block is a page of its own beside its targets': 1,000 apps took 16 MB with one worker."""
+    slots, names = CounterSlots(), [str(number) for number in range(100)]
+    first = {}
+    for name in names:
+        first[name] = slots.take("app", name)
+        for target in range(20):
+            slots.take("target", name, str(target))
+        listener = slots.take("listener", name, AT)
+    rows = CounterRows(slots, 1)
+    rows.assign("worker")
+    rows.memory.rows[1][first["50"] + counters.QUEUED] = 3
+    rows.memory.rows[2][listener + counters.LISTENER_ACCEPTED] = 2
+    known = types.SimpleNamespace(apps={name: App(queue=9) for name in names})
+    statistics = Statistics(rows.memory, slots, known, ProbeCounts(), 0.0)
+    statistics.sample()
+    found = json.loads("".join(pieces(statistics.as_dict())))["apps"]
+    sample = json.loads("".join(pieces(Samples(rows.memory, slots, known).take())))["apps"]
+    most = 3 * len(rows.memory.rows)  # where the process, app 50 and the last listener count, in each row
+    assert os.fstat(rows.fd).st_blocks * 512 // mmap.PAGESIZE <= most
+    assert [found[name]["queue"]["current"] for name in ("49", "50")] == [0, 3]
+    assert [found[name]["listeners"][AT]["sessions"]["total"] for name in ("98", "99")] == [0, 2]
+    assert [sample[name]["listeners"] for name in ("98", "99")] == [{}, {AT: [2, 2]}]
+    rows.close()
+
+
 def test_to_look_where_nobody_has_counted_makes_no_memory():
     """A page that is read is made: of 20,000 targets that had no sessions the counters took 60 MB."""
     slots, names = CounterSlots(), [str(number) for number in range(1000)]
