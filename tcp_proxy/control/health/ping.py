@@ -109,14 +109,20 @@ class PingProbe:
 
     def _ready(self, _events: int) -> None:
         assert self._socket is not None
+        self._take(self._socket)
+
+    def _take(self, sock: socket.socket) -> bool:
+        """Whether something had come."""
         try:
-            packet = self._socket.recv(2048)
+            self._hear(sock, sock.recv(2048))
         except BlockingIOError:
-            return
+            return False
         except OSError as error:  # an ICMP error that the kernel has matched to this socket
             self._failed(reported(error.errno or errno.EIO))
-            return
-        if self._socket.type == socket.SOCK_RAW and self._family == socket.AF_INET:
+        return True
+
+    def _hear(self, sock: socket.socket, packet: bytes) -> None:
+        if sock.type == socket.SOCK_RAW and self._family == socket.AF_INET:
             packet = packet[(packet[0] & 0x0F) * 4 :]  # raw IPv4 sockets show the IP header
         if len(packet) < 8:
             return
@@ -127,6 +133,9 @@ class PingProbe:
             self._tell(Result(True, f"ping {self._host}: answered in {milliseconds:.1f} ms"))
 
     def _time_over(self, seconds: float) -> None:
+        """What has come by now counts, though the loop may not have seen it yet."""
+        while self._socket is not None and self._take(self._socket):
+            pass
         self._tell(Result(False, f"ping {self._host}: timed out, no answer in {seconds:g} s"))
 
     def _failed(self, code: int) -> None:

@@ -16,6 +16,7 @@ from kit.waiting import PATIENCE, wait_until
 from tcp_proxy.config.model import Check
 from tcp_proxy.config.target_model import Source
 from tcp_proxy.control.health import ping
+from tcp_proxy.runtime.loop import MAX_EVENTS
 from tests.control.health.bench import Bench, in_own_network, no_descriptors, sockets
 
 V4, V6 = (socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET6, ("::1", 0, 0, 0))
@@ -164,6 +165,21 @@ def test_silence_is_a_failure_when_the_time_is_over():
             assert sockets() == before
 
     in_own_network(play, **MUTE)
+
+
+@pytest.mark.parametrize("allowed", [EVERYBODY, NOBODY])
+def test_an_answer_that_came_in_time_counts_however_late_it_is_seen(allowed):
+    """The process has stood still, and more has come than the loop looks at in one round. Raw sockets hear everybody's."""
+
+    def play():
+        results = []
+        with Bench() as bench:
+            for _ in range(MAX_EVENTS + 10):
+                ping.start(bench.loop, V4, Check(type="ping", timeout=0.5), results.append)
+            bench.turn(60)
+            assert [result.success for result in results] == [True] * (MAX_EVENTS + 10)
+
+    in_own_network(play, **allowed)
 
 
 def test_no_route_is_a_failure():
