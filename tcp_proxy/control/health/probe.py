@@ -59,8 +59,9 @@ Start = Callable[[Loop, Endpoint, Check, Done], Probe]
 
 
 def shown(endpoint: Endpoint) -> str:
-    """127.0.0.1:80, [::1]:80, unix:/path"""
+    """127.0.0.1:80, [::1]:80, [fe80::1%2]:80, unix:/path"""
     family, address = endpoint
     if family == socket.AF_UNIX:
         return f"unix:{address}"
-    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+    zone = f"%{address[3]}" if len(address) > 3 and address[3] else ""
+    return f"[{address[0]}{zone}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"

@@ -39,6 +39,7 @@ def test_what_it_is_told(bench, written):
     assert (result.success, result.text) == (True, f"script {path} 192.0.2.1:80: exit status 0: -x 192.0.2.1:80 of shop one")
     assert probe(bench, path, port=81).text.endswith("exit status 0: 192.0.2.1:81 of shop one")
     assert "unix:/x of" in probe(bench, path, endpoint=(socket.AF_UNIX, "/x")).text
+    assert ": [fe80::1%2]:80 of" in probe(bench, path, endpoint=(socket.AF_INET6, ("fe80::1", 80, 0, 2))).text
 
 
 def test_it_is_told_where_connects_come_from(bench, written):
