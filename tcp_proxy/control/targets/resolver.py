@@ -203,7 +203,7 @@ def _explained(problem: Exception) -> str:
 def endpoints(address: Address, addresses: Addresses) -> tuple[Endpoint, ...]:
     """Where to connect to: a UNIX path, an IP literal, or each address of the name, with the target's port.
 
-    A literal with the name of an interface that is not there (yet) is left to the resolver: see it as a name.
+    A literal with the name of an interface is left to the resolver: that may come later, and come back with another number.
     """
     if address.path:
         return ((int(socket.AF_UNIX), address.path),)
@@ -219,12 +219,15 @@ def _literal(host: str, port: int) -> Endpoint | None:
     try:
         ip = ipaddress.ip_address(host)
         return _endpoint(socket.AF_INET if ip.version == 4 else socket.AF_INET6, host, port)
-    except (ValueError, OSError):  # a name; an interface that does not exist
+    except ValueError:  # a name, or that of an interface
         return None
 
 
 def _endpoint(family: int, ip: str, port: int) -> Endpoint:
+    """`ip` with the number of an interface, if with any: another word is a ValueError."""
     if family == socket.AF_INET:
         return int(family), (ip, port)
     ip, _, zone = ip.partition("%")
-    return int(family), (ip, port, 0, socket.if_nametoindex(zone) if zone and not zone.isdigit() else int(zone or 0))
+    if zone and not zone.isdigit():
+        raise ValueError(zone)
+    return int(family), (ip, port, 0, int(zone or 0))

@@ -128,6 +128,14 @@ def test_of_an_answer_that_comes_later_nothing_is_in_what_was_there(known):
     assert found.located != before == where
 
 
+def test_an_interface_that_goes_and_comes_back_is_another_one(known):
+    """A link-local address belongs to one of them: the number of that is looked up anew."""
+    targets = known(app(target("t", "fe80::1%lo")))
+    for number in (1, 7):
+        targets.answered(Answer("fe80::1%lo", ((int(socket.AF_INET6), f"fe80::1%{number}"),), ""))
+        assert targets.find("web", "t").endpoints == ((int(socket.AF_INET6), ("fe80::1", 80, 0, number)),)
+
+
 # -- groups
 
 
