@@ -126,6 +126,10 @@ class Body:
         )  # fmt: skip
 
     @property
+    def has_trailers(self) -> bool:
+        return self._chunks is not None and self._chunks.trailers > 0
+
+    @property
     def delivered(self) -> int:
         return max(0, self.moved - self.writer.waiting())
 

@@ -421,7 +421,7 @@ class Exchange(Repeatable):
         assert response is not None
         sent = (up is None or up.done) and not self.up_failed and not upstream.writer.blocked
         clean = not self.ending and (down is None or not (down.rest or down.source_ended))
-        if sent and clean and response.keeps:
+        if sent and clean and response.keeps and (up is None or not up.has_trailers):  # some servers leave those unread
             upstream.is_drained = not (upstream.reader.was_full or (down is not None and down.was_full))
             has_login = response.fields.has_login or self.request.fields.has_login
             if connection.upstreams.put_away(upstream, self.cut, has_login, self.keep, connection.http_app.http):

@@ -371,3 +371,27 @@ def test_a_bug_met_in_a_part_of_a_client_ends_that_client_alone():
             assert member_of(part) is session
         assert hasattr(Closing, "owner")
         assert hasattr(Delivery, "owner")
+
+
+@pytest.mark.parametrize(("trailers", "idle"), [(b"", 1), (b"X-Sum: 7\r\n", 0)])
+def test_a_connection_that_has_had_trailers_is_not_used_again(trailers, idle):
+    """There are servers that leave them unread, before the next request: it would be another client's."""
+    with HttpHouse() as house:
+        client, _ = house.client()
+        body = b"5\r\nhello\r\n0\r\n" + trailers + b"\r\n"
+        server = house.ask(client, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+        assert house.receive(server, len(body)) == body
+        server.setblocking(True)
+        server.sendall(OK)
+        assert house.receive(client, len(OK_PASSED)) == OK_PASSED
+        house.turn(2)
+        assert house.http.shared.upstreams.open == idle
+        if not idle:
+            assert house.receive(server, 1) == b""
+            server = house.ask(client, GET)
+        else:
+            client.sendall(GET)
+            house.read_head(server)
+        server.setblocking(True)
+        server.sendall(OK)
+        assert house.receive(client, len(OK_PASSED)) == OK_PASSED
