@@ -129,7 +129,7 @@ class Supervisor:
         self.questions = Questions(loop, lambda: self._worker_pool, lambda: context.session_moves.have_moved)
         keep, keep_one = partial(saved_overrides.saving, store), partial(saved_overrides.save_one, store)
         saved_overrides.save(store, overrides)  # what no longer stands is forgotten
-        self._reload = Reload(context, self._worker_updates, overrides, context.found.filling(load), keep, keep_one)
+        self._reload = Reload(context, self._worker_updates, overrides, context.found.asking(load), keep, keep_one)
         self.operator = Operator(context, overrides, self._reload)
         self._watches = Watches(context, self._reload, self._name_answered)
         context.changed = self._changed

@@ -164,6 +164,25 @@ def test_a_reload_adds_and_removes_a_source(proxy, service, listed):
     assert api.get("/api/v1/discoveries").json == []
 
 
+def test_an_app_that_a_reload_gives_a_list_has_its_targets_at_once(proxy, service, listed):
+    one, two = service(greeting=b"one"), service(greeting=b"two")
+    listed.say(two)
+    program = proxy(targets=[one], top={"api": api_config()})
+    api, file = Api.of(program), Config(program)
+    file.app["targets"] = [f"file:{listed.path}"]
+    assert f"SIGHUP: app app: target {two.address} added" in messages(file.reload())
+    assert served(program) == b"two"
+    (state,) = api.get("/api/v1/discoveries").json
+    assert (state["targets"], state["changes"], state["is_answered"], state["error"]) == (1, 1, True, "")
+    listed.say(one)
+    wait_names(api, one)
+    (state,) = api.get("/api/v1/discoveries").json
+    assert state["changes"] == 2
+    file.app["targets"] = [one.address]
+    file.reload()
+    wait_names(api, one)
+
+
 def test_the_examples_of_the_page(proxy, service, listed):
     one = service(greeting=b"one")
     text = re.search(r"^```text\n(\[.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)[1]

@@ -48,13 +48,22 @@ class Discovered:
         wanted = _apps_of(config)
         for source in self._states.keys() - wanted.keys():
             del self._states[source]
-            self._context.found.texts.pop(source, None)
+            self._context.found.forget(source)
         for source, apps in wanted.items():
-            state = self._states.setdefault(source, SourceState(source))
+            state = self._states.get(source)
+            if state is None:
+                state = self._states[source] = SourceState(source)
+                self._begin(state)
             state.apps = tuple(app.name for app in apps)
         self._files.watch({name.removeprefix(FILE): apps for name, apps in wanted.items() if name.startswith(FILE)})
         self._ask({name.removeprefix(SRV) for name in wanted if name.startswith(SRV)}, config)
         self._tell_pending()
+
+    def _begin(self, state: SourceState) -> None:
+        """With what it has said to the reload that brings it, if it has."""
+        text = self._context.found.take_first(state.source)
+        if text is not None:
+            state.targets, state.changes, state.is_answered = len(json.loads(text)), 1, True
 
     def stop(self) -> None:
         self._files.stop()

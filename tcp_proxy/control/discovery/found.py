@@ -1,6 +1,6 @@
 """What the sources of targets (`srv:`, `file:`) have said last, as lists of targets in JSON, and configurations with these.
 
-The main thread writes; any thread may read, for a reload is made in one.
+The main thread writes `texts`, the thread that reads the file `first`; any thread may read, for a reload is made in one.
 
 Always true: a target that was found has its source as `origin`, and never takes the name of one that the file has.
 """
@@ -20,12 +20,38 @@ SHARES = ("weight", "priority")
 class Found:
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}  # by source
+        self.first: dict[str, str] = {}  # of sources that nothing else is known of: what they said to a reload
 
     def __repr__(self) -> str:
         return f"<Found {', '.join(self.texts)}>"
 
     def filling(self, load: Callable[[], Config]) -> Callable[[], Config]:
         return lambda: self.filled(load())
+
+    def asking(self, load: Callable[[], Config]) -> Callable[[], Config]:
+        """The same of the file: sources that are new are asked there and then."""
+
+        def asked() -> Config:
+            config = load()
+            if any(app.discoveries for app in config.apps):
+                from tcp_proxy.control.discovery.first_answers import first_answers  # noqa: PLC0415  nobody else pays for it
+
+                self.first = first_answers(config, self.texts)
+            return self.filled(config)
+
+        return asked
+
+    def take_first(self, source: str) -> str | None:
+        """A configuration with this source runs now: what it said to the reload, if it has, is what is known."""
+        text = self.first.pop(source, None)
+        if text is not None:
+            self.texts[source] = text
+        return text
+
+    def forget(self, source: str) -> None:
+        """No app has it any more."""
+        self.texts.pop(source, None)
+        self.first.pop(source, None)
 
     def filled(self, config: Config) -> Config:
         """With what is known now in the place of what was known then. Raises ConfigErrors."""
@@ -44,11 +70,12 @@ class Found:
         return dataclasses.replace(app, targets=tuple(targets.values()))
 
     def _of(self, discovery: Discovery, app: App) -> list[Target]:
-        text = self.texts.get(discovery.source, "[]")
+        source = discovery.source
+        text = self.texts.get(source, self.first.get(source, "[]"))
         if discovery.template:
             more = json.loads(discovery.template)
             text = json.dumps([{**more, **entry} for entry in json.loads(text)])
-        if app.has_primary and discovery.source.startswith(SRV):  # their order is all that counts there
+        if app.has_primary and source.startswith(SRV):  # their order is all that counts there
             text = json.dumps([{key: entry[key] for key in entry if key not in SHARES} for entry in json.loads(text)])
-        targets = load_targets(text, app, discovery.source)
-        return [dataclasses.replace(target, origin=discovery.source) for target in targets]
+        targets = load_targets(text, app, source)
+        return [dataclasses.replace(target, origin=source) for target in targets]

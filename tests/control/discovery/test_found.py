@@ -48,3 +48,19 @@ def test_what_is_said_of_each_of_them():
     found.texts[SOURCE] = json.dumps([{"address": "a:1", "weight": 2}])
     (target,) = found.filled(file).apps[0].targets
     assert (target.weight, target.max_connections, target.health) == (2, 7, ())
+
+
+def test_a_reload_asks_who_is_new_and_that_is_known_when_it_runs(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text('["a:1"]')
+    source = f"file:{path}"
+    found, file = Found(), config(source)
+    assert targets(found.filling(lambda: file)()) == []
+    assert targets(found.asking(lambda: file)()) == [("a:1", source)]
+    assert found.texts == {}
+    assert targets(found.filled(file)) == [("a:1", source)]
+    assert (found.take_first(source), found.take_first(source)) == ('["a:1"]', None)
+    path.write_text('["b:1"]')
+    assert targets(found.asking(lambda: file)()) == [("a:1", source)]
+    found.forget(source)
+    assert targets(found.filled(file)) == []
