@@ -18,7 +18,7 @@ FACILITIES = (
     "alert", "clock", *(f"local{number}" for number in range(8)),
 )  # fmt: skip
 ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7  # severities
-LONGEST = 8192  # bytes of a message; receivers need not take more
+LONGEST = 8096  # bytes of a message: rsyslog's maxMessageSize by default; it makes two of a longer one
 TAG = re.compile(r"[!-~]{1,48}")
 WHOLE = re.compile(r"syslog\+(udp|tcp|unix)://([^?]*)(?:\?(.*))?")
 WANTED = 'wanted "syslog+udp://ADDRESS:PORT", "syslog+tcp://ADDRESS:PORT" or "syslog+unix:///PATH"'

@@ -73,6 +73,10 @@ def test_whatever_the_machine_is_called_and_the_line_says(host, line):
     assert len(whole) <= LONGEST
 
 
+def test_no_message_is_longer_than_rsyslog_takes_by_default():
+    assert len(message(header(UDP, "h", 1, WHEN), b"x" * 10_000)) == 8096
+
+
 def test_a_long_line_is_not_cut_in_a_character():
     head = header(UDP, "h", 1, WHEN)
     for extra in range(3):
