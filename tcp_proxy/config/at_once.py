@@ -5,99 +5,134 @@ a keyword or a kind of value, is a "no". The keywords are those that schema.json
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 Schema = dict[str, Any]
+Rule = Callable[[Any], bool]  # whether a value is right by one part of a schema
 
+ANYTHING: Schema = {}
 IGNORED = frozenset({"$schema", "title", "description", "default", "x-wanted", "x-unit", "x-secret"})
 
 
 def is_right(value: Any, schema: Schema) -> bool:
-    return Judge().is_right(value, schema)
+    return Judge().rule(schema)(value)
 
 
 class Judge:
-    """What is to be looked at is found once for each part of a schema: a thousand apps have the same."""
+    """What is to be looked at is found once for each part of a schema, when the first value is to be judged by it: a
+    thousand apps have the same, and most of the schema is about what they do not have."""
 
     def __init__(self) -> None:
-        self._checks: dict[int, list[tuple[Check, Any, Schema]]] = {}  # by the id of a part
+        self._rules: dict[int, Rule] = {}  # by the id of a part
 
     def __repr__(self) -> str:
-        return f"<Judge of {len(self._checks)} parts>"
+        return f"<Judge of {len(self._rules)} parts>"
 
-    def is_right(self, value: Any, schema: Schema) -> bool:
-        checks = self._checks.get(id(schema))
-        if checks is None:
-            checks = self._checks[id(schema)] = [
-                (CHECKS.get(keyword, _unknown), _prepared(keyword, wanted), schema)
-                for keyword, wanted in schema.items()
-                if keyword not in IGNORED
-            ]
-        for check, wanted, whole in checks:  # noqa: SIM110  a generator for each value would be half of the time
-            if not check(value, wanted, whole, self):
+    def rule(self, schema: Schema) -> Rule:
+        found = self._rules.get(id(schema))
+        if found is None:
+            said = [(keyword, wanted) for keyword, wanted in schema.items() if keyword not in IGNORED]
+            rules = [CHECKS.get(keyword, _unknown)(wanted, schema, self) for keyword, wanted in said]
+            found = self._rules[id(schema)] = _all_of([rule for rule in rules if rule is not None])
+        return found
+
+
+Check = Callable[[Any, Schema, Judge], Rule | None]  # None: what it says is looked at elsewhere
+
+
+def _all_of(rules: list[Rule]) -> Rule:
+    if len(rules) == 1:
+        return rules[0]
+    if len(rules) == 2:
+        one, other = rules
+        return lambda value: one(value) and other(value)
+
+    def are_right(value: Any) -> bool:
+        for rule in rules:  # noqa: SIM110  a generator for each value would be half of the time
+            if not rule(value):
                 return False
         return True
 
-    def are_right(self, values: Iterable[Any], schema: Schema) -> bool:
-        for value in values:  # noqa: SIM110  as above
-            if not self.is_right(value, schema):
-                return False
-        return True
+    return are_right
 
 
-Check = Callable[[Any, Any, Schema, Judge], bool]
+def _type(wanted: Any, _schema: Schema, _judge: Judge) -> Rule:
+    kinds = [wanted] if isinstance(wanted, str) else wanted
+    types = frozenset(found for kind in kinds for found in TYPES.get(kind, ()))
+    if "integer" in kinds:
+        return lambda value: type(value) in types or (type(value) is float and value.is_integer())
+    return lambda value: type(value) in types
 
 
-def _prepared(keyword: str, wanted: Any) -> Any:
-    if keyword == "type":
-        kinds = [wanted] if isinstance(wanted, str) else wanted
-        return frozenset(found for kind in kinds for found in TYPES.get(kind, ())), "integer" in kinds
-    if keyword == "anyOf":
-        return [(branch, TYPES.get(str(branch.get("type")))) for branch in wanted]
-    return re.compile(wanted) if keyword == "pattern" else wanted
-
-
-def _type(value: Any, wanted: Any, _: Schema, _judge: Judge) -> bool:
-    types, takes_integers = wanted
-    return type(value) in types or (takes_integers and type(value) is float and value.is_integer())
-
-
-def _is_one_of(value: Any, wanted: list[Any], _: Schema, _judge: Judge) -> bool:
+def _is_one_of(wanted: list[Any], _schema: Schema, _judge: Judge) -> Rule:
     """JSON's 1 is no true, which Python's is."""
-    return any(type(one) is type(value) and one == value for one in wanted)
+    return lambda value: any(type(one) is type(value) and one == value for one in wanted)
 
 
-def _any_of(value: Any, wanted: list[tuple[Schema, tuple[type, ...] | None]], _: Schema, judge: Judge) -> bool:
-    kind = type(value)
-    for branch, types in wanted:
-        if (types is None or kind in types or kind is float) and judge.is_right(value, branch):
-            return True
-    return False
+def _any_of(wanted: list[Schema], _schema: Schema, judge: Judge) -> Rule:
+    branches = [(branch, TYPES.get(str(branch.get("type")))) for branch in wanted]
+
+    def is_right(value: Any) -> bool:
+        kind = type(value)
+        for branch, types in branches:
+            if (types is None or kind in types or kind is float) and judge.rule(branch)(value):
+                return True
+        return False
+
+    return is_right
 
 
-def _properties(value: Any, wanted: dict[str, Schema], _: Schema, judge: Judge) -> bool:
-    if type(value) is dict:
-        for key, member in value.items():
-            part = wanted.get(key)
-            if part is not None and not judge.is_right(member, part):
-                return False
-    return True
+def _properties(wanted: dict[str, Schema], schema: Schema, judge: Judge) -> Rule:
+    """With what may be there beside them."""
+    others: Any = schema.get("additionalProperties", ANYTHING)  # False: nothing
+    rules: dict[str, Rule] = {}  # of those that a value has had
 
-
-def _others(value: Any, wanted: Any, schema: Schema, judge: Judge) -> bool:
-    if type(value) is not dict:
+    def is_right(value: Any) -> bool:
+        if type(value) is dict:
+            for key, member in value.items():
+                rule = rules.get(key)
+                if rule is None:
+                    part: Any = wanted.get(key, others)
+                    if part is False:
+                        return False
+                    rule = judge.rule(part)
+                    if key in wanted:
+                        rules[key] = rule
+                if not rule(member):
+                    return False
         return True
-    others = value.keys() - schema.get("properties", {}).keys()
-    return not others if wanted is False else judge.are_right([value[key] for key in others], wanted)
+
+    return is_right
 
 
-def _if(value: Any, wanted: Schema, schema: Schema, judge: Judge) -> bool:
-    return judge.is_right(value, wanted) or judge.is_right(value, schema["else"])
+def _others(_wanted: Any, schema: Schema, judge: Judge) -> Rule | None:
+    return None if "properties" in schema else _properties({}, schema, judge)
 
 
-def _unknown(_value: Any, _wanted: Any, _schema: Schema, _judge: Judge) -> bool:
-    return False
+def _items(wanted: Schema, _schema: Schema, judge: Judge) -> Rule:
+    def are_right(value: Any) -> bool:
+        if type(value) is list:
+            rule = judge.rule(wanted)
+            for item in value:
+                if not rule(item):
+                    return False
+        return True
+
+    return are_right
+
+
+def _if(wanted: Schema, schema: Schema, judge: Judge) -> Rule:
+    return lambda value: judge.rule(wanted)(value) or judge.rule(schema["else"])(value)
+
+
+def _unknown(_wanted: Any, _schema: Schema, _judge: Judge) -> Rule:
+    return lambda _value: False
+
+
+def _pattern(wanted: str, _schema: Schema, _judge: Judge) -> Rule:
+    search = re.compile(wanted).search
+    return lambda value: type(value) is not str or search(value) is not None
 
 
 def _is_number(value: Any) -> bool:
@@ -111,20 +146,20 @@ TYPES: dict[str, tuple[type, ...]] = {
 CHECKS: dict[str, Check] = {
     "type": _type,
     "enum": _is_one_of,
-    "const": lambda value, wanted, schema, judge: _is_one_of(value, [wanted], schema, judge),
+    "const": lambda wanted, schema, judge: _is_one_of([wanted], schema, judge),
     "anyOf": _any_of,
-    "minimum": lambda value, wanted, _, _judge: not _is_number(value) or value >= wanted,
-    "maximum": lambda value, wanted, _, _judge: not _is_number(value) or value <= wanted,
-    "minLength": lambda value, wanted, _, _judge: type(value) is not str or len(value) >= wanted,
-    "maxLength": lambda value, wanted, _, _judge: type(value) is not str or len(value) <= wanted,
-    "pattern": lambda value, wanted, _, _judge: type(value) is not str or wanted.search(value) is not None,
-    "items": lambda value, wanted, _, judge: type(value) is not list or judge.are_right(value, wanted),
-    "minItems": lambda value, wanted, _, _judge: type(value) is not list or len(value) >= wanted,
-    "maxItems": lambda value, wanted, _, _judge: type(value) is not list or len(value) <= wanted,
-    "required": lambda value, wanted, _, _judge: type(value) is not dict or all(key in value for key in wanted),
-    "minProperties": lambda value, wanted, _, _judge: type(value) is not dict or len(value) >= wanted,
+    "minimum": lambda wanted, _, _judge: lambda value: not _is_number(value) or value >= wanted,
+    "maximum": lambda wanted, _, _judge: lambda value: not _is_number(value) or value <= wanted,
+    "minLength": lambda wanted, _, _judge: lambda value: type(value) is not str or len(value) >= wanted,
+    "maxLength": lambda wanted, _, _judge: lambda value: type(value) is not str or len(value) <= wanted,
+    "pattern": _pattern,
+    "items": _items,
+    "minItems": lambda wanted, _, _judge: lambda value: type(value) is not list or len(value) >= wanted,
+    "maxItems": lambda wanted, _, _judge: lambda value: type(value) is not list or len(value) <= wanted,
+    "required": lambda wanted, _, _judge: lambda value: type(value) is not dict or all(key in value for key in wanted),
+    "minProperties": lambda wanted, _, _judge: lambda value: type(value) is not dict or len(value) >= wanted,
     "properties": _properties,
     "if": _if,
-    "else": lambda _value, _wanted, _schema, _judge: True,  # by "if"
+    "else": lambda _wanted, _schema, _judge: None,  # by "if"
     "additionalProperties": _others,
 }

@@ -56,7 +56,8 @@ OF_APP = (
     "balance", "overprovisioning", "on_down", "without_quorum", "retries", "slow_start", "panic", "access_log",
     "access_log_format",
 )  # fmt: skip
-BUILT = ("health", "tls", "send_proxy", "source", "transparent")  # of a target: not as they are
+BUILT = frozenset(("health", "tls", "send_proxy", "source", "transparent"))  # of a target: not as they are
+PLACED = BUILT | {"address", "name", "ports"}  # nor are these
 MOST_LISTENERS = 200_000
 HOST_NAME = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
 
@@ -182,12 +183,12 @@ def _targets(entries: Sequence[Any], path: Path, app: Plain, report: Report) -> 
     for i, entry in enumerate(entries):
         here = (*path, i)
         plain: Plain = {"address": entry} if isinstance(entry, str) else entry or {}
-        if is_discovery(plain.get("address")):
-            continue
         text, name = plain.get("address"), plain.get("name")
+        if is_discovery(text):
+            continue
         address_path = here if isinstance(entry, str) else (*here, "address")
         _claim_name(names, name, (*here, "name"), "target", report)
-        if plain.get("ports") is not None or _lacks_address(entry, report):
+        if plain.get("ports") is not None or (text is None and _lacks_address(entry, report)):
             ports = _ports_of_group(plain, here, report)
             if ports:
                 servers = tuple(address for _, address in ports)
@@ -220,8 +221,7 @@ def _rest(
     plain: Plain, path: Path, place: Path, servers: tuple[Address, ...], app: Plain, report: Report
 ) -> dict[str, Any]:
     """What there is to say of a target beside where it is, which stands at `place`."""
-    own = ("address", "name", "ports", *BUILT)
-    given = given_of(Target, {key: value for key, value in plain.items() if key not in own})
+    given = given_of(Target, plain, PLACED)
     if plain.keys().isdisjoint(BUILT):  # nearly all, and there may be 20,000
         return given
     if plain.get("health") is not None:
@@ -262,8 +262,8 @@ def _ports_of_group(plain: Plain, path: Path, report: Report) -> tuple[tuple[int
 def _check_groups(targets: Mapping[Path, Target], ports: set[int], report: Report) -> None:
     """Every listening port of the app has its server in every group."""
     for path, target in targets.items():
-        mine = {port for port, _ in target.ports}
-        if not target.ports or mine == ports:
+        mine = {port for port, _ in target.ports} if target.ports else ports
+        if mine == ports:
             continue
         place = (*path, "ports")
         for port in sorted(ports - mine)[:1]:
@@ -279,6 +279,8 @@ def _refuse_own(targets: Mapping[Path, Target], listeners: Sequence[ListenAddres
         by_port.setdefault(listener.port, []).append(listener)
     by_host = list({listener.host: listener for listener in reversed(listeners)}.values())  # for targets on all ports
     for path, target in targets.items():
+        if target.address.port and target.address.port not in by_port:
+            continue  # nearly all, and there may be 20,000
         met = (
             listener
             for server in target.servers

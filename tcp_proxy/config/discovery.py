@@ -26,8 +26,8 @@ def is_discovery(text: Any) -> bool:
 def build_discoveries(entries: Sequence[Any], path: Path, report: Report) -> tuple[Discovery, ...]:
     found: dict[str, Discovery] = {}
     for number, entry in enumerate(entries):
-        plain: Plain = {"address": entry} if isinstance(entry, str) else entry or {}
-        text: Any = plain.get("address")
+        plain: Plain = {} if isinstance(entry, str) else entry or {}
+        text: Any = entry if isinstance(entry, str) else plain.get("address")
         if not is_discovery(text):
             continue
         here = (*path, number) if isinstance(entry, str) else (*path, number, "address")

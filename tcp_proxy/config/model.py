@@ -189,7 +189,7 @@ class Target:
     @property
     def servers(self) -> tuple[Address, ...]:
         """All addresses; those with the port 0 are on the ports of the listeners."""
-        return tuple(dict.fromkeys(address for _, address in self.ports)) or (self.address,)
+        return tuple(dict.fromkeys(address for _, address in self.ports)) if self.ports else (self.address,)
 
     @property
     def hosts(self) -> set[str]:

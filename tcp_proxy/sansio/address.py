@@ -13,6 +13,7 @@ from tcp_proxy.sansio.frozen_dataclass import dataclass
 
 ANY = "*"  # both IPv4 and IPv6, in one dual-stack socket
 MAX_RANGE = 10_000  # ports in one range; each is a descriptor in every process
+MAX_PORT = 65535
 MAX_NAME = 253  # characters of a host name (RFC 1035)
 MAX_LABEL = 63  # of one between two dots
 MAX_UNIX_PATH = 107  # bytes; sun_path has 108 and the kernel wants a zero at the end
@@ -25,7 +26,9 @@ WITHOUT_ADDRESS = {"invalid": "RFC 6761", "onion": "RFC 7686"}
 SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^/?#]*)")
 DIGITS = re.compile(r"[0-9]{1,5}")
 OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-IPV4 = re.compile(rf"{OCTET}(?:\.{OCTET}){{3}}")  # an eighth of the time of ip_address, and there may be 20,000
+# There may be 20,000: an eighth of the time of ip_address, and of all that else is looked at.
+IPV4 = re.compile(rf"{OCTET}(?:\.{OCTET}){{3}}")
+IPV4_PORT = re.compile(rf"({OCTET}(?:\.{OCTET}){{3}}):([1-9][0-9]{{0,4}})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class ListenAddress:
 
 def parse_target_or_host(text: str) -> Address:
     """The same, or "host", "[v6]": a server for each listening port, with the same port."""
+    if (usual := IPV4_PORT.fullmatch(text)) and (port := int(usual[2])) <= MAX_PORT:
+        return Address(usual[1], port)
     if text.startswith("[") and text.endswith("]"):
         return Address(_bracketed(f"{text}:1").host)
     if not text or ":" in text or " " in text or not text.isprintable() or len(text) > MAX_NAME:

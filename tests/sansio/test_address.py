@@ -19,6 +19,7 @@ from tcp_proxy.sansio.address import (
     parse_port,
     parse_ports,
     parse_target,
+    parse_target_or_host,
     place_fault,
     server_name,
 )
@@ -46,6 +47,20 @@ LONG_LABEL = "a" * 64
 )
 def test_a_target_address_is_understood(text, address):
     assert parse_target(text) == address
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "255.255.255.255", "256.0.0.1", "01.2.3.4", "1.2.3", "a.1.2.3.4", ""])
+@pytest.mark.parametrize(
+    "port", ["1", "80", "080", "9999", "65535", "65536", "99999", "100000", "0", "", "8a", "\u0663", "80\n"]
+)
+def test_the_short_way_of_ipv4_says_what_the_long_one_says(host, port):
+    def said_by(parse):
+        try:
+            return parse(f"{host}:{port}")
+        except ValueError as error:
+            return str(error)
+
+    assert said_by(parse_target_or_host) == said_by(parse_target)
 
 
 @pytest.mark.parametrize(
