@@ -2,9 +2,12 @@
 
 Main thread only. A resolver's threads ask the DNS, a thread reads the files; what is new takes the place of what was known,
 in what runs and in the file as it is remembered, as any change does: sessions with those that leave go on to their end. What
-is wrong is one warning, and what was there before stays.
+is wrong is one warning, and what was there before stays. What could not be applied is tried again, for nobody says the same
+twice: there was no room, say, or another source stood in the way.
 
     a source:  UNKNOWN ──an answer──> KNOWN ──another one──> applied ──> KNOWN      (a failure leaves it where it is)
+                                        ^ └──it cannot be──> REFUSED ──AGAIN──┐
+                                        └──another answer──────┘ ^──applied? ─┘
 """
 
 import json
@@ -20,11 +23,13 @@ from tcp_proxy.control.context import Context
 from tcp_proxy.control.discovery.source import SourceState
 from tcp_proxy.control.discovery.target_files import TargetFiles
 from tcp_proxy.control.targets.resolver import Answer, Resolver
+from tcp_proxy.runtime.loop import Timer
 from tcp_proxy.sansio.srv import targets_of
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 6  # names in a line of the log
+AGAIN = 5.0  # seconds until what could not be applied is tried again
 
 
 class Discovered:
@@ -38,6 +43,7 @@ class Discovered:
         self._files = TargetFiles(context.loop, self._file_read)
         self._resolver: Resolver | None = None
         self._servers: Any = None  # that it asks
+        self._refused: dict[str, tuple[str, Timer]] = {}  # by source: what it said last and could not be applied
 
     def __repr__(self) -> str:
         return f"<Discovered by {len(self._states)} sources>"
@@ -49,6 +55,7 @@ class Discovered:
         for source in self._states.keys() - wanted.keys():
             del self._states[source]
             self._context.found.forget(source)
+            self._forget_refused(source)
         for source, apps in wanted.items():
             state = self._states.get(source)
             if state is None:
@@ -103,26 +110,39 @@ class Discovered:
             return
         if error:
             self._failed(state, error)
-        elif text != texts.get(source):
-            state.targets = len(json.loads(text))
-            before = texts.get(source)
-            texts[source] = text
-            if before is not None or json.loads(text):
-                done = partial(self._applied, state, self._names(source), (before, text))
-                self._reload.revise(lambda known: known.replaced(self._context.found.filled, _same), done)
-                return
+        else:
+            self._forget_refused(source)
+            if text != texts.get(source):
+                state.targets = len(json.loads(text))
+                if source in texts or json.loads(text):
+                    self._apply(state, text)
+                    return
+                texts[source] = text
         state.error = error
         self._first(state)
 
-    def _applied(self, state: SourceState, before: set[str], texts: tuple[str | None, str], error: str) -> None:
+    def _apply(self, state: SourceState, text: str, *, is_again: bool = False) -> None:
+        texts = self._context.found.texts
+        before = texts.get(state.source)
+        texts[state.source] = text
+        done = partial(self._applied, state, self._names(state.source), (before, text), is_again)
+        self._reload.revise(lambda known: known.replaced(self._context.found.filled, _same), done)
+
+    def _applied(
+        self, state: SourceState, before: set[str], texts: tuple[str | None, str], is_again: bool, error: str
+    ) -> None:  # fmt: skip
         """`before`: the names as they were; `texts`: all of it, as it was and as it is to be."""
         known = self._context.found.texts
         if error:
-            if texts[0] is not None and known.get(state.source) == texts[1]:  # else there is a newer answer already
-                known[state.source] = texts[0]
-            elif known.get(state.source) == texts[1]:
-                del known[state.source]
-            self._failed(state, f"cannot be applied: {error}")
+            if known.get(state.source) == texts[1]:  # else there is a newer answer already
+                if texts[0] is not None:
+                    known[state.source] = texts[0]
+                else:
+                    del known[state.source]
+                self._refuse(state, texts[1])
+            text = f"cannot be applied: {error}"
+            if not is_again or text != state.error:
+                self._failed(state, text)
         else:
             state.error = ""
             state.changes += 1
@@ -131,6 +151,19 @@ class Discovered:
             logger.info("%s: %d targets%s", state.source, len(after), _said(added, removed))
             self._publish(state, added, removed)
         self._first(state)
+
+    def _refuse(self, state: SourceState, text: str) -> None:
+        self._forget_refused(state.source)
+        self._refused[state.source] = text, self._context.loop.call_later(AGAIN, self._try_again, state.source)
+
+    def _try_again(self, source: str) -> None:
+        text, _ = self._refused.pop(source)
+        if source in self._states and not self._context.is_stopping:
+            self._apply(self._states[source], text, is_again=True)
+
+    def _forget_refused(self, source: str) -> None:
+        if source in self._refused:
+            self._refused.pop(source)[1].cancel()
 
     def _failed(self, state: SourceState, error: str) -> None:
         state.failures += 1

@@ -9,6 +9,7 @@ from kit.api import Api, api_config
 from kit.ports import free_ports
 from kit.supervisor import Rig
 from kit.waiting import wait_until
+from tcp_proxy.control.changes import discovered
 from tcp_proxy.control.changes.reload import Stage
 
 
@@ -94,3 +95,50 @@ def test_a_list_that_changes_while_a_reload_waits_for_names_is_what_runs_then(ri
     reload.look()
     rig.turn_until(lambda: rig.api.statuses == [200])
     assert targets(rig) == {"t0": 2, "t1": 2, "127.7.7.2:80": 1}
+
+
+class NoRoom:
+    """In the place of what asks whether there is room for counters; counts how often it was asked."""
+
+    asked = 0
+
+    def __call__(self, _blocks):
+        self.asked += 1
+        raise OSError("no room")
+
+
+def listing(rig, path):
+    """It runs with a file of targets, whose next contents the test says with `heard`."""
+    rig.text = text_of(rig, 1, path)
+    rig.api.ask("reload")
+    rig.turn_until(lambda: rig.api.statuses == [200] and "127.7.7.1:80" in targets(rig))
+    (state,) = rig.supervisor._context.sources.values()
+    watches = rig.supervisor._watches._discovered
+    return state, watches, lambda text: watches._file_read(str(path), text, "")
+
+
+def test_a_list_for_which_there_was_no_room_is_applied_when_there_is_some(rig, say, monkeypatch):
+    """The list says the same as before, so nobody reports it again; what stood in the way is said once."""
+    monkeypatch.setattr(discovered, "AGAIN", 0.0)
+    state, _, heard = listing(rig, say("127.7.7.1:80"))
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.supervisor._context.counter_rows.slots, "require", no_room := NoRoom())
+        heard('["127.7.7.2:80"]')
+        rig.turn_until(lambda: no_room.asked > 2)
+        assert "127.7.7.1:80" in targets(rig)
+        assert (state.error, state.failures) == ("cannot be applied: no room", 1)
+    rig.turn_until(lambda: "127.7.7.2:80" in targets(rig))
+    rig.turn_until(lambda: not state.error)
+    assert "127.7.7.1:80" not in targets(rig)
+
+
+def test_a_list_that_could_not_be_applied_is_forgotten_when_it_says_what_runs(rig, say, monkeypatch):
+    state, watches, heard = listing(rig, say("127.7.7.1:80"))
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.supervisor._context.counter_rows.slots, "require", NoRoom())
+        heard('["127.7.7.2:80"]')
+        rig.turn_until(lambda: state.error)
+    assert watches._refused
+    heard('["127.7.7.1:80"]')
+    assert not watches._refused
+    assert not state.error
