@@ -47,6 +47,16 @@ def test_haproxy_gets_all_descriptors():
     assert limit * 0.4 < maxconn < limit / 2 <= hard / 2 or hard == resource.RLIM_INFINITY
 
 
+@pytest.mark.parametrize(
+    ("limit", "ours", "theirs"),
+    [(65536, 20_000, 20_000), (20_000, 19_800, 9_800), (4096, 3_800, 1_800), (1024, 800, 300)],
+)
+def test_as_many_idle_sessions_as_the_hard_limit_allows(monkeypatch, limit, ours, theirs):
+    monkeypatch.setattr(proxies, "descriptor_limit", lambda: limit)
+    assert proxies.most_sessions("project", 2, 20_000) == ours
+    assert proxies.most_sessions("haproxy", 1, 20_000) == theirs
+
+
 def test_only_equals_are_compared():
     for subject, peer in PAIRS:
         assert (subject.kind, subject.workers) == ("project", peer.workers)

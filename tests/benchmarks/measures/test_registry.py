@@ -2,9 +2,10 @@
 
 import pytest
 
+from benchmarks.measures.memory import IN_ONE, OVER_TWO, over_two
 from benchmarks.measures.registry import MEASURES
 from benchmarks.measures.scaling import counted, figures, walk
-from benchmarks.proxies import HAPROXY_ONE, PROJECT, has_room_for
+from benchmarks.proxies import HAPROXY_ONE, PROJECT
 
 
 @pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
@@ -33,9 +34,14 @@ def test_the_bounds_of_the_design():
     assert wanted.items() <= bounds.items()
 
 
-def test_twenty_thousand_sessions_are_measured_where_there_is_room():
-    limits = {figure.key: figure.limit for figure in MEASURES["memory"].figures}
-    assert limits.get("session@20000") == (2048 if has_room_for(20_000) else None)
+def test_as_many_sessions_as_there_is_room_for_are_measured_over_two_workers():
+    two = {figure.key: figure for figure in MEASURES["memory"].figures}["session@two"]
+    assert (two.limit, two.title) == (2048, over_two(OVER_TWO, IN_ONE))
+
+
+def test_a_level_that_is_not_the_same_on_both_sides_says_so():
+    assert over_two(20_000, 20_000) == "a session, of 20,000 over two workers"
+    assert over_two(19_800, 9_800) == "a session, of 19,800 over two workers (HAProxy: of 9,800)"
 
 
 def test_a_growth_is_the_cost_over_that_of_the_first_step():
