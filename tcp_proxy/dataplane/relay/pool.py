@@ -2,7 +2,8 @@
 decrypted and encrypted there: OpenSSL leaves the interpreter to the other threads meanwhile.
 
 `adopt` hands a session from the worker's loop to a relay thread; which sends it back when it is bulk no more
-(handover.py says how).
+(handover.py says how). All that are spliced are in one thread: it moves more at a time, and is woken less often, than two
+that get half of the sessions each (docs/performance.md). Those with TLS, whose work is in this program, are spread over all.
 
 Threads `relay-<n>` start with the first adopted session, not before. Each owns a RelayThread: its loop, sessions and pipes.
 """
@@ -70,10 +71,12 @@ class RelayPool:
         return sum(thread.pipes.open for thread in self.threads)
 
     def adopt(self, session: Movable) -> bool:
-        """Give a session of the worker's main thread to the relay thread that has the fewest."""
-        if len(self.threads) < len(self._rows) and all(len(thread) for thread in self.threads):
+        """Give a session of the worker's main thread to a relay thread; False when it stays."""
+        threads = self.threads
+        is_spread = not (is_plain(session.client) and session.upstream is not None and is_plain(session.upstream))
+        if not threads or (is_spread and len(threads) < len(self._rows) and all(len(thread) for thread in threads)):
             self._start_thread()
-        return bool(self.threads) and hand_over(session, min(self.threads, key=len))
+        return bool(threads) and hand_over(session, min(threads, key=len) if is_spread else threads[0])
 
     def call_in_all(self, call: Callable[[SessionThread], Any]) -> None:
         """Have each relay thread call with itself."""

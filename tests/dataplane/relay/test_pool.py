@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+from types import SimpleNamespace
 
 from tcp_proxy.dataplane.relay import pool
 from tcp_proxy.dataplane.relay.handover import Placement
@@ -178,6 +179,35 @@ def test_relay_threads_have_names_and_start_when_needed():
         Stream(client, server, 16 << 20).check(house)
         assert moved(session)
         assert "relay-0" in {thread.name for thread in threading.enumerate()}
+
+
+def test_all_that_are_spliced_are_in_one_thread():
+    with House(relays=True) as house:
+        pairs = [house.pair() for _ in range(3)]
+        for client, server, session in pairs:
+            Stream(client, server, 16 << 20).check(house)
+            assert moved(session)
+        assert {session.thread.loop.name for *_, session in pairs} == {"relay-0"}
+        assert len(house.relays.threads) == 1
+
+
+class WithTls:
+    """As much of a session as is asked for before it is handed over."""
+
+    def __init__(self):
+        self.client, self.upstream = SimpleNamespace(stream="TLS"), SimpleNamespace()
+
+
+def test_those_with_tls_are_spread_over_all_threads(monkeypatch):
+    monkeypatch.setattr(pool, "hand_over", lambda session, to: to.members.add(session) or True)
+    with House(relays=True) as house:
+        sessions = [WithTls() for _ in range(3)]
+        assert all(house.relays.adopt(session) for session in sessions)
+        threads = house.relays.threads
+        homes = [next(thread.loop.name for thread in threads if session in thread.members) for session in sessions]
+        assert homes == ["relay-0", "relay-1", "relay-0"]
+        for thread in threads:
+            thread.members.clear()
 
 
 def test_a_turn_that_was_queued_before_the_hand_over_does_nothing_after_it():
