@@ -187,7 +187,7 @@ def has_room_for(sessions: int) -> bool:
 
 def most_sessions(kind: str, workers: int, wanted: int) -> int:
     """As many as a proxy may have at once, in whole hundreds, if not all that are wanted. Each worker of ours has the limit
-    for itself, all threads of HAProxy have it together; so have the clients, and the targets, with one descriptor for each."""
+    for itself, all threads of HAProxy have it together; so have the clients, and the targets, with one descriptor each."""
     limit = descriptor_limit()
     most = workers * (limit - SPARE) // 2 if kind == "project" else (limit - 2 * SPARE) // 2
     return min(wanted, most // 100 * 100, (limit - SPARE) // 100 * 100)

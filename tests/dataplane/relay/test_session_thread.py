@@ -1,6 +1,6 @@
 """Deadlines without timers: met in time, moved without cost, and nothing runs while nothing is due."""
 
-from tcp_proxy.dataplane.relay.session_thread import COUNT_EVERY, GRAIN, NEVER, SessionThread
+from tcp_proxy.dataplane.relay.session_thread import COUNT_EVERY, GRAIN, NEVER, SLICE, SessionThread
 from tcp_proxy.runtime.loop import Loop
 from tests.dataplane.house import Clock
 
@@ -101,6 +101,43 @@ def test_an_expiry_that_sets_a_new_deadline_is_looked_at_again():
         assert resident.expired == 1
         rig.pass_time(1.1)
         assert resident.expired == 2
+
+
+def test_many_are_looked_at_over_many_rounds():
+    """10,000 in one round would keep everybody else waiting for 20 ms."""
+    with Rig() as rig:
+        residents = [rig.resident(1.0) for _ in range(10 * SLICE)]
+        rig.pass_time(1.0)
+        for rounds in range(1, 11):
+            assert sum(resident.expired for resident in residents) == rounds * SLICE
+            rig.pass_time(0.0)
+        assert rig.thread.next_look == NEVER
+
+
+def test_who_has_ended_before_its_turn_is_not_looked_at():
+    with Rig() as rig:
+        residents = [rig.resident(1.0) for _ in range(2 * SLICE)]
+        rig.pass_time(1.0)
+        gone = [resident for resident in residents if not resident.expired]
+        for resident in gone:
+            rig.thread.members.discard(resident)
+        rig.pass_time(0.0)
+        assert len(gone) == SLICE
+        assert sum(resident.asked + resident.expired for resident in gone) == 0
+
+
+def test_a_deadline_that_comes_up_during_a_long_look_is_met():
+    with Rig() as rig:
+        residents = [rig.resident(1.0 + n) for n in range(10 * SLICE)]
+        rig.pass_time(1.0)
+        soon = rig.resident(0.01)
+        assert rig.thread.next_look == soon.deadline
+        rig.pass_time(0.02)
+        for _ in range(30):
+            rig.pass_time(0.0)
+        assert soon.expired == 1
+        assert sum(resident.expired for resident in residents) == 1
+        assert rig.thread.next_look == min(resident.deadline for resident in residents if not resident.expired)
 
 
 class Counted:
