@@ -58,7 +58,9 @@ def _pg_length(data: bytearray) -> int:
 _CAPABILITIES = 0x1 | 0x200 | 0x8000 | 0x80000  # long password, protocol 4.1, secure connection, plugins
 _MY_LOGIN = _CAPABILITIES.to_bytes(4, "little") + b"\x00\x00\x00\x01" + b"\x21" + bytes(23)
 _MY_SWITCH, _MY_MORE, _MY_ERROR = 0xFE, 0x01, 0xFF
-_MY_ANSWERED = {1045, 1251, 1524, 1698, 3118, 3159}  # who may log in, and how: a server that works says that
+# Who may log in, and how, and how often: a server that works says that. Of MySQL 8 and MariaDB: our own logins without a
+# password may be what has the user blocked (3955, 4150), or over its limit (1226).
+_MY_ANSWERED = {1045, 1203, 1226, 1251, 1524, 1698, 1862, 3118, 3159, 3955, 4150, 4151}
 
 
 def mysql(user: str) -> Dialogue:

@@ -44,6 +44,11 @@ HEALTHY = [
     ("mysql", [my(0, b"\x0a5.5.5-10.11.19-MariaDB\0" + bytes(30)), OK], 'answered as version "10.11.19-MariaDB"'),
     ("mysql", [GREETING, SWITCH, NEW_DENIED], 'answered as version "8.0.36"'),
     ("mysql", [GREETING, my(2, b"\x01\x04")], 'answered as version "8.0.36"'),
+    # of the user alone: over its limits, with an old password, blocked for too many logins without one, locked
+    *(
+        ("mysql", [GREETING, my_error(code, b"of the user")], 'answered as version "8.0.36"')
+        for code in (1203, 1226, 1862, 3118, 3955, 4150, 4151)
+    ),
 ]
 
 SICK = [
