@@ -17,6 +17,8 @@ from tcp_proxy.sansio.escapes import escaped
 
 # Classes of SQLSTATE: a pooler without its server, shut down or starting, out of resources, broken
 _PG_CANNOT = (b"08", b"57P", b"53", b"58", b"XX")
+# Routines that refuse with one of these what has a limit of its own: the role, or the database postgres.
+_PG_OWN_LIMIT = (b"InitializeSessionUserId", b"CheckMyDatabase")
 _PG_TERMINATE = b"X\x00\x00\x00\x04"
 
 
@@ -41,7 +43,8 @@ def postgres(user: str) -> Dialogue:
     fields = {field[:1]: field[1:] for field in message[5:].split(b"\0")}
     code = fields.get(b"C", b"")
     text = f"answered {escaped(fields.get(b'M', b''))} ({code.decode('ascii', 'replace') or 'without an SQLSTATE'})"
-    if not code or code.startswith(_PG_CANNOT):  # every error of PostgreSQL's own has one
+    is_own_limit = code == b"53300" and fields.get(b"R") in _PG_OWN_LIMIT
+    if not code or (code.startswith(_PG_CANNOT) and not is_own_limit):  # every error of PostgreSQL's own has one
         raise Refused(text)
     return Reply(text)
 

@@ -20,8 +20,8 @@ def my_error(code, words, number=2):
     return my(number, b"\xff" + code.to_bytes(2, "little") + b"#HY000" + words)
 
 
-def pg_error(code, words):
-    fields = b"SFATAL\0VFATAL\0C" + code + b"\0M" + words + b"\0\0"
+def pg_error(code, words, routine=b"InitProcess"):
+    fields = b"SFATAL\0VFATAL\0C" + code + b"\0M" + words + b"\0R" + routine + b"\0\0"
     return b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
 
 
@@ -37,6 +37,10 @@ HEALTHY = [
     ("postgres", [PG_OK + pg_error(b"28000", b"no such role")], 'answered "no such role" (28000)'),
     ("postgres", [b"R\0\0\0\x0c\0\0\0\x05salt"], "answered with a request to log in"),
     ("postgres", [pg_error(b"28000", b"no such role")], 'answered "no such role" (28000)'),
+    *(
+        ("postgres", [PG_OK + pg_error(b"53300", b"too many for it", routine)], 'answered "too many for it" (53300)')
+        for routine in (b"InitializeSessionUserId", b"CheckMyDatabase")  # the limit of the role, of database postgres
+    ),
     ("postgres", [PG_OK], "answered, logged in"),
     ("postgres", [PG_OK + b"S\0\0\0\x08a\0b\0K"], "answered, logged in"),
     ("mysql", [GREETING, OK], 'answered as version "8.0.36"'),
