@@ -18,6 +18,7 @@ from tcp_proxy.dataplane.relay.pump import Pump
 from tcp_proxy.dataplane.relay.session_thread import SessionThread, is_plain, tls_pump
 from tcp_proxy.dataplane.relay.splice import HAS_SPLICE, PipePool, SplicePump
 from tcp_proxy.runtime.loop import Loop
+from tcp_proxy.runtime.scheduling import wait_for_turn
 from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Reason, Side
 from tcp_proxy.wire.counters import Row
@@ -129,6 +130,7 @@ class WorkerThread(SessionThread):
 
 
 def _serve(thread: RelayThread) -> None:
+    wait_for_turn()  # bytes come together meanwhile, and short messages go before them
     try:
         thread.loop.run()
     finally:

@@ -181,6 +181,15 @@ def test_relay_threads_have_names_and_start_when_needed():
         assert "relay-0" in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_relay_thread_does_not_take_the_cpu_from_who_has_it():
+    with House(relays=True) as house:
+        client, server, session = house.pair()
+        Stream(client, server, 16 << 20).check(house)
+        assert moved(session)
+        (os_thread,) = house.relays._os_threads
+        assert os.sched_getscheduler(os_thread.native_id) == os.SCHED_BATCH
+
+
 def test_all_that_are_spliced_are_in_one_thread():
     with House(relays=True) as house:
         pairs = [house.pair() for _ in range(3)]
