@@ -94,7 +94,7 @@ class SilentWorker(Line):
     pid, stderr, capacity, cut, started = 1 << 22, None, 0, 0, 0.0
     is_ready = is_draining = has_wrong_version = False
     has_ended_well = True
-    is_introduced, _news = False, None
+    is_introduced, is_unneeded, _news = False, False, None
     is_told, begin_introduction, end_introduction = Worker.is_told, Worker.begin_introduction, Worker.end_introduction
     tell = Worker.tell
 

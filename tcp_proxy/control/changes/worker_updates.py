@@ -59,11 +59,12 @@ class WorkerUpdates:
         limited, apps = yield from self._telling_apps(worker)
         if worker not in context.worker_pool:
             return
+        worker.is_unneeded = not self._is_wanted(worker)
         self._snapshot(worker, len(limited) + len(apps))
         self._limits(worker, limited)
         self._tables(worker, apps)
         worker.end_introduction()
-        if not self._is_wanted(worker):
+        if worker.is_unneeded:
             worker.send(Unlisten((), 0.0))
         elif context.is_serving:
             self.pass_listeners(worker, context.listening.values())

@@ -91,7 +91,7 @@ class WorkerPool:
     @property
     def introduced(self) -> list[Worker]:
         """Who is to be told of what is different; the others are told of all that there is then."""
-        return [worker for worker in self if worker.is_introduced]
+        return [worker for worker in self if worker.is_introduced and not worker.is_unneeded]
 
     def send(self, message: Message) -> None:
         """To every worker. One that starts later is told in its Snapshot."""
@@ -158,7 +158,8 @@ class WorkerPool:
 
     def forget(self) -> list[Worker]:
         """They are another program's from now on. Who is told nothing yet is nobody's, and ended."""
-        ours, nobodys = self.introduced, [worker for worker in self if not worker.is_introduced]
+        ours = self.introduced
+        nobodys = [worker for worker in self if worker not in ours]
         self._serving, self._leaving = {}, []
         self.is_stopping = True
         for worker in nobodys:

@@ -199,6 +199,7 @@ class Worker(Child):
         self.generation = -1  # of the configuration that it is known to have; -1: of none
         self.open_listeners: set[int] = set()
         self.is_introduced = False
+        self.is_unneeded = False  # it was not wanted any more before it was told of all apps: it is told of no change
         self._news: list[Message] | None = None  # that wait, while it is introduced
 
     @property

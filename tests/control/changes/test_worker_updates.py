@@ -87,6 +87,21 @@ def test_one_that_dies_meanwhile_is_replaced_by_one_that_is_told_everything(rig)
     assert rig.supervisor._context.counter_rows.rows == 1 + 3, "the rows of the dead are used again"
 
 
+def test_one_that_is_not_wanted_before_it_knows_anything_is_told_of_no_change(rig):
+    """It could make nothing of a part of an app that it has not heard of, and may be starting for a while."""
+    rig.pool.set_size(2)
+    rig.turn_until(lambda: len(rig.workers) == 2 and kinds(rig.workers[1]))
+    stays, leaves = rig.workers
+    assert {*kinds(leaves)} == {Targets}
+    rig.pool.set_size(1)
+    rig.api.statuses = []
+    rig.api.ask("set_target", app="web", target="t5", admin=None, weight=9)
+    rig.turn_until(lambda: rig.api.statuses)
+    rig.turn_until(lambda: Drain in kinds(leaves))
+    assert Configure in kinds(stays)
+    assert [kind for kind in kinds(leaves) if kind is not Targets] == [Snapshot, Unlisten, Unlisten, Drain]
+
+
 def test_it_ends_in_order_when_the_program_does(rig):
     worker = begin(rig)
     rig.supervisor._stop(signal.SIGTERM)
