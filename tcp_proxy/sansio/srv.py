@@ -18,8 +18,9 @@ class Record(NamedTuple):
 
 
 def targets_of(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """In an order that does not depend on theirs, each server once: at its first level, with its largest weight there."""
-    named = {record for record in records if record.host}
+    """In an order that does not depend on theirs, each server once: at its first level, with its largest weight there. Names
+    are in small letters: a DNS may write them otherwise each time."""
+    named = {record._replace(host=record.host.lower()) for record in records if record.host}
     known = sorted(named, key=lambda one: (one.priority, one.host, one.port, -one.weight))
     if not known:
         return []

@@ -29,6 +29,13 @@ def test_a_server_that_is_there_twice_is_one():
     assert targets_of([Record(1, 5, 80, "")]) == targets_of([]) == []
 
 
+def test_how_letters_are_written_is_no_matter():
+    """A DNS may write a name in other letters each time: it would be another target each time."""
+    assert targets_of([Record(1, 1, 80, "DB.Example"), Record(1, 2, 80, "db.eXample")]) == [
+        {"address": "db.example:80", "weight": 2}
+    ]
+
+
 RECORDS = st.lists(st.builds(Record, st.integers(0, 3), st.integers(0, 65535), st.integers(1, 3), st.sampled_from("ab")))
 
 
