@@ -22,6 +22,7 @@ from tcp_proxy.control.health.subject import Subject
 from tcp_proxy.control.store.state import REMOVED, SavedServer, SavedTarget
 from tcp_proxy.control.store.state import State as Store
 from tcp_proxy.control.targets.known import KnownTarget
+from tcp_proxy.runtime.loop import this_moment
 from tcp_proxy.sansio.verdict import Known, State
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,11 @@ MOST = 10_000  # targets
 class RestoredStates:
     """Reads and writes `store`, which may be in memory only."""
 
-    def __init__(self, store: Store, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, wall: Callable[[], float] = time.time, clock: Callable[[], float] = this_moment
+    ) -> None:  # fmt: skip
         self._store = store
-        self._wall = wall
+        self._wall, self._clock = wall, clock
         self._left: dict[tuple[str, str], tuple[float, dict[int, tuple[Known, ...]]]] = {}  # the longest away first
         self.heard: Callable[[KnownTarget, Finding], Any] = _nothing  # of each finding, restored ones too
 
@@ -77,14 +80,14 @@ class RestoredStates:
         servers = self._store.servers(app, target)
         self._left.pop((app, target), None)
         if servers:
-            self._left[app, target] = self._wall(), dict(servers)
+            self._left[app, target] = self._clock(), dict(servers)
             if len(self._left) > MOST:
                 del self._left[next(iter(self._left))]
         self.forget(app, target)
 
     def _of_left(self, app: str, target: str) -> dict[int, tuple[Known, ...]]:
         left_at, servers = self._left.pop((app, target), (0.0, {}))
-        return servers if self._wall() - left_at <= KEPT else {}
+        return servers if self._clock() - left_at <= KEPT else {}
 
     def assume_up(self, app: str, target: str) -> None:
         """Of one that is added: it begins as one whose checks have passed."""

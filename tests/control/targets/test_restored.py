@@ -246,14 +246,16 @@ def test_a_server_that_takes_another_s_place_leaves_nothing_of_it(restored, stor
     ("origin", "away", "state"), [("file:x", KEPT, State.DOWN), ("file:x", KEPT + 1, State.UP), ("", 1, State.UP)]
 )
 def test_one_that_is_listed_elsewhere_leaves_and_comes_back_as_it_was(store, caplog, origin, away, state):
-    clock = [NOW]
-    restored = RestoredStates(store, lambda: clock[0])
+    """However the machine's clock is set meanwhile."""
+    clock, wall = [5.0], [NOW]
+    restored = RestoredStates(store, lambda: wall[0], lambda: clock[0])
     target = target_of(origin=origin)
     finding = Finding("web", "t", State.DOWN, REFUSED, True, False, 1, (known(False, 1),))
     restored.found(target, finding, finding)
     restored.leave("web", "t")
     assert store.get("web", "t") is None
     clock[0] += away
+    wall[0] += 50 * 365 * 86400
     with caplog.at_level(logging.WARNING):
         assert begun(restored, USUAL, origin=origin)[0] is state
     said = [f"app web: target t is down, as it was when it left: {REFUSED}"] if state is State.DOWN else []
