@@ -1,6 +1,7 @@
 """The open descriptors are counted, whatever the kernel says of their folder."""
 
 import os
+import resource
 
 import pytest
 
@@ -24,3 +25,16 @@ def test_each_descriptor_counts_once(is_old, monkeypatch):
     for fd in more:
         os.close(fd)
     assert descriptors.open_descriptors() == before
+
+
+def test_room_is_what_is_left_below_the_limit():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 5, hard))
+        assert [descriptors.has_room(kept) for kept in (0, 4, 5, 6)] == [True, True, False, False]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        assert not descriptors.has_room(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -13,9 +13,9 @@ The interval is `interval`; `interval_down` while the check fails or has had no 
 are asked so often that they would be more than MOST_HURRIED a second.
 
 Always true: two probes of one pair never overlap, and what falls due meanwhile is made up for at once afterwards; an
-error of this machine is no verdict (docs/rules.md, R8); a target that left is probed no more, and one that stays keeps its
-history, whatever its addresses or its new name; a check that stays, though perhaps with other numbers, keeps its verdict;
-after `stop` nothing is reported and no descriptor is left.
+error of this machine is no verdict (docs/rules.md, R8), and the last KEPT descriptors are not for checks; a target that left
+is probed no more, and one that stays keeps its history, whatever its addresses or its new name; a check that stays, though
+perhaps with other numbers, keeps its verdict; after `stop` nothing is reported and no descriptor is left.
 """
 
 import functools
@@ -34,6 +34,7 @@ from tcp_proxy.control.health.history import CheckHistory
 from tcp_proxy.control.health.probe import Probe, Result, Secured, Start, owner_of
 from tcp_proxy.control.health.subject import Endpoints, Pair, Subject
 from tcp_proxy.control.scripts import Scripts, environment
+from tcp_proxy.runtime.descriptors import has_room
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.sansio.frozen_dataclass import dataclass
 from tcp_proxy.sansio.verdict import Known, State, Verdict
@@ -48,6 +49,7 @@ JITTER = 0.1  # of the interval, to either side: targets and proxies do not fall
 ASK_EVERY = 1.0  # seconds between two probes of a target that sessions asked for
 BURST = 100  # checks that may begin together; the first round of more is spread over the interval
 MOST_HURRIED = 500  # checks a second of an app that are made at `interval_down`: below a tenth of a CPU for connects
+KEPT = 16  # descriptors that no check takes: for a new worker, a reload, an administrator, an election (docs/rules.md, R8)
 SPREAD = 30.0  # seconds that this takes at most: who checks once an hour does not wait for an hour to know
 
 OwnChecks = Mapping[str, tuple[Check, ...]]  # of targets that are not checked as the app says
@@ -334,6 +336,9 @@ class HealthRunner:
         endpoints = pair.subject.endpoints
         pair.asked, pair.began_at = len(endpoints), self._loop.now
         pair.results = []
+        if not has_room(KEPT):
+            self._conclude(pair, Result(None, f"{pair.check.type}: too many open files (EMFILE)"))
+            return
         start, done = self._starter(pair), functools.partial(self._answered, pair)
         pair.probes = [start(self._loop, endpoint, pair.check, done) for endpoint in endpoints]
 

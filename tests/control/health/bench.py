@@ -174,18 +174,26 @@ def sockets():
 
 
 @contextmanager
-def no_descriptors():
-    """Every attempt to open something fails with EMFILE."""
+def few_descriptors(left):
+    """So many can be opened, and the next one fails with EMFILE."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    opened = [os.dup(0) for _ in range(left + 1)]
+    for fd in opened:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(opened), hard))
     try:
-        with pytest.raises(OSError, match="Too many open files"):
-            socket.socket()
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def no_descriptors():
+    """Every attempt to open something fails with EMFILE."""
+    with few_descriptors(0):
+        with pytest.raises(OSError, match="Too many open files"):
+            socket.socket()
+        yield
 
 
 def in_own_network(call, **settings):

@@ -14,7 +14,7 @@ from tcp_proxy.control.health import runner as module
 from tcp_proxy.control.health.probe import subject_of
 from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.sansio.verdict import Known, State
-from tests.control.health.bench import Hand, Scripted
+from tests.control.health.bench import Hand, Scripted, few_descriptors
 
 A, B, C = ((socket.AF_INET, (f"127.0.0.{n}", 80)) for n in (1, 2, 3))
 
@@ -70,6 +70,23 @@ def test_every_target_draws_for_itself(bench, script):
         bench.turn(9.01 if endpoint is A else 1.0)
         assert [probe.endpoint for probe in script.probes] == [endpoint]
         script.answer(True)
+
+
+def test_the_last_descriptors_are_not_for_checks(bench, script):
+    """They are for a worker in the place of one that has died, a reload, an administrator. It is no verdict."""
+    hand = Hand(bench, scripted(interval=10.0))
+    with few_descriptors(module.KEPT):
+        hand.set_targets(a=[A])
+        assert (script.begun, hand.take()) == (0, [])
+    with few_descriptors(module.KEPT + 1):
+        bench.turn(10.0)
+        assert script.begun == 1
+        script.answer(True)
+    assert hand.take() == [("a", "up")]
+    (history,) = hand.runner._subjects["a"].histories()
+    assert [(one.success, one.text) for one in history.probes] == [
+        (None, "scripted: too many open files (EMFILE)"), (True, "accepted"),
+    ]  # fmt: skip
 
 
 def test_two_probes_of_one_target_never_overlap_and_the_late_one_follows_at_once(bench, script):

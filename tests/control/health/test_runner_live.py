@@ -45,7 +45,7 @@ def test_too_few_descriptors_for_real(bench, target, caplog):
         bench.turn(10.0)
     assert hand.take() == []
     assert [record.message for record in caplog.records] == [
-        f"app shop: target a cannot be checked: tcp 127.0.0.1:{server.port}: too many open files (EMFILE)"
+        "app shop: target a cannot be checked: tcp: too many open files (EMFILE)"
     ]
     bench.turn(10.0)
     bench.until(lambda: hand.findings)
