@@ -22,6 +22,7 @@ COMPILED = (
     "tcp_proxy/dataplane/delivery.py",
     "tcp_proxy/dataplane/dial.py",
     "tcp_proxy/dataplane/keyed_dial.py",
+    "tcp_proxy/dataplane/live_target.py",
     "tcp_proxy/dataplane/places.py",
     "tcp_proxy/dataplane/server.py",
     "tcp_proxy/dataplane/session.py",

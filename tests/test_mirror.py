@@ -8,6 +8,7 @@ ELSEWHERE = {
     "wire/inquiries.py": "tests/wire/test_messages.py",
     "wire/moved_exchange.py": "tests/wire/test_moved_session.py",
     "wire/moves.py": "tests/wire/test_messages.py",
+    "dataplane/live_target.py": "tests/dataplane/test_apps.py",
     "dataplane/counted.py": "tests/dataplane/test_session_counters.py",
     "dataplane/all_threads.py": "tests/dataplane/test_worker_live.py",
     "dataplane/moving/departure.py": "tests/dataplane/moving/test_exporter.py",

@@ -1,7 +1,11 @@
 """The apps as a worker sees them: targets, their states, and who gets the next session.
 
-Owned by the worker's loop thread; `LiveTarget.give` is also called by relay threads, each with its own row. What the
-supervisor says (messages) is applied here and nowhere else.
+Owned by the worker's loop thread. What the supervisor says (messages) is applied here and nowhere else.
+
+Of an app that nobody has come by its targets may be the text of them (AppView.later): they are made when somebody asks for
+one, whoever that is, and what was said of them meanwhile counts then.
+
+    LATER ──targets, or a choice──> made ── as any others      `_later` is that text, `_news` what was said
 """
 
 import random
@@ -11,121 +15,27 @@ from typing import Any, Final
 from zlib import crc32
 
 from tcp_proxy.dataplane.balancing import Balancing
+from tcp_proxy.dataplane.live_target import LiveTarget, Servers
 from tcp_proxy.dataplane.place_queue import PlaceQueue
-from tcp_proxy.dataplane.places import Places, SessionPlaces
+from tcp_proxy.dataplane.places import SessionPlaces
 from tcp_proxy.dataplane.primary_queue import PrimaryQueue
 from tcp_proxy.dataplane.session_state import tick_of
-from tcp_proxy.dataplane.target_source import connect_of
-from tcp_proxy.runtime.socket_options import first_ephemeral_port, keepalive_options, set_options
+from tcp_proxy.runtime import memory
+from tcp_proxy.runtime.socket_options import keepalive_options, set_options
 from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.balance import KEYED
 from tcp_proxy.sansio.levels import Levels
 from tcp_proxy.sansio.reasons import Reason, errno_name, failure_of
 from tcp_proxy.sansio.share import Share
-from tcp_proxy.sansio.verdict import State
 from tcp_proxy.wire import counters
 from tcp_proxy.wire.counters import Row
+from tcp_proxy.wire.later import targets_of
 from tcp_proxy.wire.messages import AppPart
 from tcp_proxy.wire.views import AppView, Endpoint, FaultView, TargetView
 
-Servers = tuple[tuple[int, tuple[Endpoint, ...]], ...]
-
 ASK_EVERY: Final = 1.0  # seconds between two reports of failed connects to one target
-_FIRST_EPHEMERAL: Final = first_ephemeral_port()
-_LOOPBACK = ("127.", "::1")
-_UP: Final[State] = State.UP  # looked up once: each request asks
-_DOWN: Final[State] = State.DOWN
 # Seconds. A session of this age, to twice this, gets keep-alive and PeerWatch: most never need either.
 FIRST_TICK: Final = 1.0
-
-
-class LiveTarget(Places):
-    """One target: where it is, whether it may have sessions, how many it has."""
-
-    __slots__ = (
-        "asked_at", "backup", "connect", "cut", "cut_reason", "endpoints", "hosts", "is_near", "is_personal",
-        "may_be_ourselves", "name", "priority", "rotation", "send_proxy", "servers", "since", "state", "tls", "weight",
-        "zone",
-    )  # fmt: skip
-
-    def __init__(self, view: TargetView, rows: list[Row]) -> None:
-        super().__init__(view.slot, rows)
-        self.rotation = 0
-        self.hosts: dict[int, bytes] = {}
-        self.asked_at = float("-inf")
-        self.cut = 0  # how often its sessions were ended from above; a session that moved meanwhile compares
-        self.cut_reason = Reason.TARGET_DOWN
-        self.tls: Any = None  # dataplane.target_tls.TargetTls; None: it is spoken to in clear
-        self.connect: Any = None  # runtime.source.SourceConnect; None: from where the kernel says
-        self.configure(view)
-
-    def configure(self, view: TargetView) -> None:
-        """All that may change while it lives. A new limit is in force when its semaphore has come."""
-        self.name = view.name
-        self.weight = view.weight
-        self.backup, self.priority, self.zone = view.backup, view.priority, view.zone
-        self.send_proxy = view.send_proxy
-        self.connect = connect_of(view.source, self.connect)
-        self.is_personal = view.send_proxy is not None or (view.source is not None and view.source.transparent)
-        if view.hosts:  # else its app is not, or not any more, one of mode http; requests that are under way go on
-            self.hosts = {port: host.encode() for port, host in view.hosts}
-        self.limited = view.limited or self.tokens >= 0
-        if not view.limited:
-            self.lift()
-        self.change(view.state, view.endpoints, view.servers, view.since)
-
-    def change(self, state: str, endpoints: tuple[Endpoint, ...], servers: Servers = (), since: float = 0.0) -> None:
-        self.state = State(state)
-        self.since = since
-        self.endpoints = endpoints
-        self.servers = dict(servers)  # of a group: its endpoints by listening port
-        self.may_be_ourselves = any(
-            family != AF_UNIX and address[1] >= _FIRST_EPHEMERAL for family, address in endpoints
-        )
-        # On this machine: the handshake is over before connect() returns, and what it takes can be sent.
-        self.is_near = self.tls is None and all(
-            family != AF_UNIX and address[0].startswith(_LOOPBACK) for family, address in endpoints
-        )
-
-    def __repr__(self) -> str:
-        return f"<LiveTarget {self.name} {self.state} active={self.active}>"
-
-    @property
-    def active(self) -> int:
-        """Sessions now, in all workers."""
-        slot = self.active_slot
-        return sum([row[slot] for row in self.rows])
-
-    @property
-    def is_eligible(self) -> bool:
-        return self.state is _UP and self.weight > 0 and bool(self.endpoints)
-
-    @property
-    def may_keep(self) -> bool:
-        """Whether it may have sessions of those who belong to it."""
-        return self.state is not _DOWN and bool(self.endpoints)
-
-    def leave(self) -> None:
-        """It is not a target any more; its sessions go on."""
-        self.change(State.DOWN, ())
-        if self.limited:
-            self.lift()
-
-    def endpoints_to_try(self) -> tuple[Endpoint, list[Endpoint] | None]:
-        """The first address to try, in rotation, and the others, last first."""
-        endpoints = self.endpoints
-        if len(endpoints) == 1:
-            return endpoints[0], None
-        return self._rotated(endpoints)
-
-    def endpoints_on(self, port: int) -> tuple[Endpoint, list[Endpoint] | None]:
-        """The same, for a client of this listening port."""
-        return self._rotated(self.servers[port] if self.servers else self.endpoints)
-
-    def _rotated(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, list[Endpoint] | None]:
-        self.rotation = (self.rotation + 1) % len(endpoints)
-        rotated = endpoints[self.rotation :] + endpoints[: self.rotation]
-        return rotated[0], list(rotated[:0:-1])
 
 
 class LiveApp:
@@ -142,7 +52,9 @@ class LiveApp:
         self.name = view.name
         self.slot = view.slot
         self.row = row
-        self.targets: dict[str, LiveTarget] = {}
+        self._targets: dict[str, LiveTarget] = {}
+        self._later = ""  # the text of those that are to be made when somebody asks for one (wire.later)
+        self._news: dict[str, tuple[Any, ...]] = {}  # of those: what they have become
         self._rows = rows
         self._balancing = Balancing(worker)
         self._failed = failed
@@ -157,11 +69,28 @@ class LiveApp:
         self.outlier: Any = None  # dataplane.outlier.OutlierCounts, where targets may be ejected
         self.faults: Any = None  # dataplane.faults.Faults, while there are some
         self.edge: Any = None  # dataplane.edge.policy.Edge, where something is done to clients before they are sessions
+        if view.later:
+            self._later = view.later
+            self._set(view, now)
+            self._set_targets({}, ())
+            return
         for _ in self.configuring(view, now, None, Share(), is_new=True):
             pass
 
     def __repr__(self) -> str:
         return f"<LiveApp {self.name}: {self.levels!r} eligible>"
+
+    @property
+    def targets(self) -> dict[str, LiveTarget]:
+        """Made now, if nobody has asked for one yet."""
+        if self._later:
+            self._make_targets()
+        return self._targets
+
+    @property
+    def made_targets(self) -> dict[str, LiveTarget]:
+        """None, if nobody has asked for one yet: none of those has a limit."""
+        return self._targets
 
     @property
     def holds(self) -> bool:
@@ -183,9 +112,10 @@ class LiveApp:
     ) -> Iterator[None]:
         """The same in slices, between which sessions are served. Targets become others one by one, and those that stay have
         sessions as before; who may have new ones is found once, when all are there. `is_new`: without tables, for now."""
+        views = targets_of(view.later) if view.later else view.targets
         known, contexts = {one.slot: one for one in self.targets.values()}, self._contexts(view, part is not None)
         told: dict[int, LiveTarget] = {}
-        for each in view.targets:
+        for each in views:
             target = known.get(each.slot)
             if target is None:
                 target = LiveTarget(each, self._rows)
@@ -266,7 +196,7 @@ class LiveApp:
         self.outlier = OutlierCounts(settings, is_http, self._rows, self.row, tell) if settings else None
 
     def _set_targets(self, targets: dict[str, LiveTarget], order: Sequence[str]) -> None:
-        self.targets = {name: targets[name] for name in order} if order else targets
+        self._targets = {name: targets[name] for name in order} if order else targets
         self._limited = any([target.limited for target in targets.values()])
         has_groups = any([target.servers for target in targets.values()])
         is_timed = self.latencies is not None and self.http is None
@@ -410,13 +340,19 @@ class LiveApp:
     def change_target(
         self, name: str, state: str, endpoints: tuple[Endpoint, ...], servers: Servers = (), since: float = 0.0
     ) -> None:
-        self.targets[name].change(state, endpoints, servers, since)
-        self._sort()
+        """It may have left: a change of the configuration was broken off, for the program ends."""
+        if self._later:
+            self._news[name] = state, endpoints, servers, since
+        elif name in self._targets:
+            self._targets[name].change(state, endpoints, servers, since)
+            self._sort()
 
     def _choose_narrowly(self, key: bytes, now: float, excluded: set[LiveTarget]) -> LiveTarget | None:
         """Leave out targets that were tried or are at their limit; a level comes when nobody of those before it is left."""
         if self._is_leased and self.is_over:
             return None
+        if self._later:
+            self._make_targets()
         levels, balancing = self.levels, self._balancing
         mark = (crc32(key) / (1 << 32) if key else random.random()) if levels.is_spread else 0.0
         for whole in levels.order(mark):
@@ -437,9 +373,21 @@ class LiveApp:
 
     def _sort(self) -> None:
         if self.primary_queue is None:
-            self.levels.sort(self.targets.values(), self._zone, self._overprovisioning)
+            self.levels.sort(self._targets.values(), self._zone, self._overprovisioning)
         else:
-            primary = self.targets.get(self.primary_queue.primary)
+            primary = self._targets.get(self.primary_queue.primary)
             self.levels.only(primary if primary is not None and primary.endpoints else None)
         self.pool = self.levels.pools[0] if self.levels.pools else ()
-        self._is_narrow = self._limited or self.levels.is_spread or self._is_leased
+        self._is_narrow = self._limited or self.levels.is_spread or self._is_leased or self._later != ""
+
+    def _make_targets(self) -> None:
+        """They stay: the search for garbage need not look at them, as at those that were there when the worker began."""
+        memory.hold_collection()
+        try:
+            targets = {view.name: LiveTarget(view, self._rows) for view in targets_of(self._later)}
+            for name in targets.keys() & self._news.keys():
+                targets[name].change(*self._news[name])
+            self._later, self._news = "", {}
+            self._set_targets(targets, ())
+        finally:
+            memory.release_collection()

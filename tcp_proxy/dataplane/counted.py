@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from socket import SocketType
 from typing import Any
 
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.record import REASON_INDEX, SIDE_INDEX
 from tcp_proxy.dataplane.relay.session_thread import SessionThread
 from tcp_proxy.dataplane.session_counters import ListenerCounters

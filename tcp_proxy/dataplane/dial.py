@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from socket import SocketType
 from typing import Any, Final, Protocol
 
-from tcp_proxy.dataplane.apps import LiveTarget
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.place_queue import PlaceQueue
 from tcp_proxy.dataplane.proxy_header import header_of
 from tcp_proxy.dataplane.relay.session_thread import NEVER

@@ -7,8 +7,8 @@ Owned like a Dial, which is all that most sessions need: what is special costs o
 import errno
 from typing import Any
 
-from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.dial import Dial
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.address import ip_of
 

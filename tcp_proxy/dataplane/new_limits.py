@@ -29,7 +29,7 @@ class NewLimits:
         by_slot: dict[int, Places] = {}
         self._apps: list[LiveApp] = []
         for app in apps:
-            by_slot.update((target.slot, target) for target in app.targets.values())
+            by_slot.update((target.slot, target) for target in app.made_targets.values())
             if app.places is not None:
                 by_slot[app.slot] = app.places
                 if app.slot in message.slots:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.place_queue import PlaceQueue
 from tcp_proxy.sansio.reasons import Reason
 from tcp_proxy.wire.counters import QUEUE_LINES

@@ -24,11 +24,12 @@ from socket import AF_UNIX, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Any, ClassVar
 
 from tcp_proxy.dataplane import session_counters
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.counted import Counted, ended
 from tcp_proxy.dataplane.delivery import Delivery
 from tcp_proxy.dataplane.dial import Dial
 from tcp_proxy.dataplane.keyed_dial import KeyedDial
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.relay.handover import Placement, attach
 from tcp_proxy.dataplane.relay.peer_watch import PeerWatch
 from tcp_proxy.dataplane.relay.pump import CHUNK, DONTWAIT, Pump

@@ -32,13 +32,14 @@ from typing import Any  # noqa: E402
 
 from tcp_proxy import __version__  # noqa: E402
 from tcp_proxy.dataplane.all_threads import AllThreads, cut_off, record_to  # noqa: E402
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget  # noqa: E402
+from tcp_proxy.dataplane.apps import LiveApp  # noqa: E402
 from tcp_proxy.dataplane.claims import Claims  # noqa: E402
 from tcp_proxy.dataplane.edge.policy import Edges  # noqa: E402
 from tcp_proxy.dataplane.fault_news import take_faults  # noqa: E402
 from tcp_proxy.dataplane.in_order import InOrder  # noqa: E402
 from tcp_proxy.dataplane.inquiry import Inquiry  # noqa: E402
 from tcp_proxy.dataplane.leases import Leases  # noqa: E402
+from tcp_proxy.dataplane.live_target import LiveTarget  # noqa: E402
 from tcp_proxy.dataplane.new_limits import NewLimits  # noqa: E402
 from tcp_proxy.dataplane.place_queues import PlaceQueues  # noqa: E402
 from tcp_proxy.dataplane.primary_queue import demoted, dequeue_all, enqueue_all, orphan  # noqa: E402
@@ -229,7 +230,8 @@ class Worker:
         app = self._apps.get(view.name) or LiveApp(
             dataclasses.replace(view, targets=()), self._index, self._memory.rows, self._row, self._target_failed, now
         )
-        yield from app.configuring(view, now, part, share)
+        if not (is_new and view.later):
+            yield from app.configuring(view, now, part, share)
         self._apps[view.name] = app
         if not is_new:
             self._primary_changed(app)
@@ -282,9 +284,9 @@ class Worker:
         self._channel.send(Unlistened(numbers))
 
     def _target_changed(self, message: TargetChanged, _descriptors: list[int]) -> None:
-        if self._target(message) is not None:
-            where = message.endpoints, message.servers
-            self._apps[message.app].change_target(message.target, message.state, *where, message.since)
+        app = self._apps.get(message.app)
+        if app is not None:
+            app.change_target(message.target, message.state, message.endpoints, message.servers, message.since)
             self._queues.look()
 
     def _primary(self, message: Primary, _descriptors: list[int]) -> None:
@@ -339,7 +341,7 @@ class Worker:
             target.cut += 1
             self._threads.call(partial(cut_off, frozenset((target,))))
 
-    def _target(self, message: TargetChanged | CloseSessions) -> LiveTarget | None:
+    def _target(self, message: CloseSessions) -> LiveTarget | None:
         """None: it came with a change of the configuration that was broken off, for the program ends."""
         app = self._apps.get(message.app)
         return app.targets.get(message.target) if app is not None else None

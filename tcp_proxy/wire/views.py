@@ -94,3 +94,4 @@ class AppView:
     zone: str = ""  # ours
     overprovisioning: int = 0
     faults: tuple[FaultView, ...] = ()
+    later: str = field(default="", repr=False)  # instead of `targets`: the text of them (wire.later)

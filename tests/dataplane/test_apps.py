@@ -1,13 +1,20 @@
 """Who gets the next session: eligibility, backups, limits; the gauge and the token always change together."""
 
+import gc
 import os
 import socket
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tcp_proxy.config.model import Timeouts
 from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.sansio.reasons import Reason
 from tcp_proxy.wire import counters
 from tcp_proxy.wire.counters import PROCESS_SLOTS, TARGET_SLOTS, Counters
+from tcp_proxy.wire.later import text_of
+from tcp_proxy.wire.messages import AppPart
 from tcp_proxy.wire.views import AppView, TargetView
 
 HERE = ((int(socket.AF_INET), ("127.0.0.1", 9)),)
@@ -41,6 +48,7 @@ class Rig:
     def __exit__(self, *_):
         for fd in self.semaphores:
             os.close(fd)
+        gc.unfreeze()  # targets that were made later are left out of the search for garbage
 
     def note(self, *what):
         self.failed.append(what)
@@ -298,3 +306,93 @@ def test_sessions_of_relay_threads_are_counted_too():
         assert left(tokens) == 1
         assert sum(row[target.slot + counters.UNPAID] for row in mine) == 0
         rig.app.configure(view_of(rig, (0, {})))
+
+
+# -- targets that are made when somebody asks for one
+
+
+def later(rig, *targets, **more):
+    """An app of the same memory that was told of its targets as a text."""
+    views = tuple(rig.view(n, **target) for n, target in enumerate(targets))
+    view = AppView("web", 0, more.pop("balance", "round_robin"), 3, Timeouts(), (), **more, later=text_of(views))
+    return LiveApp(view, 0, rig.memory.rows, rig.row, rig.note)
+
+
+THREE = ({}, {"backup": True}, {"weight": 2})
+
+
+def test_nobody_asks_for_targets_before_the_first_choice():
+    with Rig(*THREE) as rig:
+        app = later(rig, *THREE, overprovisioning=140, slow_start=5.0)
+        app.change_target("a", "up", HERE)
+        app.meet(())
+        assert not app.holds
+        assert not app.is_special
+        assert not app.is_over
+        assert app.made_targets == {}
+        assert rig.choose(app) is not None
+        assert list(app.made_targets) == ["a", "b", "c"]
+        assert app.targets is app.made_targets
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda app: app.choose(b"", 0.0, None), lambda app: app.choose_waiting(b"", 0.0), lambda app: app.targets["a"],
+        lambda app: app.choose(b"", 0.0, {object()}), lambda app: app.target_at("a", PROCESS_SLOTS),
+        lambda app: app.cut(Reason.TARGET_DOWN), lambda app: app.leave(),
+    ],
+)  # fmt: skip
+def test_whoever_asks_for_one_gets_it(ask):
+    with Rig({}) as rig:
+        app = later(rig, {})
+        ask(app)
+        assert list(app.made_targets) == ["a"]
+
+
+def test_what_was_said_of_them_meanwhile_counts():
+    """The last word of each; one that there is not is nobody, as with a change that was broken off."""
+    there = ((int(socket.AF_INET), ("127.0.0.7", 9)),)
+    with Rig({}, {}, {"state": "down"}) as rig:
+        app = later(rig, {}, {}, {"state": "down"})
+        said = ("a", "up", there), ("a", "down", ()), ("c", "down", HERE), ("c", "up", there), ("x", "up", HERE)
+        for name, state, where in said:
+            app.change_target(name, state, where, (), 3.0)
+        assert app.made_targets == {}
+        assert sorted({rig.choose(app) for _ in range(4)}) == ["b", "c"]
+        assert app.targets["c"].endpoints == there
+        assert app.targets["c"].since == 3.0
+        app.change_target("c", "down", there)
+        app.change_target("b", "down", HERE)
+        app.change_target("x", "up", HERE)
+        assert rig.choose(app) is None
+
+
+CHANGES = st.one_of(
+    st.tuples(st.just("say"), st.sampled_from("abcd"), st.sampled_from(["up", "down", "draining"])),
+    st.tuples(st.just("part"), st.sampled_from([0, 2, 3]), st.sampled_from([0, 1, 9])),
+    st.tuples(st.just("whole"), st.lists(st.sampled_from([0, 1, 2, 3]), unique=True, min_size=1)),
+    st.tuples(st.just("choose")),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(CHANGES, max_size=8), st.sampled_from(["round_robin", "least_connections"]))
+def test_an_app_is_the_same_whether_it_was_told_at_once_or_later(changes, balance):
+    found = []
+    for is_later in (False, True):
+        with Rig({}, {}, {"backup": True}, {"state": "down"}, balance=balance) as rig:
+            app = later(rig, {}, {}, {"backup": True}, {"state": "down"}, balance=balance) if is_later else rig.app
+            seen = []
+            for change, *rest in (*changes, ("choose",), ("choose",), ("choose",)):
+                if change == "say":
+                    app.change_target(rest[0], rest[1], HERE)
+                elif change == "part":
+                    view = view_of(rig, (rest[0], {"weight": rest[1]}), balance=balance)
+                    app.configure(view, part=AppPart(view))
+                elif change == "whole":
+                    app.configure(view_of(rig, *((n, {}) for n in rest[0]), balance=balance))
+                else:
+                    seen.append(rig.choose(app))
+            found.append((seen, {name: (one.state, one.weight, one.slot) for name, one in app.targets.items()}))
+    assert found[0] == found[1]

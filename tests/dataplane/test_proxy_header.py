@@ -7,7 +7,7 @@ import pytest
 
 from tcp_proxy.config.model import SendProxy
 from tcp_proxy.dataplane import dial as dial_module
-from tcp_proxy.dataplane.apps import LiveTarget
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.proxy_header import header_of
 from tcp_proxy.sansio import proxyproto
 from tcp_proxy.sansio.address import Restored

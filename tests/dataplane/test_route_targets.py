@@ -30,7 +30,7 @@ def test_a_target_of_another_route_that_comes_later_is_not_chosen():
     with House(targets=2) as house:
         late = house.app.targets.pop("t1")
         share = RouteTargets(house.app, ("t0",))
-        house.app.targets = {**house.app.targets, "t1": late}
+        house.app._set_targets({**house.app.targets, "t1": late}, ())
         chosen = [share.choose(b"", 0.0, None) for _ in range(4)]
         assert {target.name for target in chosen} == {"t0"}
         for target in chosen:

@@ -9,6 +9,7 @@ each piece of news says what is, not what is different. So it never sees half of
 import os
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 from tcp_proxy.config.log_model import AccessLogs
@@ -21,6 +22,7 @@ from tcp_proxy.control.targets.known import KnownApp, KnownTarget
 from tcp_proxy.control.targets.semaphores import Limited
 from tcp_proxy.sansio.share import AT_ONCE, Share
 from tcp_proxy.wire import messages
+from tcp_proxy.wire.later import text_of
 from tcp_proxy.wire.messages import (
     AppPart,
     Apps,
@@ -56,7 +58,7 @@ class WorkerUpdates:
         if worker not in context.worker_pool:
             return
         worker.begin_introduction()
-        limited, apps = yield from self._telling_apps(worker)
+        limited, apps = yield from self._telling_apps(worker, is_new=True)
         if worker not in context.worker_pool:
             return
         worker.is_unneeded = not self._is_wanted(worker)
@@ -72,7 +74,7 @@ class WorkerUpdates:
     def adopting(self, worker: Worker, limited: list[Limited], tables: list[KnownApp]) -> Iterator[None]:
         """One that another program has told of its configuration hears of ours, as of a change of everything; its
         introduction has begun. `limited`, `tables`: where it has another semaphore, or table, than there is now."""
-        yield from self._telling_apps(worker)
+        yield from self._telling_apps(worker, is_new=False)
         if worker not in self._context.worker_pool:
             return
         worker.send(Grow(self._context.counter_rows.rows, 1), [self._context.counter_rows.fd])
@@ -80,8 +82,11 @@ class WorkerUpdates:
         self.records(worker)
         worker.end_introduction()
 
-    def _telling_apps(self, worker: Worker) -> Generator[None, None, tuple[list[Limited], list[KnownApp]]]:
-        """Who has semaphores, and tables; nobody, when there is no need any more."""
+    def _telling_apps(
+        self, worker: Worker, *, is_new: bool
+    ) -> Generator[None, None, tuple[list[Limited], list[KnownApp]]]:
+        """Who has semaphores, and tables; nobody, when there is no need any more. One that `is_new` makes the targets of
+        most apps when somebody asks for one."""
         context, share = self._context, Share()
         limited: list[Limited] = []
         apps: list[KnownApp] = []
@@ -96,7 +101,11 @@ class WorkerUpdates:
                 apps.append(app)
             candidates: list[Limited] = [app, *targets]
             limited += [one for one in candidates if one.tokens >= 0]
-            worker.send(Apps((app.view(targets) if len(targets) <= AT_ONCE else app.frame(ways),)))
+            if is_new and app.needs_no_targets():
+                view = app.frame((), later=text_of(app.target_views(targets, repeat(-1))))
+            else:
+                view = app.view(targets) if len(targets) <= AT_ONCE else app.frame(ways)
+            worker.send(Apps((view,)))
             if share.is_used_up(1 + len(targets)):
                 yield
         return limited, apps

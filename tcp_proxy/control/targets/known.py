@@ -18,7 +18,9 @@ from tcp_proxy.control.health.probe import PORT, subject_of
 from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.control.targets.resolver import Answer, endpoints
 from tcp_proxy.sansio.address import Address, ListenAddress, host_field, leads_to
+from tcp_proxy.sansio.balance import KEYED
 from tcp_proxy.sansio.frozen_dataclass import dataclass
+from tcp_proxy.sansio.share import AT_ONCE
 from tcp_proxy.sansio.verdict import State
 from tcp_proxy.wire.messages import TargetChanged
 from tcp_proxy.wire.views import AccessView, AppView, Endpoint, FaultView, TargetView
@@ -130,6 +132,10 @@ class KnownTarget:
     def _hosts(self) -> tuple[tuple[int, str], ...]:
         usual = HTTP_PORT if self.config.tls is None else HTTPS_PORT
         return tuple((port, host_field(address.host, address.port, usual)) for port, address in self.addresses)
+
+    def comes_alone(self) -> bool:
+        """Whether there is nothing beside it, and nothing special about it, that its app must know."""
+        return self.tokens < 0 and self.config.tls is None and not self.config.is_group
 
     def server_names(self) -> tuple[tuple[int, str], ...]:
         """What TLS asks for, and what a certificate must have."""
@@ -314,7 +320,14 @@ class KnownApp:
         is_http, source = itertools.repeat(self.config.http is not None), itertools.repeat(self.config.source)
         return tuple(map(KnownTarget.view, wanted, is_http, source, which))
 
-    def frame(self, ways: tuple[TargetTls, ...], targets: tuple[TargetView, ...] = ()) -> AppView:
+    def needs_no_targets(self) -> bool:
+        """Whether a worker can do without its targets until somebody asks for one: nothing is worked out from them before,
+        and nothing comes beside them."""
+        config = self.config
+        is_plain = not (config.has_primary or config.sticky or config.limits.queue or config.balance in KEYED)
+        return is_plain and 0 < len(self.targets) <= AT_ONCE and all(map(KnownTarget.comes_alone, self.targets.values()))
+
+    def frame(self, ways: tuple[TargetTls, ...], targets: tuple[TargetView, ...] = (), later: str = "") -> AppView:
         config = self.config
         return AppView(
             config.name, self.slot, config.balance, config.retries, config.timeouts, targets,
@@ -324,7 +337,7 @@ class KnownApp:
             access=AccessView(config.access.rules, self.rule_slots, config.access.table) if config.access else None,
             slow_start=config.slow_start, outlier=config.outlier, limited=self.tokens >= 0, limits=config.limits,
             clients=self.table_number, hash=config.hash, zone=config.zone, overprovisioning=config.overprovisioning,
-            faults=self.faults,
+            faults=self.faults, later=later,
         )  # fmt: skip
 
     def own_checks(self) -> dict[str, tuple[model.Check, ...]]:

@@ -8,7 +8,8 @@ the client keeps its mark. Which bytes change is decided in sansio/http1/sticky_
 from typing import Any
 
 from tcp_proxy.config.model import StickyCookie
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.sansio.http1.requests import Request
 from tcp_proxy.sansio.http1.responses import Response
 from tcp_proxy.sansio.http1.sticky_cookie import CookieRule, mark_of

@@ -6,9 +6,10 @@ Owned like every Dial, by the loop's thread. One that waits in the app's queue m
 from functools import partial
 from typing import Any, Protocol
 
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.dial import Dial, DialOwner
 from tcp_proxy.dataplane.keyed_dial import KeyedDial
+from tcp_proxy.dataplane.live_target import LiveTarget
 
 
 class Waiting(Protocol):

@@ -16,7 +16,6 @@ from errno import EPIPE
 from typing import Any, Final
 
 from tcp_proxy.dataplane import session_counters
-from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.dial import Dial
 from tcp_proxy.dataplane.http import requests
 from tcp_proxy.dataplane.http.body import Body
@@ -24,6 +23,7 @@ from tcp_proxy.dataplane.http.owner import ExchangeOwner
 from tcp_proxy.dataplane.http.reader import READABLE, UNSURE, URGENT
 from tcp_proxy.dataplane.http.repeats import NEVER, Repeatable, send_again
 from tcp_proxy.dataplane.http.upstreams import Upstream, has_spoken
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.route_targets import begin
 from tcp_proxy.dataplane.session_state import ENDED
 from tcp_proxy.runtime.loop import EDGE, WRITE

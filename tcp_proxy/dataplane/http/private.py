@@ -13,8 +13,8 @@ when its target ends it, is down, removed, or has its sessions ended; one that i
 from typing import Any
 
 from tcp_proxy.config.model import Http
-from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.http.upstreams import NEVER, Upstream, Upstreams
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.wire.counters import Row
 
 

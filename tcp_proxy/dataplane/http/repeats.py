@@ -11,10 +11,10 @@ In the loop's thread, for an exchange whose target's connection has ended before
 from enum import IntEnum
 from typing import Final
 
-from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.http import requests
 from tcp_proxy.dataplane.http.body import Body
 from tcp_proxy.dataplane.http.upstreams import Upstream
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.sansio.http1 import outcomes
 from tcp_proxy.sansio.reasons import errno_name
 from tcp_proxy.wire.counters import RETRIES

@@ -9,8 +9,9 @@ from random import getrandbits
 from socket import SocketType
 from typing import Any
 
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.http.owner import ExchangeOwner
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.record import ID_MOST, LINE_MOST, REASON_INDEX, SIDE_INDEX
 from tcp_proxy.dataplane.tls_told import Told, told
 from tcp_proxy.runtime.stream_socket import StreamSocket

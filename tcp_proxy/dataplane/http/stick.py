@@ -13,8 +13,8 @@ for one. One that cannot be connected to loses the key to the target that the re
 
 from typing import Any
 
-from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.dial import Dial
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.relay.session_thread import NEVER
 from tcp_proxy.runtime.loop import Timer
 

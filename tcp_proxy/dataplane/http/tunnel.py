@@ -7,12 +7,13 @@ target is held on, and it ends as sessions do.
 from socket import SocketType
 from typing import Any, Protocol
 
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.http import requests
 from tcp_proxy.dataplane.http.reader import RequestReader
 from tcp_proxy.dataplane.http.shared import HttpShared
 from tcp_proxy.dataplane.http.socket_writer import SocketWriter
 from tcp_proxy.dataplane.http.upstreams import Upstream
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.relay.session_thread import SessionThread
 from tcp_proxy.dataplane.session import Session
 from tcp_proxy.dataplane.session_counters import ListenerCounters

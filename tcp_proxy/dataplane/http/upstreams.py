@@ -16,9 +16,9 @@ import select
 from socket import MSG_DONTWAIT, MSG_PEEK
 from typing import Any, Final, Protocol
 
-from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.http.response_reader import ResponseReader
 from tcp_proxy.dataplane.http.socket_writer import SocketWriter
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.relay.session_thread import is_plain, leave
 from tcp_proxy.dataplane.relay.splice import PipePool
 from tcp_proxy.runtime.loop import WRITE, Loop

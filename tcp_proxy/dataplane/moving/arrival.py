@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from socket import SOCK_STREAM, SocketType
 
 from tcp_proxy.dataplane import session_counters
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.moving.departure import semaphore_of
 from tcp_proxy.dataplane.new_limits import settle
 from tcp_proxy.dataplane.places import Places

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from socket import SOCK_STREAM, SocketType
 from typing import Any
 
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.http.body import Body
 from tcp_proxy.dataplane.http.connection import HttpConnection
 from tcp_proxy.dataplane.http.exchange import Exchange
 from tcp_proxy.dataplane.http.repeats import Repeats
 from tcp_proxy.dataplane.http.socket_writer import SocketWriter
 from tcp_proxy.dataplane.http.upstreams import Upstream
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.moving import http_client
 from tcp_proxy.dataplane.session_counters import ListenerCounters
 from tcp_proxy.runtime.loop import EDGE, QUIET_EDGE

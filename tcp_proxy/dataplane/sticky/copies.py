@@ -17,7 +17,8 @@ from random import random
 from typing import Any, Protocol
 
 from tcp_proxy.config.model import Sticky
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.sansio.balance import Balancer, make
 from tcp_proxy.sansio.stick_key import KeyMaker

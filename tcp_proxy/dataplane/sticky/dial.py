@@ -19,9 +19,10 @@ target whatever becomes of the key.
 from enum import IntEnum
 from typing import Any, Final, Protocol
 
-from tcp_proxy.dataplane.apps import LiveApp, LiveTarget
+from tcp_proxy.dataplane.apps import LiveApp
 from tcp_proxy.dataplane.dial import DialOwner
 from tcp_proxy.dataplane.keyed_dial import KeyedDial
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.sticky.copies import Copy, StickCopies
 from tcp_proxy.sansio.address import ip_of
 from tcp_proxy.sansio.reasons import Reason, Side, is_local

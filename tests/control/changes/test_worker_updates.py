@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from kit.supervisor import Rig, SilentWorker
+from tcp_proxy.wire.later import targets_of
 from tcp_proxy.wire.messages import Apps, Configure, Drain, Listen, Snapshot, TargetChanged, Targets, Unlisten
 
 TARGETS = 1500  # more than in five slices
@@ -142,3 +143,14 @@ def test_the_end_of_the_program_in_the_middle_of_a_commit(rig):
     rig.turn_until(lambda: Drain in kinds(worker))
     assert Configure not in kinds(worker)
     assert not rig.supervisor._context.slices.is_hidden
+
+
+def test_a_worker_makes_the_targets_of_a_small_app_when_somebody_asks_for_one(monkeypatch):
+    """They are the text of what it would have been told at once."""
+    monkeypatch.setattr(SilentWorker, "keeps", True)
+    rig = Rig(monkeypatch, 20, workers=1)
+    [view] = [app for message in rig.workers[0].sent if isinstance(message, Apps) for app in message.apps]
+    rig.close()
+    assert view.targets == ()
+    assert [target.name for target in targets_of(view.later)] == [f"t{n}" for n in range(20)]
+    assert {target.state for target in targets_of(view.later)} == {"up"}

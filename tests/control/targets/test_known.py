@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from tcp_proxy.config.delta import of_apps, whole
-from tcp_proxy.config.model import App, Http, Target
+from tcp_proxy.config.model import App, Http, SessionLimits, Sticky, Target
+from tcp_proxy.config.tls_model import TargetTls
 from tcp_proxy.control.health.probe import subject_of
 from tcp_proxy.control.health.runner import Finding
 from tcp_proxy.control.statistics.counter_slots import CounterSlots
@@ -394,3 +395,26 @@ def test_one_that_was_disabled_or_drained_comes_back_and_one_with_another_weight
         targets.configure(of_apps([was], [now]), generation, {}, 10.0 * generation)
         since.append(targets.find("web", "t").since)
     assert since == [0.0, 0.0, 30.0, 30.0, 50.0]
+
+
+@pytest.mark.parametrize(
+    ("more", "needs_none"),
+    [
+        ({}, True), ({"balance": "least_connections"}, True), ({"http": Http()}, True), ({"slow_start": 5.0}, True),
+        ({"balance": "source_hash"}, False), ({"balance": "maglev"}, False), ({"balance": "failover"}, False),
+        ({"sticky": Sticky()}, False), ({"limits": SessionLimits(sessions=1, queue=5)}, False),
+    ],
+)  # fmt: skip
+def test_workers_need_no_targets_where_nothing_is_worked_out_from_them(known, more, needs_none):
+    one = dataclasses.replace(app(target("a"), target("b")), **more)
+    assert known(one).apps["web"].needs_no_targets() is needs_none
+
+
+@pytest.mark.parametrize("special", [{"max_connections": 5}, {"tls": TargetTls()}, {"port": 0}])
+def test_workers_need_targets_beside_which_something_comes(known, special):
+    assert not known(app(target("a"), target("b", **special))).apps["web"].needs_no_targets()
+
+
+def test_workers_need_the_targets_of_a_big_app(known):
+    assert not known(app(*(target(f"t{n}") for n in range(251)))).apps["web"].needs_no_targets()
+    assert not known(app()).apps["web"].needs_no_targets(), "it has none"

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tcp_proxy.dataplane.apps import LiveTarget
 from tcp_proxy.dataplane.http import upstreams
 from tcp_proxy.dataplane.http.upstreams import RESTED, Upstreams
+from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.relay.splice import PipePool
 from tcp_proxy.runtime.loop import EDGE, MAX_EVENTS, READ, Loop
 from tcp_proxy.wire.counters import HTTP_CONNECTIONS
