@@ -54,6 +54,7 @@ class Override:
     added: Target | None = None
     definition: str = ""  # of an added one, as it came
     removed: bool = False
+    number: int = dataclasses.field(default=0, compare=False)  # of an added one: they come in this order
 
     @property
     def is_empty(self) -> bool:
@@ -145,7 +146,8 @@ class Overrides:
         """Its name may be that of one of the file that was removed. It comes last."""
         base = _find(self.file, app, target.name)
         self.said.pop((app, target.name), None)
-        self._say((app, target.name), Override(base, added=target, definition=definition))
+        number = 1 + max((one.number for one in self.said.values()), default=0)
+        self._say((app, target.name), Override(base, added=target, definition=definition, number=number))
 
     def remove(self, app: str, target: str) -> None:
         """One that was added is forgotten; one of the file is remembered as removed."""

@@ -51,6 +51,7 @@ def _read(store: State, file: Config) -> tuple[Overrides, list[tuple[Key, Except
             continue
         if not one.is_empty:
             said[key] = one
+    said = dict(sorted(said.items(), key=lambda item: item[1].number))
     return Overrides(_file_before(said, file), said).rebased(file), unreadable
 
 
@@ -94,7 +95,7 @@ def _forget(store: State, saved: SavedTarget) -> None:
 def _saved(saved: SavedTarget, one: Override) -> SavedTarget:
     target = one.added or one.base
     assert target is not None
-    definition = {"target": _plain(target), "as": one.definition}
+    definition = {"target": _plain(target), "as": one.definition, "number": one.number}
     if one.added and one.base:
         definition["instead_of"] = _plain(one.base)
     return dataclasses.replace(
@@ -126,7 +127,8 @@ def _override(saved: SavedTarget) -> Override:
     target = _target(definition["target"])
     if saved.origin == "api":
         base = _target(definition["instead_of"]) if "instead_of" in definition else None
-        return Override(base, saved.admin, saved.weight, target, definition["as"])
+        number = int(definition.get("number", 0))  # there was none in version 0.2
+        return Override(base, saved.admin, saved.weight, target, definition["as"], number=number)
     if saved.admin == REMOVED:
         return Override(target, removed=True)
     return Override(target, saved.admin, saved.weight)

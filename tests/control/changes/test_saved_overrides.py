@@ -102,6 +102,20 @@ def test_a_target_that_was_added(store, said):
     assert saved_overrides.load(store, FILE).said == said.said
 
 
+def test_those_that_were_added_come_in_the_order_in_which_they_were(said, tmp_path):
+    """Which a failover app goes by. One that has the name of one of the file is where it was added."""
+    said.remove("web", "a")
+    for name, number in (("z", 9), ("a", 1), ("m", 8)):
+        said.add("web", Target(name, Address("192.0.2.9", number)), "{}")
+        said.set("web", name, "drain", None)
+    said.remove("web", "z")
+    said.add("web", Target("c", Address("192.0.2.9", 7)), "{}")
+    for _ in range(2):
+        store = StateFile.open(str(tmp_path / "state.db"), pytest.fail)
+        assert list(restarted(store, said)) == ["b", "a", "m", "c"]
+        store.close()
+
+
 def test_a_target_that_was_removed_stays_away(store, said):
     said.remove("web", "a")
     assert restarted(store, said) == {"b": B}
