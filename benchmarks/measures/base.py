@@ -1,5 +1,6 @@
 """What a measure is: a name, its figures, who takes part, and how one value of each figure is found."""
 
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -64,3 +65,9 @@ class CpuMeter:
         """CPU time for each unit, in microseconds, or other parts of a second."""
         used, scale = self.used(), parts / units
         return {"cpu": used.total * scale, "user": used.user * scale, "system": used.system * scale}
+
+
+def of_load_programs() -> float:
+    """CPU time, in seconds, of all those that have ended so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
