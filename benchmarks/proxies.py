@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BULK = {"bulk", "blocks"}  # the services whose sessions move much
 PIPES = 64  # HAProxy's; two for a bulk session
 SPARE = 200  # descriptors that are no session's
+UNEVEN = 1.12  # times another's sessions a worker of ours may have before it leaves clients to that one
 
 HAPROXY = """\
 global
@@ -186,8 +187,8 @@ def has_room_for(sessions: int) -> bool:
 
 
 def most_sessions(kind: str, workers: int, wanted: int) -> int:
-    """As many as a proxy may have at once, in whole hundreds, if not all that are wanted. Each worker of ours has the limit
-    for itself, all threads of HAProxy have it together; so have the clients, and the targets, with one descriptor each."""
+    """As many as a proxy may have at once, in whole hundreds, if not all that are wanted: no worker stops accepting. Each of
+    ours has the limit for itself, all threads of HAProxy have it together; so have the clients, and the targets."""
     limit = descriptor_limit()
-    most = workers * (limit - SPARE) // 2 if kind == "project" else (limit - 2 * SPARE) // 2
-    return min(wanted, most // 100 * 100, (limit - SPARE) // 100 * 100)
+    ours, theirs = (limit - SPARE) / 2 * (1 + (workers - 1) / UNEVEN), (limit - 2 * SPARE) / 2
+    return min(wanted, *(int(most) // 100 * 100 for most in (ours if kind == "project" else theirs, limit - SPARE)))

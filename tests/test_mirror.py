@@ -10,7 +10,6 @@ ELSEWHERE = {
     "wire/moves.py": "tests/wire/test_messages.py",
     "dataplane/live_target.py": "tests/dataplane/test_apps.py",
     "dataplane/counted.py": "tests/dataplane/test_session_counters.py",
-    "dataplane/all_threads.py": "tests/dataplane/test_worker_live.py",
     "dataplane/moving/departure.py": "tests/dataplane/moving/test_exporter.py",
     "dataplane/moving/arrival.py": "tests/dataplane/moving/test_moves.py",
     "dataplane/moving/http_client.py": "tests/system/test_moving.py",

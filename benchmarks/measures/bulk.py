@@ -1,7 +1,7 @@
 """One session that moves as much as it can: iperf3 through the proxy.
 
-On the loopback device a packet is sent and received in the time of whoever causes it, so beside the CPU of the proxy there is
-that of client, proxy and server together: what one has less of another may have more of.
+On the loopback device a packet is sent and received in the time of whoever causes it, so beside the CPU of the proxy there
+is that of client, proxy and server together: what one has less of another may have more of.
 """
 
 from benchmarks import loads

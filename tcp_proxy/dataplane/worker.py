@@ -31,7 +31,7 @@ from functools import partial  # noqa: E402
 from typing import Any  # noqa: E402
 
 from tcp_proxy import __version__  # noqa: E402
-from tcp_proxy.dataplane.all_threads import AllThreads, cut_off, record_to  # noqa: E402
+from tcp_proxy.dataplane.all_threads import AllThreads, cut_off, cut_off_by_and_by, record_to  # noqa: E402
 from tcp_proxy.dataplane.apps import LiveApp  # noqa: E402
 from tcp_proxy.dataplane.claims import Claims  # noqa: E402
 from tcp_proxy.dataplane.edge.policy import Edges  # noqa: E402
@@ -339,7 +339,7 @@ class Worker:
         if target is not None:
             target.cut_reason = Reason(message.reason)
             target.cut += 1
-            self._threads.call(partial(cut_off, frozenset((target,))))
+            self._threads.call(partial(cut_off_by_and_by, frozenset((target,))))
 
     def _target(self, message: CloseSessions) -> LiveTarget | None:
         """None: it came with a change of the configuration that was broken off, for the program ends."""

@@ -49,7 +49,7 @@ def test_haproxy_gets_all_descriptors():
 
 @pytest.mark.parametrize(
     ("limit", "ours", "theirs"),
-    [(65536, 20_000, 20_000), (20_000, 19_800, 9_800), (4096, 3_800, 1_800), (1024, 800, 300)],
+    [(65536, 20_000, 20_000), (20_000, 18_700, 9_800), (4096, 3_600, 1_800), (1024, 700, 300)],
 )
 def test_as_many_idle_sessions_as_the_hard_limit_allows(monkeypatch, limit, ours, theirs):
     monkeypatch.setattr(proxies, "descriptor_limit", lambda: limit)

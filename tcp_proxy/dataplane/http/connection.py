@@ -90,8 +90,11 @@ class HttpConnection(PlainOwner):
         return self.exchange.target if self.exchange is not None else None
 
     @property
-    def last(self) -> float:
-        """When it had its last event."""
+    def cut(self) -> int:  # `target.cut` when it was chosen
+        return self.exchange.cut if self.exchange is not None else 0
+
+    @property
+    def last(self) -> float:  # when it had its last event
         return self.timers.last
 
     @property
@@ -417,16 +420,14 @@ class HttpConnection(PlainOwner):
         if self.state is not DONE:
             self.finish(reason, side, 0, reset=True)
 
-    def cut_off(self) -> None:
-        """The exchange's target is lost: by our own decision."""
+    def cut_off(self) -> None:  # from the exchange's target, by our own decision
         exchange = self.exchange
         if exchange is not None and exchange.target is not None:
             exchange.cut_off(exchange.target.cut_reason)
 
     def client_lost(self, code: int) -> None:
         if self.state is not DONE:
-            reason = client_end(code) if code else Reason.CLIENT_GONE
-            self.finish(reason, Side.CLIENT, code, reset=True)
+            self.finish(client_end(code) if code else Reason.CLIENT_GONE, Side.CLIENT, code, reset=True)
 
     def finish(self, reason: Reason, side: Side, code: int, reset: bool) -> None:
         """The one way to DONE: release everything, count, write the record."""

@@ -41,7 +41,7 @@ def test_as_many_sessions_as_there_is_room_for_are_measured_over_two_workers():
 
 def test_a_level_that_is_not_the_same_on_both_sides_says_so():
     assert over_two(20_000, 20_000) == "a session, of 20,000 over two workers"
-    assert over_two(19_800, 9_800) == "a session, of 19,800 over two workers (HAProxy: of 9,800)"
+    assert over_two(18_700, 9_800) == "a session, of 18,700 over two workers (HAProxy: of 9,800)"
 
 
 def test_a_growth_is_the_cost_over_that_of_the_first_step():
