@@ -32,7 +32,6 @@ ELSEWHERE = {
     "control/failover/ports.py": "tests/system/test_failover.py",
     "control/failover/worker_pause.py": "tests/system/test_failover.py",
     "control/failover/decider.py": "tests/system/test_cluster_failover.py",
-    "control/changes/lost_listeners.py": "tests/system/test_reload_attacks.py",
     "control/context.py": "tests/system/test_reload.py",
     "control/processes/worker_pool.py": "tests/control/test_supervisor.py",
     "ctl/__main__.py": "tests/ctl/test_main.py",

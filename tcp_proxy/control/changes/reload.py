@@ -326,7 +326,6 @@ class Reload:
         if comparison is None:
             return
         transition.take(comparison)
-        before = {item.address: item for item in context.listening.values()}
         try:
             removed = yield from transition.committing()
         except CannotApply as error:
@@ -342,7 +341,7 @@ class Reload:
         if context.is_stopping:
             return
         wanted = {address for app in context.config.apps for address in app.listeners}
-        leaving = [item for address, item in before.items() if address not in wanted]
+        leaving = [item for item in context.listening.values() if item.address not in wanted]
         close_listeners(context, leaving)
         self.stage = Stage.SETTLING
         generation = context.generation
