@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from sys import intern
 from typing import Any, NamedTuple
 
 from tcp_proxy.config.access import build_access
@@ -213,7 +214,7 @@ def _targets(entries: Sequence[Any], path: Path, app: Plain, report: Report) -> 
                 continue
             _claim_name(names, text, address_path, "target", report)
         rest = _rest(plain, here, address_path, (address,), app, report)
-        targets[here] = Target(name=name or text, address=address, **rest)
+        targets[here] = Target(name=intern(name or text), address=address, **rest)  # apps have the same names
     return targets
 
 

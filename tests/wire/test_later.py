@@ -23,3 +23,7 @@ def test_they_come_out_as_they_went_in():
 def test_they_are_what_a_message_would_have_said():
     at_once = maker(tuple[TargetView, ...])(json.loads(json.dumps((PLAIN, SPECIAL), default=fields)))
     assert targets_of(text_of((PLAIN, SPECIAL))) == at_once
+
+
+def test_what_is_as_by_default_is_not_said():
+    assert text_of((PLAIN,)) == '[["a",7,1,false,false,"up",[[2,["127.0.0.1",80]]]]]'

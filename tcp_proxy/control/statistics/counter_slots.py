@@ -30,6 +30,8 @@ from tcp_proxy.wire.counters import (
 AT_ONCE = 250  # blocks in a slice
 RUNS_AT_ONCE = 50  # that are given back in a slice
 
+NO_ROOM = "there is no room for the counters of so many apps, listeners and targets; restart needed"
+
 Key = tuple[str, ...]  # (app,), (app, target's name), (app, listener's address) or (app, action, entry) of access
 
 
@@ -114,7 +116,7 @@ class CounterSlots:
         """Raises NoRoom unless so many more of each kind can be taken."""
         needed = sum(BLOCKS[kind] * max(0, count - len(self._free[kind])) for kind, count in blocks.items())
         if self.room and self.used + needed > self.room:
-            raise NoRoom("there is no room for the counters of so many apps, listeners and targets; restart needed")
+            raise NoRoom(NO_ROOM)
 
     def rename(self, kind: str, old: Key, new: Key) -> None:
         self._first[kind][new] = self._first[kind].pop(old)
@@ -168,9 +170,11 @@ class CounterSlots:
         self._taken += 1
         if self._free[kind]:
             return self._free[kind].pop()
-        self.require({kind: 1})
-        self.used += BLOCKS[kind]
-        return self.used - BLOCKS[kind]
+        size = BLOCKS[kind]
+        if self.room and self.used + size > self.room:
+            raise NoRoom(NO_ROOM)
+        self.used += size
+        return self.used - size
 
     def _hand_in(self, memory: Counters, block: Retired) -> None:
         """Its totals go to its app's block, which has the same words for them; nobody has those of a rule."""

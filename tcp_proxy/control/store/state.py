@@ -115,6 +115,8 @@ class State:
 
     def forget_servers(self, app: str, target: str, but: Collection[int] = ()) -> None:
         """All that is known of the target's servers but these."""
+        if (app, target) not in self._servers:  # of nearly all, when 20,000 begin; no other thread changes it
+            return
         with self._changed:
             known = self._servers.get((app, target), {})
             for port in known.keys() - set(but):

@@ -332,7 +332,8 @@ class _Configuring:
         target.place(app.config, app.own)
         if not target.endpoints:
             self._targets.name(target, self._answers)
-        self._limit(target, config.name, config.max_connections)
+        if config.max_connections:
+            self._limit(target, config.name, config.max_connections)
         self._done.touched.append(target)
         return target
 

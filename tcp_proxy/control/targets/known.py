@@ -8,7 +8,7 @@ All of them together, and how they become those of another configuration: contro
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
@@ -26,10 +26,12 @@ from tcp_proxy.wire.messages import TargetChanged
 from tcp_proxy.wire.views import AccessView, AppView, Endpoint, FaultView, TargetView
 
 ByPort = dict[int, list[ListenAddress]]
+ByPlace = Mapping[int, tuple[Endpoint, ...]]
 
 HTTP_PORT, HTTPS_PORT = 80, 443  # which Host leaves out
 NOT_CHECKED = "not checked yet"
 NO_CIRCLES: frozenset[Endpoint] = frozenset()  # one for all
+NOTHING: Mapping[Any, Any] = {}  # the same: whoever has something has another one
 WORSE = (State.UP, State.DRAINING, State.DOWN)
 
 
@@ -56,11 +58,11 @@ class KnownTarget:
     ejections: dict[str, int] | None = None  # so far, by cause (sansio.outlier.Cause)
     is_forced: bool = False  # its app panics: workers are told that it is up (control.targets.panic)
     addresses: tuple[tuple[int, Address], ...] = ()
-    located: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)
-    answers: dict[int, tuple[Endpoint, ...]] = field(default_factory=dict)  # `located`, with those that lead to `own`
-    own: ByPort = field(default_factory=dict)  # its app's listeners
+    located: ByPlace = field(default_factory=lambda: NOTHING)
+    answers: ByPlace = field(default_factory=lambda: NOTHING)  # `located`, with those that lead to `own`
+    own: Mapping[int, list[ListenAddress]] = field(default_factory=lambda: NOTHING)  # its app's listeners
     circles: frozenset[Endpoint] = NO_CIRCLES  # of `answers`: those that lead back over other apps
-    findings: dict[str, Finding] = field(default_factory=dict)  # of a group: what is thought of each subject
+    findings: Mapping[str, Finding] = field(default_factory=lambda: NOTHING)  # of a group: what is thought of each subject
 
     @property
     def state(self) -> State:
@@ -89,7 +91,7 @@ class KnownTarget:
 
     def forget_health(self, evidence: str = NOT_CHECKED) -> None:
         """Nothing is known of it."""
-        self.health, self.evidence, self.findings = State.UP, evidence, {}
+        self.health, self.evidence, self.findings = State.UP, evidence, NOTHING
 
     @property
     def why(self) -> str:
@@ -196,7 +198,7 @@ class KnownTarget:
     def found(self, finding: Finding) -> Finding:
         """What the finding on one subject means for the target: the worst of a group counts."""
         if self.config.is_group:
-            self.findings[finding.target] = finding
+            self.findings = {**self.findings, finding.target: finding}
             finding = dataclasses.replace(self._worst(), changed=finding.changed)
         self.health, self.evidence = finding.state, finding.evidence
         return finding
@@ -210,8 +212,9 @@ class KnownTarget:
     def _drop_findings(self, before: set[int]) -> None:
         """Servers of a group have left, or come. What is thought of one that comes is for its check to say, who knows what
         was thought of those that left: until then nothing changes."""
-        known = self.subjects() if self.config.is_group else {}
-        self.findings = {name: found for name, found in self.findings.items() if name in known}
+        if self.findings:
+            known = self.subjects() if self.config.is_group else {}
+            self.findings = {name: found for name, found in self.findings.items() if name in known}
         if before and self.located.keys() < before:
             worst = self._worst() if self.findings else None
             self.health = worst.state if worst else State.UP
@@ -225,7 +228,7 @@ class KnownTarget:
             self.located = {port: tuple(filter(self._is_foreign, found)) for port, found in self.answers.items()}
         servers = list(self.located.values())
         if len(servers) == 1:
-            self.endpoints = servers[0]
+            [self.endpoints] = servers
         else:
             self.endpoints = tuple(itertools.chain.from_iterable(servers)) if all(servers) else ()
 
@@ -234,6 +237,8 @@ class KnownTarget:
         if isinstance(address, str):
             return True
         host, port = address[:2]
+        if port not in self.own and not self.circles:
+            return True  # nearly all, and there may be 20,000
         is_own = any(leads_to(host, port, listener) for listener in self.own.get(port, ()))
         return not is_own and endpoint not in self.circles
 
@@ -348,9 +353,14 @@ class KnownApp:
     def checks_of(self, target: str) -> tuple[model.Check, ...]:
         return self.targets[target].config.checks(self.config.health, self.config.source)
 
+    def unchecked(self, some: Iterable[KnownTarget]) -> list[KnownTarget]:
+        """Those of them that nobody checks."""
+        usual, source = self.config.health, self.config.source
+        return [target for target in some if not target.config.checks(usual, source)]
+
     @property
     def is_checked(self) -> bool:
-        return any(self.checks_of(target) for target in self.targets)
+        return len(self.unchecked(self.targets.values())) < len(self.targets)
 
     def endpoints(self) -> dict[str, tuple[Endpoint, ...]]:
         """What is to be probed: disabled targets are not."""

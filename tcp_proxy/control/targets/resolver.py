@@ -28,6 +28,7 @@ INTERVAL = 30.0  # seconds, ±10 %
 JITTER = 0.1
 REFRESH_EVERY = 1.0  # seconds between two look-ups of a name that failed connects asked for
 THREADS = 8
+AF_INET = int(socket.AF_INET)  # a number, not the member of an enum
 STOP_WAIT = 0.2  # seconds that stop() waits at most for threads that are blocked
 
 Addresses = tuple[tuple[int, str], ...]  # (family, IP); a scope as fe80::1%2
@@ -215,7 +216,7 @@ def endpoints(address: Address, addresses: Addresses) -> tuple[Endpoint, ...]:
 
 def _literal(host: str, port: int) -> Endpoint | None:
     if IPV4.fullmatch(host):
-        return int(socket.AF_INET), (host, port)
+        return AF_INET, (host, port)
     try:
         ip = ipaddress.ip_address(host)
         return _endpoint(socket.AF_INET if ip.version == 4 else socket.AF_INET6, host, port)

@@ -242,7 +242,7 @@ class States:
             del self._health[name]
             runner.stop()
         looked_at = app.targets.values() if one.checks_differ else one.touched
-        yield from each([one for one in looked_at if not app.checks_of(one.config.name)], self._trust)
+        yield from each(app.unchecked(looked_at), self._trust)
         if not (app.targets or app.config.discoveries):
             logger.warning("app %s %s", name, NO_TARGETS)
 

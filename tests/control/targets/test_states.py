@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from kit.calls import Calls
 from kit.clock import Clock
 from tcp_proxy.config.delta import of_apps
 from tcp_proxy.config.model import App, Check, Target
@@ -309,3 +310,19 @@ def test_a_target_that_its_checks_bring_back_says_since_when_but_not_at_the_star
             assert (target.state, target.since, target.change().since) == ("up", since, since)
     finally:
         life.end()
+
+
+def test_what_a_target_costs_when_it_comes_is_a_few_calls():
+    """Of one that is checked by nobody, with what is said of it. There may be 20,000 at a start."""
+    costs = []
+    for count in (100, 1100):
+        some = tuple(Target(f"t{n}", Address(f"192.0.{n // 250}.{n % 250}", 80)) for n in range(count))
+        loop, calls = Loop("main"), Calls()
+        with calls:
+            targets = Targets((App("web", (), some, health=()),), CounterSlots())
+            states = States(loop, targets, Events(), lambda _: None, lambda: None, RestoredStates(Store()))
+            states.start()
+        costs.append(calls.most)
+        states.stop()
+        loop.close()
+    assert costs[1] - costs[0] < 50 * 1000
