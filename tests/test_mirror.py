@@ -28,7 +28,6 @@ ELSEWHERE = {
     "control/answers/moving.py": "tests/system/test_moving.py",
     "control/changes/comparison.py": "tests/control/test_turns.py",
     "control/changes/one_target.py": "tests/control/changes/test_operator.py",
-    "control/failover/primary.py": "tests/system/test_failover.py",
     "control/failover/ports.py": "tests/system/test_failover.py",
     "control/failover/worker_pause.py": "tests/system/test_failover.py",
     "control/failover/decider.py": "tests/system/test_cluster_failover.py",

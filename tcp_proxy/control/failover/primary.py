@@ -71,6 +71,7 @@ class Failover:
         self._failback_timer: Timer | None = None
         self._old = ""  # the last primary's address
         self._asked_at: Address | None = None  # where the candidate at hand is
+        self._askable: set[object] = set()  # what a round depends on: who is where, and the settings
         self._began = self._changed = context.loop.now
         self._faults: dict[str, str] = {}  # of this round: target -> why not
         self._failback, self._failback_to = Failback(), ""  # the latter: for whose sake this one is
@@ -168,20 +169,19 @@ class Failover:
         """Something about the targets, or the configuration, is different."""
         election, config = self._election, self.app.config.failover
         election.has_check, election.max_backoff = config.check is not None, config.max_backoff
-        before, election.candidates = election.candidates, self._candidates()
+        election.candidates, before = self._candidates(), self._askable
+        self._askable = {config, *((name, self.app.targets[name].config.address) for name in election.candidates)}
         self._failback.note(set(election.candidates), self._loop.now)
         primary = self.app.primary
         if self.is_serving:
             why = self._why_lost(primary)
-            if primary is not None and not why:
-                election.candidate = primary.config.name  # it may have another name, and is the same one
-            if why:
+            if why or primary is None:
                 self.begin(f"{election.candidate}: {why}")
             else:
+                election.candidate = primary.config.name  # it may have another name, and is the same one
                 self._consider_failback()
         elif election.phase is Phase.WAITING:
-            wait = election.wake() if set(election.candidates) - set(before) else None
-            if wait is not None:
+            if self._askable - before and (wait := election.wake()):
                 self._sleep(wait)
         elif election.candidate and not self._is_allowed(self.app.targets.get(election.candidate)):
             self.begin(f"{election.candidate} may not be primary any more")
