@@ -177,6 +177,42 @@ def test_no_compiled_class_makes_a_property_of_an_attribute():
             assert not properties & attributes.get(base, set()), f"{one.name}, of {base}"
 
 
+def test_no_compiled_class_declares_an_attribute_of_its_base_again():
+    """It has one place and is seen twice: the collector counts a reference too many, and keeps or takes what it must not."""
+    found = [one for path in sources() for one in classes(ast.parse((HOME / path).read_text()))]
+    assert twice_declared(found) == []
+
+
+def test_an_attribute_that_is_declared_twice_is_found():
+    text = "class A:\n x: int\nclass B(A): pass\nclass C(B):\n x = 1\nclass D(A):\n def __init__(self):\n  self.x: int = 1"
+    assert twice_declared(classes(ast.parse(text))) == ["C.x, of A", "D.x, of A"]
+
+
+def twice_declared(found):
+    """Protocols have no places."""
+    kept = {one.name: one for one in found if "Protocol" not in bases(one)}
+    wrong = []
+    for one in kept.values():
+        mine, above = declared(one), [kept[base] for base in bases(one) if base in kept]
+        while above:
+            base = above.pop()
+            wrong += [f"{one.name}.{name}, of {base.name}" for name in sorted(mine & declared(base))]
+            above += [kept[base] for base in bases(base) if base in kept]
+    return wrong
+
+
+def declared(one):
+    """In the class, or with a type where it is set first; those of the class itself have a place there."""
+    names = {target.id for node in one.body if isinstance(node, ast.Assign) for target in targets(node)}
+    for node in ast.walk(one):
+        if isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation):
+            if isinstance(node.target, ast.Attribute):
+                names.add(node.target.attr)
+            elif node in one.body:
+                names.add(node.target.id)
+    return names - {"__slots__", "__deletable__"}
+
+
 def targets(node):
     if isinstance(node, ast.Assign):
         return [target for target in node.targets if isinstance(target, ast.Name)]

@@ -21,7 +21,7 @@ from tcp_proxy.dataplane.http import requests
 from tcp_proxy.dataplane.http.body import Body
 from tcp_proxy.dataplane.http.owner import ExchangeOwner
 from tcp_proxy.dataplane.http.reader import READABLE, UNSURE, URGENT
-from tcp_proxy.dataplane.http.repeats import NEVER, Repeatable, send_again
+from tcp_proxy.dataplane.http.repeats import Repeatable, send_again
 from tcp_proxy.dataplane.http.upstreams import Upstream, has_spoken
 from tcp_proxy.dataplane.live_target import LiveTarget
 from tcp_proxy.dataplane.route_targets import begin
@@ -43,26 +43,15 @@ INTERIMS: Final = 32  # interim answers in one turn
 
 class Exchange(Repeatable):
     """`response` is None until its head has come; `status` is what the client was told."""
-    answered_at = -1.0
-    served_by = ""  # the name of the last target
-    bytes_up = 0  # of the bodies, when it is over
-    bytes_down = 0
-    processes: tuple[int, ...] = ()  # that it was answered by before
-    target: LiveTarget | None = None
+
     cut = 0
     upstream: Upstream | None = None
-    tried: tuple[tuple[str, str], ...] = ()
-    up: Body | None = None
     down: Body | None = None
     response: Response | None = None
-    has_interim = False  # an interim answer has come: nothing is sent a second time
-    repeats = NEVER  # so far
     keep = False
     upgrade = b""  # the protocols that the target is asked for
     hears_later = False  # heads of interim answers wait in the reader until others have had their turn
     switched: tuple[Response, bytes] | None = None  # the target's 101, and what came behind it, until the request is whole
-    span: Any = None  # what is traced of it (sansio.trace_context)
-    error = ""  # what the client is told where the answer is ours, or would have been told
 
     def __init__(self, connection: ExchangeOwner, request: Request, route_targets: Any) -> None:
         self.connection = self.owner = connection  # `owner`: whom a bug that is met here ends

@@ -36,9 +36,9 @@ MOVED: Final[Repeats] = Repeats.MOVED
 class Repeatable(requests.CountedRequest):
     """An exchange."""
 
-    repeats: Repeats
-    has_interim: bool
-    up: Body | None
+    repeats = NEVER  # so far
+    has_interim = False  # an interim answer has come: nothing is sent a second time
+    up: Body | None = None
 
     def let_go(self, upstream: Upstream) -> None:
         """The connection has ended."""

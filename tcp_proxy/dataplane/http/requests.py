@@ -40,24 +40,25 @@ STATUS_CLASS = (0, 1, 2, 3, 4, 5, 5, 5, 5, 5)  # RFC 9110, 15: 600 and above are
 
 
 class CountedRequest:
-    """An exchange, as far as it is counted. A contract, and no Protocol, as owner.py is."""
+    """An exchange, as far as it is counted. A contract, and no Protocol, as owner.py is. What has a value here has it at the
+    beginning: an attribute of a base that is declared again is there twice where this is compiled."""
 
     connection: ExchangeOwner
     request: Request
     route_targets: Any  # where it chose its target
     block: int  # where its counters are
     started: float
-    answered_at: float  # -1: not yet
     status: int
-    served_by: str
-    bytes_up: int
-    bytes_down: int
-    processes: tuple[int, ...]  # that it was answered by before, where it has moved
-    target: LiveTarget | None
-    tried: tuple[tuple[str, str], ...]
     was_late: bool
-    span: Any
-    error: str
+    answered_at = -1.0  # not yet
+    served_by = ""  # the name of the last target
+    bytes_up = 0  # of the bodies, when it is over
+    bytes_down = 0
+    processes: tuple[int, ...] = ()  # that it was answered by before, where it has moved
+    target: LiveTarget | None = None
+    tried: tuple[tuple[str, str], ...] = ()
+    span: Any = None  # what is traced of it (sansio.trace_context)
+    error = ""  # what the client is told where the answer is ours, or would have been told
 
 
 def ended(exchange: CountedRequest, reason: Reason) -> None:
