@@ -13,6 +13,7 @@ COMPILED = (
     "tcp_proxy/sansio/http1/*.py",
     "tcp_proxy/sansio/token_bucket.py",
     "tcp_proxy/wire/client_table.py",
+    "tcp_proxy/wire/log_lines.py",
     "tcp_proxy/dataplane/edge/*.py",
     "tcp_proxy/dataplane/http/*.py",
     "tcp_proxy/dataplane/relay/*.py",

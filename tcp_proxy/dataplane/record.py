@@ -73,7 +73,7 @@ class Recorder:
         self._fd = -1 if fd is None else fd
         self._warn = warn
         self._kept: deque[Finished] = deque(maxlen=KEPT) if before is None else before._kept
-        self._records: deque[Any] = deque()  # Finished, and records of requests as they are written
+        self._records: deque[Any] = deque()  # Finished, records of requests as they are written, and lines
         # From any thread: keep a session that has ended, and send it away if there is a pipe.
         self.add: Callable[[Finished], Any] = self._kept.append if fd is None else self._keep_and_send
         # The same for mode http, where not the session goes to the access log, but each of its requests.
@@ -83,6 +83,7 @@ class Recorder:
         self.keep_request: Callable[[FinishedRequest], Any] | None = self.requests.append if is_asked else None
         self.add_request: Callable[[tuple[Any, ...]], Any] | None = None if fd is None else self._send
         self.sample = None if logs is None else logs.sample  # of the traces that begin here; None: there are none
+        self.usual: Any = None  # log_lines.UsualLines, where all lines are text and go to one log
         self._out = bytearray()
         self._armed = False
         self._hurried = False
@@ -97,6 +98,8 @@ class Recorder:
             self._own = {name: (path, formats[format]) for name, path, format in logs.apps}
             self._switch = log_lines.switch
             self._sorts = bool(self._own) or self.sample is not None
+            if logs.format == "text" and not self._sorts:
+                self.usual = log_lines.UsualLines(self._records, FLUSH_AT, self._send_soon)
             os.set_blocking(fd, False)
 
     def __repr__(self) -> str:
@@ -170,6 +173,9 @@ class Recorder:
 
     def _send(self, record: Any) -> None:
         self._records.append(record)
+        self._send_soon()
+
+    def _send_soon(self) -> None:
         if not self._armed:
             self._armed = True
             self._loop.call_soon(self._arm)
@@ -221,12 +227,17 @@ class Recorder:
                 self._warn("session records are dropped: the access log does not keep up")
             self.dropped += len(records)
             return
-        if self.sample is None:
-            whole = [record if isinstance(record[0], str) else self._record(record) for record in records]
+        if self._sorts:
+            lines = self._sorted([self._whole(record) for record in records])
         else:
-            whole = [record if isinstance(record[0], str) else self._traced(self._record(record)) for record in records]
-        lines = self._sorted(whole) if self._sorts else map(self._line, whole)
+            lines = [record if type(record) is str else self._line(self._whole(record)) for record in records]
         self._out += "".join(lines).encode(errors="backslashreplace")
+
+    def _whole(self, record: Any) -> SessionRecord:
+        """A session's is made of what is kept of it."""
+        if isinstance(record[0], str):
+            return record  # type: ignore[no-any-return]
+        return self._record(record) if self.sample is None else self._traced(self._record(record))
 
     def _sorted(self, records: list[SessionRecord]) -> list[str]:
         """By the logs that they belong to; first what goes on where the last batch has ended."""

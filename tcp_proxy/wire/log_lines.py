@@ -18,6 +18,7 @@ A busy app has 20,000 lines a second, so what one line has in common with the la
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
@@ -135,6 +136,58 @@ _common = lru_cache(REMEMBERED)(_said)
 @lru_cache(REMEMBERED)
 def _ip(client: str) -> str:
     return client.rpartition(":")[0].strip("[]")
+
+
+class UsualLines:
+    """Lines of requests of which nothing is to be said but what is said of all, as `request_text` writes them, for a fifth
+    of its work: what a line has in common with the ones before it is put together once. One thread's.
+
+    `waiting` takes them; `hurry` is called when it has its first, and from so many (`most`) on."""
+
+    __slots__ = ("_date", "_date_at", "_hurry", "_most", "_names", "_seconds", "_seconds_of", "_waiting")
+
+    def __init__(self, waiting: deque[Any], most: int, hurry: Callable[[], Any]) -> None:
+        self._waiting, self._most, self._hurry = waiting, most, hurry
+        self._date, self._date_at = "", -1
+        self._seconds, self._seconds_of = "", -1.0  # of a batch of requests many took the same time: the loop's clock stands
+        self._names: dict[str, dict[str, str]] = {}  # what is said of a target, by app and target
+
+    def __repr__(self) -> str:
+        return f"<UsualLines, names of {len(self._names)} apps>"
+
+    def said(self, line: bytes, referer: bytes, agent: bytes, host: bytes) -> tuple[str, str, str]:
+        """What a request says of itself; whoever remembers the request remembers it."""
+        return _escaped(line), f'"{_escaped(referer) or "-"}" "{_escaped(agent) or "-"}"', _escaped(host) or "-"
+
+    def add(
+        self, ip: str, said: tuple[str, str, str], app: str, target: str, session: str, number: int, status: int, up: int,
+        down: int, seconds: float, reason: str, ended_at: float,
+    ) -> None:  # fmt: skip
+        """`session`: what the id begins with; `seconds`: to the head of the answer, and to its end."""
+        line, client, host = said
+        if seconds != self._seconds_of:
+            self._seconds, self._seconds_of = f" answer={seconds:.6f} seconds={seconds:.6f} up=", seconds
+        if ended_at < self._date_at or ended_at >= self._date_at + 1:
+            self._date_at = int(ended_at)
+            self._date = f' - - [{_date(self._date_at)}] "'
+        names = self._names.get(app)
+        words = names.get(target) if names is not None else None
+        if words is None:
+            words = self._remember(app, target)
+        code = str(status) if status else "-"
+        waiting = self._waiting
+        waiting.append(
+            f'{ip}{self._date}{line}" {code} {down} {client}{words}{host} id={session}{number}{self._seconds}{up}'
+            f" reason={reason} error=- peer=- tls=- notes=-\n"
+        )
+        if len(waiting) == 1 or len(waiting) >= self._most:
+            self._hurry()
+
+    def _remember(self, app: str, target: str) -> str:
+        if len(self._names) > REMEMBERED or len(self._names.get(app, ())) > REMEMBERED:
+            self._names.clear()
+        words = self._names.setdefault(app, {})[target] = f" app={_word(app)} target={_word(target)} host="
+        return words
 
 
 def request_json(record: RequestRecord) -> str:

@@ -50,7 +50,7 @@ class Records(Recorder):
         self.add = self.keep
         self._kept, self._loop = [], loop
         self.requests, self.keep_request = deque(), None
-        self.sample = None
+        self.sample = self.usual = None
 
     def keep(self, finished):
         self._kept.append(finished)

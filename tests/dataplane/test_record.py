@@ -233,3 +233,27 @@ def test_those_that_ended_since_are_told_once_and_the_newest_of_many():
         assert told(3, most=1) == (["w1-2"], 2, 1)
         assert told(2) == ([], 2, 0)
         assert told(99) == told(0), "one that is not kept any more"
+
+
+def test_lines_of_requests_and_records_of_sessions_go_in_their_order():
+    """A line that is written already goes as it is; where logs are sorted, or not text, none is."""
+    with Rig(AccessLogs("usual", "text")) as rig:
+        said = rig.recorder.usual.said(b"GET / HTTP/1.1", b"", b"", b"a")
+        for number in (1, 2):
+            rig.recorder.usual.add("::1", said, "web", "t0", "w1-7-", number, 200, 0, 5, 0.25, "done", 1e9)
+            rig.recorder.add(finished(number))
+        rig.after_half_a_second()
+        lines = rig.read_text().splitlines()
+        assert [line.partition(" id=")[2].split()[0] for line in lines] == ["w1-7-1", "w1-1", "w1-7-2", "w1-2"]
+    for logs in (AccessLogs("usual", "json"), AccessLogs("usual", "text", (("own", "a", "text"),))):
+        with Rig(logs) as rig:
+            assert rig.recorder.usual is None
+
+
+def test_enough_lines_are_sent_away_before_their_time():
+    with Rig(AccessLogs("usual", "text")) as rig:
+        said = rig.recorder.usual.said(b"GET / HTTP/1.1", b"", b"", b"a")
+        for number in range(FLUSH_AT):
+            rig.recorder.usual.add("::1", said, "web", "t0", "w1-7-", number, 200, 0, 5, 0.25, "done", 1e9)
+        rig.loop.run_once(0)
+        assert rig.read_text().count("\n") == FLUSH_AT

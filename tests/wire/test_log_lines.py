@@ -2,11 +2,12 @@
 
 import json
 import re
+from collections import deque
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcp_proxy.wire.log_lines import FORMATS, json_line, text_line
+from tcp_proxy.wire.log_lines import FORMATS, REMEMBERED, UsualLines, json_line, text_line
 from tcp_proxy.wire.records import REQUEST, Record, RequestRecord
 
 ENDED = 1_795_246_424.123
@@ -175,3 +176,49 @@ def test_what_is_remembered_of_other_lines_is_theirs():
 def test_both_kinds_come_in_one_pipe():
     assert FORMATS["text"](tuple(RECORD)) == text_line(RECORD)
     assert FORMATS["json"](tuple(RECORD)) == json_line(RECORD)
+
+
+# -- lines of requests like most others
+
+
+def add(lines, record):
+    said = lines.said(record.line, record.referer, record.agent, record.host)
+    session, _, number = record.id.rpartition("-")
+    lines.add(
+        record.client.rpartition(":")[0].strip("[]"), said, record.app, record.target, f"{session}-", int(number),
+        record.status, record.bytes_up, record.bytes_down, record.seconds, record.reason, record.ended_at,
+    )  # fmt: skip
+
+
+some_bytes = st.binary(max_size=20)
+some_records = st.builds(
+    ASKED._replace, app=any_name, target=any_name, line=some_bytes, host=some_bytes, referer=some_bytes, agent=some_bytes,
+    status=st.sampled_from([0, 200, 599]), bytes_up=st.integers(0, 1 << 40), bytes_down=st.integers(0, 1 << 40),
+    seconds=st.sampled_from([0.0, 0.0012, 3.5]), ended_at=st.sampled_from([ENDED, ENDED + 0.5, ENDED + 1, ENDED - 5]),
+)  # fmt: skip
+
+
+@given(st.lists(some_records, min_size=1, max_size=5))
+def test_a_line_like_most_is_the_one_that_all_others_would_be(records):
+    """Whatever the ones before it were."""
+    waiting = deque()
+    lines = UsualLines(waiting, 100, lambda: None)
+    for record in records:
+        add(lines, record)
+    assert list(waiting) == [FORMATS["text"](tuple(one._replace(answer_seconds=one.seconds))) for one in records]
+
+
+def test_names_are_remembered_and_not_for_ever():
+    waiting = deque()
+    lines = UsualLines(waiting, 1 << 20, lambda: None)
+    for n in range(2 * REMEMBERED + 10):
+        add(lines, ASKED._replace(app=f"a{n % 3}" if n % 2 else f"b{n}", target=f"t{n}"))
+    assert [f" target=t{n} " in line for n, line in enumerate(waiting)] == [True] * len(waiting)
+
+
+def test_who_sends_the_lines_away_is_told_of_the_first_and_of_enough():
+    waiting, told = deque(), []
+    lines = UsualLines(waiting, 3, lambda: told.append(len(waiting)))
+    for _ in range(4):
+        add(lines, ASKED)
+    assert told == [1, 3, 4]

@@ -62,7 +62,7 @@ class HttpConnection(PlainOwner):
         self.client, self.address = client, address
         self._look_who()
         self.client_text = client_text(address)
-        self.name = f"{thread.recorder.incarnation}-{number}-".encode()
+        self.client_ip, self.name = ip_of(address), f"{thread.recorder.incarnation}-{number}-"
         self.writer = SocketWriter(thread.loop, client)
         self.timers = Timers(thread)
         self.state, self.started = READING, thread.loop.now
@@ -109,7 +109,7 @@ class HttpConnection(PlainOwner):
     @property
     def identity(self) -> bytes:
         """The X-Request-ID of a request that brought none: the session's id, and the request's number in it."""
-        return b"%b%d" % (self.name, self.requests)
+        return f"{self.name}{self.requests}".encode()
 
     def start(self) -> None:
         thread = self.thread

@@ -45,7 +45,8 @@ class ExchangeOwner:
     number: int
     address: Any
     client_text: str
-    name: bytes  # what its id and those of its requests begin with
+    client_ip: str
+    name: str  # what its id and those of its requests begin with
     started: float
     requests: int  # so far
     target_name: str  # of the last exchange

@@ -73,7 +73,7 @@ class PlainWay:
         if request.fields is not self._fields or connection.who is not self._who:  # else it has sent the same before
             self._fields, self._who = request.fields, connection.who
             lines = request_lines(request, connection.who, request.fields.kept)
-            self._lines = b"%bX-Request-ID: %b" % (lines, connection.name)
+            self._lines = b"%bX-Request-ID: %b" % (lines, connection.name.encode())
         exchange.upstream = upstream
         upstream.owner = self
         connection.exchanging()

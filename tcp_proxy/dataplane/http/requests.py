@@ -95,7 +95,7 @@ def ended(exchange: CountedRequest, reason: Reason) -> None:
             request.line[:LINE_MOST], own_id, exchange.served_by, exchange.tried, exchange.status, exchange.started,
             exchange.answered_at, now, exchange.bytes_up, exchange.bytes_down, REASON_INDEX[reason], exchange.error,
         ))  # fmt: skip
-    if recorder.add_request is not None:
+    if recorder.add_request is not None and not (exchange.answered_at == now and _log_usual(exchange, seconds, reason)):
         request, answer = exchange.request, seconds if exchange.answered_at >= 0 else -1.0
         _record(
             connection, request, request.line, exchange.served_by, exchange.status, exchange.bytes_up, exchange.bytes_down,
@@ -107,6 +107,36 @@ def ended(exchange: CountedRequest, reason: Reason) -> None:
     if target is not None:
         exchange.target = None
         target.give(row)
+
+
+def _log_usual(exchange: CountedRequest, seconds: float, reason: Reason) -> bool:
+    """Its line in the access log, if that is one like most: whether it was. `seconds`: to its answer, which came at once."""
+    connection, request = exchange.connection, exchange.request
+    recorder = connection.thread.recorder
+    usual = recorder.usual
+    if usual is None or type(connection.address) is not tuple or type(connection.client) is not SocketType:
+        return False
+    if exchange.error or exchange.processes or exchange.span is not None:
+        return False
+    said = request.said
+    if said is None:
+        said = request.said = usual.said(*_words(request, request.line))
+    usual.add(
+        connection.client_ip, said, connection.app.name, exchange.served_by, connection.name, connection.requests,
+        exchange.status, exchange.bytes_up, exchange.bytes_down, seconds, reason, connection.thread.loop.now + recorder.wall,
+    )  # fmt: skip
+    return True
+
+
+def _words(request: Request | None, line: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """The first line, who it says has sent the client here, what it says that the client is, and the host."""
+    values = {} if request is None else request.fields.values
+    return (
+        line.rstrip(b"\r\n") or b"-",
+        b", ".join(values[b"referer"]) if b"referer" in values else b"",
+        b", ".join(values[b"user-agent"]) if b"user-agent" in values else b"",
+        b"" if request is None else request.host,
+    )
 
 
 def refused(
@@ -200,7 +230,7 @@ def _record(
 ) -> None:
     recorder = connection.thread.recorder
     assert recorder.add_request is not None
-    values = {} if request is None else request.fields.values
+    first, referer, agent, host = _words(request, line)
     recorder.add_request((
         REQUEST,
         connection.identity.decode(),
@@ -208,15 +238,15 @@ def _record(
         connection.listener.address,
         connection.client_text,
         served_by,
-        line.rstrip(b"\r\n") or b"-",
-        b"" if request is None else request.host,
+        first,
+        host,
         status,
         bytes_up,
         bytes_down,
         answer_seconds,
         seconds,
-        b", ".join(values[b"referer"]) if b"referer" in values else b"",
-        b", ".join(values[b"user-agent"]) if b"user-agent" in values else b"",
+        referer,
+        agent,
         reason.value,
         connection.thread.loop.now + recorder.wall,
         error,

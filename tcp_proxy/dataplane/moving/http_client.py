@@ -139,7 +139,7 @@ def arrived(
     connection.started, connection.requests = moved.started, moved.requests
     connection.bytes_up, connection.bytes_down = moved.bytes_up, moved.bytes_down
     connection.target_name, connection.timers.last = moved.last_target, moved.last
-    connection.origin, connection.name = Origin(moved.id, moved.processes), f"{moved.id}-".encode()
+    connection.origin, connection.name = Origin(moved.id, moved.processes), f"{moved.id}-"
     connection.reader.input, connection.head_begun = moved.up.ahead, bool(moved.up.ahead)
     row = connection.thread.row
     session_counters.arrived(connection)

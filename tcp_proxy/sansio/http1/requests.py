@@ -37,7 +37,7 @@ AS_MUCH_AS_CAME: Final = Limits(1 << 30, 1 << 30, 1 << 30)  # for a head that wa
 class Request:
     """`path` is what the target is asked for; `host` without its line's spelling; `length` of the body, or CHUNKED."""
 
-    __slots__ = ("fields", "host", "is_rewritten", "length", "line", "method", "minor", "path")
+    __slots__ = ("fields", "host", "is_rewritten", "length", "line", "method", "minor", "path", "said")
 
     def __init__(self, method: bytes, path: bytes, minor: int, fields: Fields, line: bytes) -> None:
         self.method = method
@@ -45,6 +45,7 @@ class Request:
         self.minor = minor
         self.fields = fields
         self.line = line  # the first line as it came
+        self.said: tuple[str, str, str] | None = None  # what the access log says of it (wire.log_lines), once it has
         self.is_rewritten = minor != 1  # the first line, and perhaps Host, must be written anew
         values = fields.values
         self.length = 0 if fields.length == UNSAID else fields.length
