@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flopsy.is_used(args):
         load = again = functools.partial(flopsy.load, flopsy.document(args))
     if args.check or args.print_config:
-        return _check(args, load)
+        return _check(args, load, last)
     if not os.path.isdir("/proc/self/fd"):
         _complain(f"cannot start: {NO_PROC}")
         return CANNOT_START
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _discarded(spawned, WRONG_CONFIG)
         if config.user is not None:
             spawned = _become(config, spawned)
-        return _serve(config, again, spawned, path, is_takeover=args.takeover)
+        return _serve(config, again, spawned, (path, *last.files), is_takeover=args.takeover)
     except CannotStart as error:
         _complain(str(error))
     except OSError as error:
@@ -176,7 +176,7 @@ def _import(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace, load: "Callable[[], Config]") -> int:
+def _check(args: argparse.Namespace, load: "Callable[[], Config]", last: LastFile) -> int:
     path = "the command line" if flopsy.is_used(args) else _path(args)
     config = _load(load, path)
     if config is None:
@@ -200,7 +200,8 @@ def _check(args: argparse.Namespace, load: "Callable[[], Config]") -> int:
     # What follows is looked at as the user that it is to be, if this one may become that.
     as_user = [fault for fault in (become(config) or program_fault(config),) if fault]
     doubtful = (*impossible_hosts(config), *long_headers(config), *doubts(config), *as_user)
-    for warning in (*doubtful, *start_faults(config), *later_faults(config, path), *warnings(config)):
+    later = later_faults(config, (path, *last.files))
+    for warning in (*doubtful, *start_faults(config), *later, *warnings(config)):
         _complain(f"{path}: {warning}")
     fault = _token_fault(config)
     if fault:
@@ -306,7 +307,7 @@ def _become(config: "Config", spawned: "Spawned") -> "Spawned":
 
 
 def _serve(
-    config: "Config", load: "Callable[[], Config]", spawned: "Spawned", path: str = "", *, is_takeover: bool = False
+    config: "Config", load: "Callable[[], Config]", spawned: "Spawned", files: Sequence[str], *, is_takeover: bool = False
 ) -> int:
     from tcp_proxy.control.listeners import descriptors  # noqa: PLC0415
     from tcp_proxy.control.listeners.activation import CannotTake  # noqa: PLC0415
@@ -320,7 +321,7 @@ def _serve(
     from tcp_proxy.runtime import log  # noqa: PLC0415
 
     log.setup(config.log)
-    for warning in later_faults(config, path):
+    for warning in later_faults(config, files):
         logger.warning("%s", warning)
     _require_rights(config)
     descriptors.require(config)

@@ -88,6 +88,7 @@ class Expansion:
         if len(contents) > MOST_BYTES:
             self._report.value(path, f"{whole} is bigger than {MOST_BYTES} bytes")
             return None
+        self._report.files.append(name)
         text = text.removesuffix("\n").removesuffix("\r")
         self._report.hide(text)
         return text

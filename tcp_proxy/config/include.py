@@ -68,6 +68,7 @@ def include(folder: str, place: Path, root: dict[str, Member], report: Report) -
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         report.value(place, f"{json.dumps(folder, ensure_ascii=False)} cannot be read: {reason}")
         return
+    report.files.append(folder)
     key = next((key for key in root if key.lower() == APPS), None)
     if key is None:
         if not names:

@@ -16,6 +16,7 @@ PLAIN = 2  # the version of marshal in which equal values are equal bytes
 
 class LastFile:
     def __init__(self) -> None:
+        self.files: tuple[str, ...] = ()  # that were read with it: included ones, their folder, and secrets
         self._apps: dict[int, App] = {}  # by the hash of what stood in the file
 
     def __repr__(self) -> str:

@@ -73,6 +73,8 @@ def load_text(
     config = build(plain, report)
     if report:
         raise report.errors()
+    if last is not None:
+        last.files = tuple(report.files)
     return config
 
 

@@ -61,6 +61,7 @@ class Report:
 
     def __init__(self, file: str, lines: Lines) -> None:
         self.root: Node | None = None  # the document, as soon as there is one
+        self.files: list[str] = []  # that were read for it, beside its own
         self._sources = [_Source(0, file, lines, 0)]
         self._end = 0  # of the offsets that are an included file's
         self._errors: set[ConfigError] = set()
@@ -75,6 +76,7 @@ class Report:
 
     def begin(self, file: str, lines: Lines, size: int, path: Path) -> int:
         """Another file is read now, of so many characters, as the value at `path`: its offsets begin at the one returned."""
+        self.files.append(file)
         base = max(self._end, BEHIND)
         self._sources.append(_Source(base, file, lines, len(path)))
         self._end = base + size + 1

@@ -61,13 +61,17 @@ def load_straight(
         folder = _Folder(Expansion(environment or {}, report) if is_expanded else None)
         if last is None or is_expanded or type(root.get("apps")) is not list:
             plain = folder.fold(root, schema)
-            return build(plain, report) if is_right(plain, schema) else None
+            found = build(plain, report) if is_right(plain, schema) else None
+            if found is not None and last is not None:
+                last.files = tuple(report.files)
+            return found
         root["apps"], hashes = last.known(root["apps"])
         plain = folder.fold(root, schema)
         if not is_right({**plain, "apps": [app for app in plain["apps"] if type(app) is not App]}, schema):
             return None
         config = build(plain, report)
         last.keep(hashes, config.apps)
+        last.files = ()
         return config
     except (_NoStraightWay, ValueError, RecursionError):
         return None

@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import tcp_proxy
 from tcp_proxy.config.diff import listeners_of
@@ -43,11 +43,12 @@ def program_fault(config: Config) -> str:
     return ""
 
 
-def later_faults(config: Config, path: str) -> list[str]:
-    """What was read before the user was another one, and will not be again: one line for each file."""
+def later_faults(config: Config, read: Sequence[str]) -> list[str]:
+    """What was read before the user was another one, and will not be again: one line for each file. `read`: those that the
+    configuration stands in."""
     if config.user is None:
         return []
-    files = [path, *_lists(config), *_tls_files(config)]
+    files = [*read, *_lists(config), *_tls_files(config)]
     return [
         f"{file} cannot be read by user {config.user}: a reload would fail, and what is new in it stay unread"
         for file in dict.fromkeys(filter(None, files))

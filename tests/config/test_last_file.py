@@ -135,6 +135,23 @@ def test_it_is_as_if_it_were_read_for_the_first_time(files):
         assert found[0] == found[1]
 
 
+def test_which_files_were_read_with_it(tmp_path):
+    last, path, folder, secret = LastFile(), tmp_path / "config.json", tmp_path / "apps", str(tmp_path / "secret")
+    folder.mkdir()
+    (folder / "a.json").write_text(json.dumps(app(1)))
+    (tmp_path / "secret").write_text("x")
+    checked = app(2, health=[{"type": "http", "headers": {"A": f"@{secret}"}}])
+    for apps, more, files in (
+        ([FEW, checked], {}, (secret,)),
+        ([FEW, checked], {"include": "apps"}, (str(folder), str(folder / "a.json"), secret)),
+        ([FEW], {}, ()),
+        ([checked], {"zone": "\u00e9"}, (secret,)),
+    ):
+        path.write_text(json.dumps({"apps": apps, **more}))
+        load_file(str(path), last)
+        assert last.files == files
+
+
 def test_what_a_change_of_one_app_costs_does_not_grow_with_the_targets_of_others():
     last, calls = LastFile(), Calls()
     apps = [app(number) for number in range(1, 101)]

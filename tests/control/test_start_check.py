@@ -101,7 +101,7 @@ def config_of(app=None, **top):
 def test_nobody_else_is_asked_for_where_nothing_is_said(monkeypatch):
     monkeypatch.setattr(start_check.privileges, "become", lambda _: pytest.fail("asked"))
     assert start_check.become(config_of()) == start_check.program_fault(config_of()) == ""
-    assert start_check.later_faults(config_of(), "x") == []
+    assert start_check.later_faults(config_of(), ["x"]) == []
 
 
 def test_why_it_cannot_be_that_user_is_a_clause(monkeypatch):
@@ -125,8 +125,8 @@ def test_files_that_will_be_read_again(monkeypatch, tmp_path):
     networks.write_text("10.0.0.0/8\n")
     tls = {"certificates": [{key: certificate[key] for key in ("chain", "key")}]}
     config = config_of({"access": {"deny": [f"@{networks}"]}, "tls": tls}, user="nobody")
-    assert start_check.later_faults(config, __file__) == []
+    assert start_check.later_faults(config, [__file__]) == []
     monkeypatch.setattr(start_check.os, "access", lambda *_: False)  # root may everything
     said = " cannot be read by user nobody: a reload would fail"
-    files = [line.partition(said)[0] for line in start_check.later_faults(config, "c")]
+    files = [line.partition(said)[0] for line in start_check.later_faults(config, ["c"])]
     assert files == [str(networks), certificate["chain"], certificate["key"]], "c is not there, which is for others to say"

@@ -208,3 +208,17 @@ def test_the_example_of_the_page(start, service, folder):
     assert stat.S_ISSOCK(os.stat(folder / "own" / "run" / "api.sock").st_mode)
     assert running.stop() == 0
     assert (folder / "own" / "log" / "access.log").read_text()
+
+
+def test_so_are_files_that_it_includes_and_secrets(start, service, folder):
+    port, secret, apps = free_port(), folder / "secret", folder / "own" / "apps"
+    apps.mkdir()
+    login = {"type": "http", "headers": {"Authorization": f"@{secret}"}}
+    (apps / "a.json").write_text(json.dumps(app(service(), port, health=[login])))
+    for path in (secret, apps / "a.json"):
+        path.touch()
+        path.chmod(0o600)
+        shutil.chown(path, "root")
+    one = start({"include": "apps"})
+    for path in (secret, apps / "a.json"):
+        one.wait_log(f"{path} cannot be read by user nobody: a reload would fail")
