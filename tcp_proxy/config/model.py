@@ -220,7 +220,7 @@ class Target:
     @property
     def where(self) -> str:
         """The address as text."""
-        return ", ".join(f"{port}: {address}" for port, address in self.ports) or str(self.address)
+        return ", ".join(f"{port}: {address}" for port, address in self.ports) if self.ports else str(self.address)
 
 
 # What is to be said of an app without any: right, for they may come by the management API.

@@ -10,6 +10,7 @@ from typing import Any
 
 PIECE = 32 * 1024  # characters: of targets, with what makes them, 1 to 5 ms
 MEMBERS = 250
+TOGETHER = 10  # members that are written by one call of the encoder
 
 _encode = json.JSONEncoder().encode
 
@@ -22,7 +23,7 @@ class Long:
 
 
 class LongMap:
-    """An object, of pairs. A pair that is None is left out."""
+    """An object, of pairs with different keys. A pair that is None is left out."""
 
     def __init__(self, pairs: Iterable[tuple[str, Any] | None]) -> None:
         self.pairs = pairs
@@ -42,42 +43,60 @@ class Parts(dict[str, Any]):
 def pieces(value: Any) -> Iterator[str]:
     """Together they are the value's JSON text."""
     texts: list[str] = []
-    size = 0
-    for text in _texts(value):
+    size = count = 0
+    for text, members in _texts(value):
         texts.append(text)
         size += len(text)
-        if size >= PIECE or len(texts) >= 2 * MEMBERS:  # a member and a comma each
+        count += members
+        if size >= PIECE or count >= MEMBERS:
             yield "".join(texts)
-            texts, size = [], 0
+            texts, size, count = [], 0, 0
     yield "".join(texts)
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Long):
-        yield "["
+def _texts(value: Any) -> Iterator[tuple[str, int]]:
+    """Each with how many members were made for it."""
+    kind = type(value)
+    if kind is Long:
+        yield "[", 0
         yield from _joined(value.members)
-        yield "]"
-    elif isinstance(value, LongMap | Parts):
-        yield "{"
-        yield from _joined(value.items() if isinstance(value, Parts) else value.pairs, is_map=True)
-        yield "}"
-    elif isinstance(value, Made):
+        yield "]", 0
+    elif kind is LongMap or kind is Parts:
+        yield "{", 0
+        yield from _joined(value.items() if kind is Parts else value.pairs, is_map=True)
+        yield "}", 0
+    elif kind is Made:
         yield from _texts(value.make())
     else:
-        yield _encode(value)
+        yield _encode(value), 0
 
 
-def _joined(members: Iterable[Any], *, is_map: bool = False) -> Iterator[str]:
-    comma = ""
+def _joined(members: Iterable[Any], *, is_map: bool = False) -> Iterator[tuple[str, int]]:
+    """Members that have nothing to be asked for within are written together: to call the encoder takes longer than one."""
+    comma, made = "", 0
+    plain: list[Any] = []
     for member in members:
-        if member is None:
-            yield ""
-            yield ""
-            continue
-        key, value = member if is_map else ("", member)
-        yield f"{comma}{_encode(key)}: " if is_map else comma
-        if isinstance(value, (Long, LongMap, Made, Parts)):
+        made += 1
+        is_within = member is not None and type(member[1] if is_map else member) in WITHIN
+        if member is not None and not is_within:
+            plain.append(member)
+        if plain and (is_within or made >= TOGETHER):
+            yield comma + _together(plain, is_map), made
+            comma, made, plain = ", ", 0, []
+        if is_within:
+            key, value = member if is_map else ("", member)
+            yield f"{comma}{_encode(key)}: " if is_map else comma, made
             yield from _texts(value)
-        else:
-            yield _encode(value)
-        comma = ", "
+            comma, made = ", ", 0
+        elif made >= TOGETHER:
+            yield "", made
+            made = 0
+    yield comma + _together(plain, is_map) if plain else "", made
+
+
+def _together(plain: list[Any], is_map: bool) -> str:
+    """Keys are different ones."""
+    return _encode(dict(plain) if is_map else plain)[1:-1]
+
+
+WITHIN = frozenset((Long, LongMap, Made, Parts))

@@ -33,6 +33,8 @@ class ProbeCounts:
     def of(self, app: str, target: str) -> dict[str, dict[str, int]]:
         """check -> result -> rounds"""
         found: dict[str, dict[str, int]] = {}
+        if (app, target) not in self._counts and not self._before:
+            return found
         for counts in (self._before, self._counts) if self._before else (self._counts,):
             for (check, result), count in counts.get((app, target), {}).copy().items():
                 found.setdefault(check, dict.fromkeys(RESULTS, 0))[result] += count

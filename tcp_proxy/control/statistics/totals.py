@@ -283,6 +283,7 @@ class Statistics:
             for key, slots in listeners.items()
         }
         words = total[:TARGET_SLOTS]
+        block = cache(partial(_block, words, is_http))  # of what there is in the end, once for all that is shown of it
         return Parts({
             "sessions": {
                 **self._sessions("app", (name,), look.apps.get((name,), 0)),
@@ -302,7 +303,7 @@ class Statistics:
                 for address, count in accepted.items()
             ),
             "targets": LongMap(self._targets(look, name, known, words, is_http, is_brief)),
-            **{key: Made(partial(_part_of, words, is_http, key)) for key in _nothing(is_http)},
+            **{key: Made(partial(lambda key: block()[key], key)) for key in _nothing(is_http)},
         })  # fmt: skip
 
     def _access(self, app: str, rules: Iterable[tuple[str, str]]) -> list[View]:
@@ -320,14 +321,14 @@ class Statistics:
         self, look: "_Look", app: str, of: KnownApp, total: Words, is_http: bool, is_brief: bool
     ) -> Iterator[tuple[str, View] | None]:
         """Each target; what it counts is added to its app's, and what those that have left did."""
-        owned, has_outlier = self._slots.owned("target"), of.config.outlier is not None
+        owned, has_outlier, left = self._slots.owned("target"), of.config.outlier is not None, look.of_left[app]
         for name, known in list(of.targets.items()):
             key = app, name
             slots = [owned[key]] if key in owned else []
-            words = self._block_of(slots + look.of_left[app].pop(key, []), total, look.pages)
+            words = self._block_of(slots + left.pop(key, []) if left else slots, total, look.pages)
             view = self._brief(key, known) if is_brief and words is NOTHING else self._target(key, known, words, is_http)
             yield name, {**view, "outlier": _outlier(known, words)} if has_outlier else view
-        for slots in look.of_left[app].values():
+        for slots in left.values():
             self._block_of(slots, total, look.pages)
             yield None
 
@@ -401,10 +402,6 @@ def _outlier(known: KnownTarget, words: Words) -> View:
     return {"ejected": bool(known.ejected), "ejections": ejections, "failures": words[OUTLIER_FAILURES]}
 
 
-def _part_of(words: Words, is_http: bool, key: str) -> Any:
-    return _block(words, is_http)[key]
-
-
 @cache
 def _nothing(is_http: bool) -> View:
     """Of a target that has counted nothing: of many, most."""
@@ -418,6 +415,8 @@ def _quiet(is_http: bool) -> View:
 
 def _block(words: Words, is_http: bool) -> View:
     """What the blocks of targets and apps have in common."""
+    if words == NOTHING and words is not NOTHING:
+        return _nothing(is_http)
     requests = {"requests": _requests(words)} if is_http else {}
     return {
         **requests,

@@ -11,6 +11,7 @@ import pytest
 from tcp_proxy.config.model import Access, AccessEntry, SessionLimits
 from tcp_proxy.control.health.counts import ProbeCounts
 from tcp_proxy.control.long_answer import pieces
+from tcp_proxy.control.statistics import totals
 from tcp_proxy.control.statistics.counter_rows import CounterRows
 from tcp_proxy.control.statistics.counter_slots import CounterSlots
 from tcp_proxy.control.statistics.prometheus import render
@@ -328,3 +329,15 @@ def test_to_look_where_nobody_has_counted_makes_no_memory():
     assert os.fstat(rows.fd).st_blocks * 512 // mmap.PAGESIZE < of_targets // 5
     assert rows.memory.total(first[500] + counters.LOST) == 3
     rows.close()
+
+
+def test_the_block_of_an_app_is_read_once_for_all_that_is_shown_of_it(rig, monkeypatch):
+    """It was made anew for each of its keys; of one that has counted nothing it is that of all such."""
+    calls, block = [], totals._block
+    monkeypatch.setattr(totals, "_block", lambda words, is_http: calls.append(is_http) or block(words, is_http))
+    rig.look()
+    calls.clear()
+    rig.memory.rows[1][rig.web + counters.BYTES_UP] = 7
+    found = rig.look()["apps"]
+    assert (found["web"]["bytes"]["up"], found["club"]["bytes"]["up"]) == (7, 0)
+    assert calls == [False, True, False], "once for each app"
