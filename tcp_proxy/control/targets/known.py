@@ -51,7 +51,7 @@ class KnownTarget:
     endpoints: tuple[Endpoint, ...] = ()
     health: State = State.UP
     evidence: str = NOT_CHECKED
-    name_error: str = ""
+    name_errors: tuple[tuple[str, str], ...] = ()  # of hosts whose latest answer was none, what it was
     self_report: str = ""  # the target's own report that it is not well
     since: float = 0.0  # the loop's time when it came, or came back; 0.0: it was there from the start
     ejected: str = ""  # why, and for how long, by what clients meet there (control.targets.outliers)
@@ -102,7 +102,8 @@ class KnownTarget:
             if any(found and not self.located[port] for port, found in self.answers.items()):
                 where = "back over other apps" if self.circles else "to the app's own listener"
                 return f"{', '.join(missing)} leads {where}"
-            return self.name_error or f"{', '.join(missing)} is not resolved yet"
+            errors = (error for host, error in self.name_errors if host in missing)
+            return next(errors, f"{', '.join(missing)} is not resolved yet")
         if self.self_report:
             return self.self_report
         if self.config.drain and self.health is not State.DOWN:
@@ -119,7 +120,8 @@ class KnownTarget:
     @property
     def has_answers(self) -> bool:
         """Whether each of its names has had one, good or bad."""
-        return bool(self.name_error) or all(self.answers.values())
+        failed = dict(self.name_errors)
+        return all(self.answers[port] or address.host in failed for port, address in self.addresses)
 
     def view(self, is_http: bool = False, source: target_model.Source | None = None, tls: int = -1) -> TargetView:
         """`source`: the app's."""
@@ -177,7 +179,7 @@ class KnownTarget:
             addresses = config.ports or tuple((port, Address(config.address.host, port)) for port in ports)
         if addresses != self.addresses:
             before = set(self.located)
-            self.addresses, self.name_error, self.circles = addresses, "", NO_CIRCLES
+            self.addresses, self.name_errors, self.circles = addresses, (), NO_CIRCLES
             self.answers = {port: endpoints(address, ()) for port, address in addresses}
             self.own = own
             self._gather()
@@ -188,7 +190,8 @@ class KnownTarget:
 
     def resolve(self, answer: Answer, leads_back: Callable[[str, Endpoint], bool]) -> None:
         """`leads_back(app, endpoint)`: whether a session of the app that goes there comes back over other apps."""
-        self.name_error = answer.error
+        others = tuple(known for known in self.name_errors if known[0] != answer.host)
+        self.name_errors = (*others, (answer.host, answer.error)) if answer.error else others
         named = [(port, address) for port, address in self.addresses if address.host == answer.host]
         self.answers = {**self.answers, **{port: endpoints(address, answer.addresses) for port, address in named}}
         everything = itertools.chain.from_iterable(self.answers.values())

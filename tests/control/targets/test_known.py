@@ -162,6 +162,20 @@ def test_a_group_is_down_until_each_of_its_servers_has_an_address(group):
     assert (found.state, found.why) == (State.DOWN, "no such name")
 
 
+@pytest.mark.parametrize("order", [("bad", "db"), ("db", "bad")])
+def test_a_name_of_a_group_that_fails_has_had_its_answer_whatever_the_others_have(known, order):
+    two = Target("g", Address(), ports=((5001, Address("bad", 81)), (5002, Address("db", 82))))
+    targets = known(App("web", LISTENERS, (two,)))
+    found, answers = targets.find("web", "g"), {"bad": Answer("bad", (), "no such name"), "db": Answer("db", (ONE,), "")}
+    targets.answered(answers[order[0]])
+    assert not targets.is_resolved()
+    targets.answered(answers[order[1]])
+    assert (found.why, targets.is_resolved()) == ("no such name", True)
+    targets.answered(Answer("bad", (ONE,), ""))
+    targets.answered(Answer("db", (ONE,), "the DNS is gone"))
+    assert found.state is State.UP
+
+
 def test_any_server_of_a_group_decides_for_all_of_it(group):
     targets, found = group
     targets.answered(Answer("db", ((int(socket.AF_INET), "127.0.0.2"),), ""))
