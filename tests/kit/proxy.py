@@ -321,12 +321,13 @@ class Proxy:
             self.baseline[pid] |= {"threads": procfs.threads(pid), "resident": procfs.resident(pid)}
 
     def _is_quiet(self, family):
-        """Whether no probe was met by the look: the table of sockets, which may be long, is read between two looks."""
+        """Whether no probe and no script was met by the look: the table of sockets, which may be long, is read between two
+        looks, and after them, for another script may have begun where one had ended."""
         self._look(family)
         before = dict(self.baseline)
         is_settled = self._settled(family)
         self._look(family)
-        return is_settled and self.baseline == before
+        return is_settled and self.baseline == before and self._settled(family)
 
     def _look(self, family):
         for pid in family:
