@@ -6,6 +6,7 @@ first file, and nowhere else. A password is used here and kept nowhere; what goe
 Always true: no message has a byte of a key or a password (test_no_error_shows_a_secret).
 """
 
+import contextlib
 import dataclasses
 import ipaddress
 import itertools
@@ -120,6 +121,15 @@ def read_certificate(files: Files) -> Certificate:
 
 
 def _read_certificate(files: Files, stamps: tuple[str, ...]) -> Certificate:
+    try:
+        return _judged(files, stamps)
+    except Fault:
+        raise
+    except ValueError:  # some of a certificate is read when it is asked for
+        raise Fault("a certificate in it is damaged", "chain") from None
+
+
+def _judged(files: Files, stamps: tuple[str, ...]) -> Certificate:
     contents = _contents(files.chain, "chain")
     blocks = _blocks(contents, CERTIFICATES)
     if not blocks:
@@ -234,7 +244,7 @@ def _parse(block: bytes, number: int, is_list: bool) -> Any:
         raise Fault(f"{what} {number} in it is of OpenSSL's form with trust; openssl x509 -in FILE makes a plain one of it")
     try:
         return x509.load_pem_x509_crl(block) if is_list else x509.load_pem_x509_certificate(block)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise Fault(f"{what} {number} in it is damaged") from None
 
 
@@ -302,8 +312,13 @@ def _public(key: Any) -> bytes:
 
 
 def _require_fit(chain: "list[X509]", key: Any) -> None:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     wanted = _public(key.public_key())
-    fits = [number for number, one in enumerate(chain, 1) if _public(one.public_key()) == wanted]
+    fits: list[int] = []
+    for number, one in enumerate(chain, 1):
+        with contextlib.suppress(UnsupportedAlgorithm):  # of those that sign it; a key of such a kind is refused before
+            fits += [number] if _public(one.public_key()) == wanted else []
     if not fits:
         raise Fault(f"the key does not belong to the certificate of {_subject(chain[0])}", "key")
     if fits[0] != 1:
@@ -311,12 +326,13 @@ def _require_fit(chain: "list[X509]", key: Any) -> None:
 
 
 def _require_order(chain: "list[X509]") -> None:
-    """Each is followed by the one that it is signed by."""
-    from cryptography.exceptions import InvalidSignature
+    """Each is followed by the one that it is signed by. Where it is signed in a way that is not known, its name says so."""
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     for number, (one, issuer) in enumerate(itertools.pairwise(chain), 1):
         try:
-            one.verify_directly_issued_by(issuer)
+            with contextlib.suppress(UnsupportedAlgorithm):
+                one.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature):
             text = f"certificate {number} ({_subject(one)}) is not signed by certificate {number + 1} ({_subject(issuer)})"
             raise Fault(f"out of order: {text}; wanted each followed by the one that it is signed by", "chain") from None

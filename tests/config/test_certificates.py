@@ -6,7 +6,7 @@ import weakref
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from kit.certificates import Authority, new_key, pem_of
+from kit.certificates import Authority, new_key, no_point, no_version, other_kind_of_key, pem_of
 from tcp_proxy.config import certificates
 from tcp_proxy.config.certificates import (
     KEPT,
@@ -140,6 +140,27 @@ def test_a_chain_out_of_order(root, middle, tmp_path):
     (tmp_path / "server.pem").write_text(issued.pem + root.pem + middle.pem)
     text = "out of order: certificate 1 (CN=a.example.org) is not signed by certificate 2 (CN=root); "
     assert fault(said) == ("chain", text + "wanted each followed by the one that it is signed by")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"), [(no_version, "certificate 1 in it is damaged"), (no_point, "a certificate in it is damaged")]
+)
+def test_what_is_seen_of_a_damage_when_it_is_asked_for(root, tmp_path, spoil, text):
+    issued = root.issue("a.example.org")
+    said = issued.write(tmp_path)
+    (tmp_path / "server.pem").write_text(spoil(issued.pem))
+    assert fault(said) == ("chain", text)
+
+
+def test_authorities_with_keys_of_a_kind_that_is_not_known_are_for_openssl_to_judge(root, tmp_path):
+    issued = root.issue("a.example.org")
+    said = issued.write(tmp_path)
+    chain = issued.pem + other_kind_of_key(root.pem)
+    (tmp_path / "server.pem").write_text(chain)
+    assert read_certificate(files(said)).chain == chain
+    assert read_authorities(str(tmp_path / "server.pem")).pem == chain
+    (tmp_path / "server.pem").write_text(issued.pem + other_kind_of_key(Authority("other").pem))
+    assert "out of order" in fault(said)[1]
 
 
 def test_authorities_and_lists_of_revoked_ones(root, middle, tmp_path):

@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import itertools
+import ssl
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,6 +23,29 @@ def new_key(kind="ec"):
 def pem_of(key, password=None):
     lock = serialization.BestAvailableEncryption(password.encode()) if password else NO_PASSWORD
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock).decode()
+
+
+OF_KEYS = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey
+
+
+def other_kind_of_key(pem):
+    """The certificate with a key of a kind that nobody knows."""
+    return _with(pem, OF_KEYS, OF_KEYS[:-1] + b"\x7f")
+
+
+def no_point(pem):
+    """The certificate with a key that is none: that is seen when somebody asks for it."""
+    return _with(pem, b"\x03\x42\x00\x04", b"\x03\x42\x00\x05")
+
+
+def no_version(pem):
+    return _with(pem, b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x30")
+
+
+def _with(pem, old, new):
+    der = ssl.PEM_cert_to_DER_cert(pem)
+    assert old in der
+    return ssl.DER_cert_to_PEM_cert(der.replace(old, new))
 
 
 def _name(text):

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from kit.api import Api, api_config
-from kit.certificates import Authority, pem_of
+from kit.certificates import Authority, no_point, pem_of
 from kit.ports import free_port
 from kit.supervisor import Rig, SilentWorker
 from tcp_proxy.config.certificates import as_read
@@ -78,9 +78,11 @@ def test_a_bad_renewal_is_one_warning_and_what_was_there_stays(root, folder, pro
     write(folder, "one", root.issue("one.org", days=-1, before=9))
     program.wait_log(r"app first: .*one\.pem: the certificate has expired, at .*; what was read before stays in use")
     assert fingerprints(program) == before
+    (folder / "one.pem").write_text(no_point(root.issue("one.org").pem))
+    program.wait_log(r"app first: .*one\.pem: a certificate in it is damaged; what was read before stays in use")
     write(folder, "one", root.issue("one.org"))
     program.wait_log(r"app first: " + RENEWED % "one")
-    assert program.count_log(r"stays in use") == 2
+    assert program.count_log(r"stays in use") == 3
     assert fingerprints(program) != before
 
 
