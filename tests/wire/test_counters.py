@@ -344,6 +344,9 @@ def test_pages_that_nobody_has_written():
         assert written == [3, 6]
         assert made.pages().have(3 * PAGE - 1, 2), "a block over two pages"
         assert not made.pages().have(3 * PAGE - 2, 2)
+        owners = [((str(slot),), slot) for slot in (0, 3 * PAGE - 1, 3 * PAGE, 6 * PAGE + 9)]
+        assert made.pages().among(owners, 0) == owners[2:]
+        assert made.pages().among(owners, 1) == owners[1:]
         assert os.fstat(memory.fd).st_blocks * 512 == 2 * mmap.PAGESIZE
         made.clear_row(2)
         assert [number for number in range(8) if made.pages().have(number * PAGE)] == [6]

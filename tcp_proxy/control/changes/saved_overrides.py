@@ -108,15 +108,19 @@ def _saved(saved: SavedTarget, one: Override) -> SavedTarget:
 
 
 def _file_before(said: dict[Key, Override], file: Config) -> Config:
-    """The file as it probably was: with the targets that have another name now under the name they had."""
+    """The file as it probably was: with the targets that have another name now under the name they had. Apps of which
+    nothing is said are the same objects, which nobody compares."""
+    bases: dict[str, list[Target]] = {}
+    for (name, _), one in said.items():
+        bases.setdefault(name, []).extend([one.base] if one.base else [])
 
     def before(app: App) -> App:
         names = {target.name for target in app.targets}
-        gone = [one.base for key, one in said.items() if key[0] == app.name and one.base and one.base.name not in names]
+        gone = [base for base in bases[app.name] if base.name not in names]
         places = {place(target) for target in gone}
         return dataclasses.replace(app, targets=(*gone, *(one for one in app.targets if place(one) not in places)))
 
-    return dataclasses.replace(file, apps=tuple(map(before, file.apps)))
+    return dataclasses.replace(file, apps=tuple(before(app) if app.name in bases else app for app in file.apps))
 
 
 def _override(saved: SavedTarget) -> Override:

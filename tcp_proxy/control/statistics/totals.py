@@ -205,7 +205,7 @@ class Statistics:
         pages = self._memory.pages()
         self._look_at_listeners(pages)
         owned, earlier = self._slots.owned("target"), self._slots.earlier("target")
-        blocks = [block for block in (*owned.items(), *earlier) if pages.have(block[1] + ACTIVE)]
+        blocks = [*pages.among(owned.items(), ACTIVE), *pages.among(earlier, ACTIVE)]
         for begin in range(0, len(blocks), AT_ONCE):
             some = blocks[begin : begin + AT_ONCE]
             self.peaks.see("target", [key for key, _ in some], self._active([slot for _, slot in some]))

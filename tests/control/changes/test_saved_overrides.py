@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from kit.calls import Calls
 from kit.certificates import Authority
 from tcp_proxy.config.load import load_target
 from tcp_proxy.config.model import App, Check, Config, SendProxy, Target
@@ -222,3 +223,19 @@ def test_one_whose_files_are_gone_is_left_out_with_a_warning(store, said, spoken
         assert restarted(store, said) == {"a": A, "b": B}
     assert "target d: what was said of it at run time cannot be read" in caplog.text
     assert "there is no such file" in caplog.text
+
+
+def test_apps_of_which_nothing_is_said_are_not_looked_at(store):
+    """Each had been made anew for each start, and each looked through all that is said."""
+    costs = []
+    for count in (10, 110):
+        many = Config(tuple(App(f"app{n}", (), (A, B)) for n in range(count)))
+        said, calls = Overrides(many), Calls()
+        said.set("app5", "a", "drain", None)
+        saved_overrides.save(store, said)
+        with calls:
+            known = saved_overrides.load(store, many).apply()
+        assert [app is other for app, other in zip(known.apps, many.apps, strict=True)].count(False) == 1
+        assert known.apps[5].targets[0].drain
+        costs.append(calls.most)
+    assert costs[1] - costs[0] < 10 * 100
