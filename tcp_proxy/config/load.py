@@ -108,7 +108,7 @@ def load_targets(text: str, app: App, name: str) -> list[Target]:
     schema = load_schema()["properties"]["apps"]["items"]["properties"]["targets"]
     plain = Folder(report).fold(report.root, schema)
     validate(plain, schema, report)
-    targets = build_more_targets(plain or (), app, report)
+    targets = build_more_targets(plain, app, report) if isinstance(plain, list) else []
     if report:
         raise report.errors()
     return targets

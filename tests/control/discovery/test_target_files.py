@@ -43,6 +43,13 @@ def replace(path, text):
     os.replace(new, path)
 
 
+@pytest.mark.parametrize("text", ["5", '"b:1"', "true", "null", "{}"])
+def test_what_is_no_list_is_wrong(app, tmp_path, text):
+    (tmp_path / "t.json").write_text(text)
+    fault = f"{tmp_path}/t.json:1:1: $: found {text}; wanted a list of targets"
+    assert read_targets(str(tmp_path / "t.json"), (app,)) == ("", fault)
+
+
 def test_a_change_is_reported_once_and_a_wrong_one_with_its_place(watch, app, tmp_path):
     files, loop, said = watch
     path = tmp_path / "t.json"
