@@ -18,6 +18,9 @@ from tcp_proxy.sansio.reasons import TLS_TRUNCATED
 URGENT: Final = EPOLLPRI  # a splice stops there, a read stops short of it, and no event tells of what lies behind
 UNSURE: Final = RDHUP | FAILED | URGENT  # with these a short read does not say that there is no more
 READABLE: Final = READ | UNSURE
+# Said as objects: a number of C is made one for each call.
+_MOST: Final[Any] = CHUNK
+_FLAGS: Final[Any] = int(MSG_DONTWAIT)
 
 
 class RequestReader:
@@ -39,7 +42,7 @@ class RequestReader:
     def receive(self, events: int) -> None:
         """One read; `events`: those that told of it, 0 for none. Raises OSError."""
         try:
-            data = self._client.recv(CHUNK, MSG_DONTWAIT)
+            data = self._client.recv(_MOST, _FLAGS)
         except BlockingIOError:
             self.unread = False
             return

@@ -13,6 +13,8 @@ from tcp_proxy.sansio.http1.requests import Limits
 from tcp_proxy.sansio.http1.responses import Response, read_response
 
 NOTHING_YET: Final = -1
+_MOST: Final[Any] = CHUNK  # as in reader.py
+_FLAGS: Final[Any] = int(MSG_DONTWAIT)
 
 
 class ResponseReader:
@@ -35,7 +37,7 @@ class ResponseReader:
     def receive(self) -> int:
         """One read; how many bytes. NOTHING_YET, or 0 at the end, of which `code` is the errno, or 0."""
         try:
-            data = self._sock.recv(CHUNK, MSG_DONTWAIT)
+            data = self._sock.recv(_MOST, _FLAGS)
         except BlockingIOError:
             return NOTHING_YET
         except OSError as error:

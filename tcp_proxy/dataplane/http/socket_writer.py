@@ -6,13 +6,13 @@ back-pressure. Errors are raised to who called, once; nothing is written after o
 
 import os
 from socket import MSG_DONTWAIT, MSG_NOSIGNAL
-from typing import Final
+from typing import Any, Final
 
 from tcp_proxy.dataplane.relay.splice import Pipe, PipePool, drain
 from tcp_proxy.runtime.loop import EDGE, Loop
 from tcp_proxy.runtime.stream_socket import StreamSocket
 
-_FLAGS: Final = int(MSG_DONTWAIT | MSG_NOSIGNAL)
+_FLAGS: Final[Any] = int(MSG_DONTWAIT | MSG_NOSIGNAL)  # an object: a number of C is made one for each call
 
 
 class SocketWriter:

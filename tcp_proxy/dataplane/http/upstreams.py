@@ -124,8 +124,41 @@ class Upstream:
             self._pool.discard(self)
 
 
+class _Resting:
+    """Those at rest to one target. The one that was used last is used first, so that the others can go; but those that came
+    to rest in this very round of the loop come last, for they must be looked at, by a system call."""
+
+    __slots__ = ("_fresh", "_round", "upstreams")
+
+    def __init__(self) -> None:
+        self.upstreams: list[Upstream] = []
+        self._round = self._fresh = 0  # so many, at the end, came to rest in that round
+
+    def __repr__(self) -> str:
+        return f"<_Resting {self.upstreams}>"
+
+    def add(self, upstream: Upstream) -> None:
+        if self._round != upstream.kept_in:
+            self._round, self._fresh = upstream.kept_in, 0
+        self._fresh += 1
+        self.upstreams.append(upstream)
+
+    def pop(self, now: int) -> Upstream:
+        """`now`: the loop's round."""
+        upstreams, fresh = self.upstreams, self._fresh
+        if self._round == now and 0 < fresh < len(upstreams):
+            return upstreams.pop(len(upstreams) - 1 - fresh)
+        self._fresh = max(0, fresh - 1)
+        return upstreams.pop()
+
+    def remove(self, upstream: Upstream) -> None:
+        if self._round == upstream.kept_in:
+            self._fresh -= 1
+        self.upstreams.remove(upstream)
+
+
 class Upstreams:
-    """All of a worker. `idle`: the one that was used last is used first, so that the others can go.
+    """All of a worker.
 
     `reserved`: those at rest that belong to one client each.
     """
@@ -134,7 +167,7 @@ class Upstreams:
         self._loop = loop
         self._row = row
         self._pipes = pipes
-        self._idle: dict[tuple[LiveTarget, int], list[Upstream]] = {}
+        self._idle: dict[tuple[LiveTarget, int], _Resting] = {}
         self._sweeping = False
         self.reserved: set[Upstream] = set()
         self.open = 0  # connections that exist, active ones too
@@ -144,7 +177,7 @@ class Upstreams:
 
     @property
     def idle(self) -> int:
-        return sum(map(len, self._idle.values()))
+        return sum([len(resting.upstreams) for resting in self._idle.values()])
 
     def adopt(self, sock: StreamSocket, target: LiveTarget, port: int) -> Upstream:
         """A new one, just connected."""
@@ -156,8 +189,8 @@ class Upstreams:
     def take(self, target: LiveTarget, port: int) -> Upstream | None:
         """One that is idle and in order, to be used now."""
         idle = self._idle.get((target, port if target.servers else 0))
-        while idle:
-            upstream = idle.pop()
+        while idle is not None and idle.upstreams:
+            upstream = idle.pop(self._loop.round)
             is_there = upstream.endpoints is target.endpoints or upstream.endpoints == _endpoints(target, port)
             if is_there and upstream.is_as_wanted and self._is_in_order(upstream):
                 return upstream
@@ -168,16 +201,16 @@ class Upstreams:
         """Keep it, for so many seconds, if its target has not so many already."""
         key, loop = (upstream.target, upstream.port), self._loop
         idle = self._idle.get(key)
-        if len(idle or ()) >= most or not upstream.target.is_eligible:
+        if (len(idle.upstreams) if idle is not None else 0) >= most or not upstream.target.is_eligible:
             self.close(upstream)
             return
         if idle is None:
-            idle = self._idle[key] = []
+            idle = self._idle[key] = _Resting()
         upstream.owner = None
         upstream.is_used = True
         upstream.kept_at, upstream.kept_in = loop.now, loop.round
         upstream.expires = loop.now + seconds
-        idle.append(upstream)
+        idle.add(upstream)
         if not self._sweeping:
             self._sweep_soon()
 
@@ -214,8 +247,8 @@ class Upstreams:
 
     def clear(self) -> None:
         """Close all that are idle and nobody's."""
-        for upstreams in self._idle.values():
-            for upstream in upstreams:
+        for resting in self._idle.values():
+            for upstream in resting.upstreams:
                 self.close(upstream)
         self._idle.clear()
 
@@ -242,12 +275,11 @@ class Upstreams:
             self.discard(upstream)
         for (target, port), idle in list(self._idle.items()):
             endpoints = _endpoints(target, port) if target.is_eligible else ()
-            kept = [one for one in idle if one.expires > now and one.endpoints == endpoints and one.is_as_wanted]
-            for one in set(idle).difference(kept):
+            kept = [one for one in idle.upstreams if one.expires > now and one.endpoints == endpoints and one.is_as_wanted]
+            for one in set(idle.upstreams).difference(kept):
                 self.close(one)
-            if kept:
-                self._idle[target, port] = kept
-            else:
+            idle.upstreams = kept  # those of this round are looked at wherever they are
+            if not kept:
                 del self._idle[target, port]
         self._sweeping = False
         if self._idle or self.reserved:

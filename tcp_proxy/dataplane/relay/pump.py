@@ -30,7 +30,6 @@ READS_PER_TURN: Final = 4  # then the other sessions have their turn
 BIG: Final = CHUNK // 2  # a read of at least this many bytes counts as one that filled the buffer
 BULK_AFTER: Final = 16  # big reads in a row make a direction bulk: 0.5 to 1 MiB that came as fast as we could read
 
-_TURN = range(READS_PER_TURN)  # made once: 0.1 us for each hop
 READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | FAILED
 _RDHUP: Final = select.EPOLLRDHUP
 _ERROR: Final = select.EPOLLERR
@@ -39,8 +38,11 @@ _NO_SHORTCUT: Final = select.EPOLLPRI | FAILED
 _AT_END: Final = _RDHUP | _NO_SHORTCUT
 _FOR_NOW: Final = READ | _NO_SHORTCUT
 DONTWAIT: Final = int(MSG_DONTWAIT)  # plain integers: a TlsSocket looks at them, 1 us for each that is a member of an enum
-_SEND_FLAGS: Final = int(MSG_DONTWAIT | MSG_NOSIGNAL)
-_LAST_FLAGS: Final = _SEND_FLAGS | int(MSG_MORE)  # a shutdown or close follows at once: one packet with its FIN
+# Said as objects: a number of C is made one for each call.
+_READ_FLAGS: Final[Any] = DONTWAIT
+_SEND_FLAGS: Final[Any] = int(MSG_DONTWAIT | MSG_NOSIGNAL)
+# A shutdown or close follows at once: one packet with its FIN.
+_LAST_FLAGS: Final[Any] = int(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE)
 
 assert READABLE & READ
 assert not READABLE & WRITE
@@ -117,9 +119,11 @@ class Pump:
     def fill(self, events: int = 0) -> None:
         """Read and pass on until the source is empty, ended or failed, the destination is full, or the turn is over."""
         source, dest, chunk = self.source, self.dest, self.chunk
-        for _ in _TURN:
+        turns = READS_PER_TURN
+        while turns:
+            turns -= 1
             try:
-                data = source.recv(chunk, DONTWAIT)
+                data = source.recv(chunk, _READ_FLAGS)
             except BlockingIOError:
                 return
             except OSError as error:

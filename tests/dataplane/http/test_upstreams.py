@@ -213,6 +213,42 @@ def test_one_of_which_the_batch_says_nothing_is_not_looked_at(looks):
         rig.pool.close(upstream)
 
 
+def test_those_that_came_to_rest_in_this_round_are_used_last(looks):
+    """They must be looked at; if there is no other, they are."""
+    with Rig() as rig:
+        early, late = rig.connection()[0], rig.connection()[0]
+        last = rig.connection()[0]
+        rig.keep(early)
+        rig.keep(late)
+        for one in (early, late, last):
+            one.is_drained = True
+
+        def take_all():
+            rig.pool.put(last, 10, 60.0)
+            return [rig.take(), rig.take(), list(looks), rig.take(), rig.take()]
+
+        assert in_a_batch(rig, take_all, lambda: None) == [late, early, [], last, None]
+        assert looks == [last.sock.fileno()]
+        for one in (early, late, last):
+            rig.pool.close(one)
+
+
+def test_one_of_this_round_that_goes_is_not_counted_among_those_any_more(looks):
+    with Rig() as rig:
+        early, late = rig.connection()[0], rig.connection()[0]
+        rig.keep(early)
+        early.is_drained = True
+
+        def put_discard_take():
+            rig.pool.put(late, 10, 60.0)
+            rig.pool.discard(late)
+            return rig.take()
+
+        assert in_a_batch(rig, put_discard_take, lambda: None) is early
+        assert looks == []
+        rig.pool.close(early)
+
+
 def fill_batch(rig, stack):
     """Behind what is ready already."""
     for _ in range(MAX_EVENTS - 1):
