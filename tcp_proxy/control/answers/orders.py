@@ -60,8 +60,7 @@ class Orders:
         """It is judged in a thread: what came may be long."""
         later, app, entry = Later(), arguments["app"], arguments["definition"]
         add = partial(self._operator.add_judged, app, entry, assumed_up=bool(arguments.get("assumed_up")))
-        judged = partial(self._judged, later, add)
-        self._operator.judge_target(app, entry, lambda found: self._slices.when_idle(lambda: judged(found)))
+        self._operator.judge_target(app, entry, partial(self._judged, later, add))
         return later
 
     def _judged(self, later: Later, add: Callable[[Target], KnownTarget], found: Judged) -> None:

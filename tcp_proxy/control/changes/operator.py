@@ -10,6 +10,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from tcp_proxy.config.load import ConfigErrors, load_target, load_text
@@ -83,7 +84,8 @@ class Operator:
         return self.add_judged(app, entry, require(load_target(entry, self._app(app))), assumed_up=assumed_up)
 
     def judge_target(self, app: str, entry: Any, done: Callable[[Judged], Any]) -> None:
-        """The same check, in a thread, for what may be long; what comes of it is for add_judged."""
+        """The same check, in a thread, for what may be long; what comes of it is for add_judged, in the turn in which `done`
+        is called: no other configuration comes in between."""
         known = self._app(app)
 
         def judged(found: Found) -> None:
@@ -97,7 +99,8 @@ class Operator:
                 else:
                     self.judge_target(app, entry, done)
 
-        self._judge.ask(lambda: require(load_target(entry, known)), judged)
+        when_idle = self._context.slices.when_idle
+        self._judge.ask(lambda: require(load_target(entry, known)), lambda found: when_idle(partial(judged, found)))
 
     def add_judged(self, app: str, entry: Any, target: Target, *, assumed_up: bool) -> KnownTarget:
         known = self._app(app)

@@ -2,13 +2,16 @@
 
 import contextlib
 import json
+import threading
 
 import pytest
 
 from kit.console import WITH_CONSOLE, Console
 from kit.ports import free_port
 from kit.proxy import Proxy
+from kit.supervisor import Rig
 from kit.waiting import wait_until
+from tcp_proxy.control.changes import operator as module
 
 
 @pytest.fixture
@@ -191,3 +194,25 @@ def test_slots_are_used_again(started, service):
     assert say("blocks")[0] <= used[-1]
     stays.send(b"x").expect(b"x").close()
     wait_until(lambda: say("blocks")[1] == 0, "all settled")
+
+
+def test_a_target_is_held_against_the_app_that_it_is_added_to(monkeypatch):
+    """It is judged while a reload that makes another app of it is applied."""
+    judging, load_target = threading.Event(), module.load_target
+    monkeypatch.setattr(module, "load_target", lambda *what: judging.wait() and load_target(*what))
+    rig = Rig(monkeypatch, 1500, workers=1)
+    try:
+        rig.api.ask("add_target", app="web", definition={"name": "new", "address": "127.9.9.9:80", "weight": 3})
+        text = json.loads(rig.file(1))
+        text["apps"][0]["balance"] = "failover"
+        rig.text = json.dumps(text).encode()
+        rig.api.ask("reload")
+        rig.turn_until(lambda: rig.supervisor._context.slices.is_hidden)
+        assert rig.supervisor._context.config.apps[0].balance == "round_robin"
+        judging.set()
+        wait_until(lambda: all(thread.name != "judge" for thread in threading.enumerate()), "it is judged")
+        rig.turn_until(lambda: len(rig.api.statuses) == 2)
+        assert sorted(rig.api.statuses) == [200, 422]
+    finally:
+        judging.set()
+        rig.close()
