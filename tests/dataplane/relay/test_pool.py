@@ -3,7 +3,6 @@
 import hashlib
 import os
 import threading
-from types import SimpleNamespace
 
 from tcp_proxy.dataplane.relay import pool
 from tcp_proxy.dataplane.relay.handover import Placement
@@ -200,22 +199,37 @@ def test_all_that_are_spliced_are_in_one_thread():
         assert len(house.relays.threads) == 1
 
 
-class WithTls:
-    """As much of a session as is asked for before it is handed over."""
+class Veil:
+    """All that another object has, but for what is said."""
 
-    def __init__(self):
-        self.client, self.upstream = SimpleNamespace(stream="TLS"), SimpleNamespace()
+    def __init__(self, inner, **instead):
+        self.inner = inner
+        self.__dict__.update(instead)
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
 
 
-def test_those_with_tls_are_spread_over_all_threads(monkeypatch):
-    monkeypatch.setattr(pool, "hand_over", lambda session, to: to.members.add(session) or True)
+class WithTls(Veil):
+    """A session whose client's socket looks like one with TLS; where it arrives it stays."""
+
+    def __init__(self, session):
+        super().__init__(session, client=Veil(session.client, stream="TLS"), home=None)
+
+    def arrive(self, thread):
+        thread.members.add(self)
+        self.home = thread
+
+
+def test_those_with_tls_are_spread_over_all_threads():
     with House(relays=True) as house:
-        sessions = [WithTls() for _ in range(3)]
-        assert all(house.relays.adopt(session) for session in sessions)
-        threads = house.relays.threads
-        homes = [next(thread.loop.name for thread in threads if session in thread.members) for session in sessions]
-        assert homes == ["relay-0", "relay-1", "relay-0"]
-        for thread in threads:
+        pairs = [house.pair() for _ in range(3)]
+        sessions = [WithTls(session) for *_, session in pairs]
+        for session in sessions:
+            assert house.relays.adopt(session)
+            house.until(lambda session=session: session.home is not None)
+        assert [session.home.loop.name for session in sessions] == ["relay-0", "relay-1", "relay-0"]
+        for thread in house.relays.threads:
             thread.members.clear()
 
 
