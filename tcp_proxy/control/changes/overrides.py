@@ -186,11 +186,11 @@ class Overrides:
         self.version += 1
 
     def _say(self, key: Key, one: Override | None) -> None:
-        self.version += 1
         if one is None:
             self.said.pop(key, None)
         else:
             self.said[key] = one
+        self.version += 1  # last: a thread that compares meanwhile has looked at it first
 
     def replaced(self, config: Callable[[Config], Config], target: Callable[[Target], Target]) -> "Overrides":
         """The same, where the file and each target are what these make of them."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tcp_proxy.config.delta import of_target
 from tcp_proxy.config.model import App, Config, Target
 from tcp_proxy.control.changes import saved_overrides
+from tcp_proxy.control.changes.comparison import compare
 from tcp_proxy.control.changes.overrides import ADMINS, Overrides, admin_of
 from tcp_proxy.control.store.state import State
 from tcp_proxy.sansio.address import Address
@@ -256,3 +257,26 @@ def test_what_is_taken_back_is_the_file_s_again(said, of, left):
     assert [target for _, target in without.said] == left
     if not left:
         assert without.apply() == said.file
+
+
+@pytest.mark.parametrize("order", ["set", "remove"])
+def test_a_comparison_that_a_thread_makes_while_something_is_said_is_out_of_date(said, order):
+    """It may come between any two steps; what is said may be what the file says, so that nothing else shows it."""
+    found = []
+
+    class Said(dict):
+        def __setitem__(self, key, one):
+            found.append(compare(said.file, said, said.file))
+            super().__setitem__(key, one)
+
+        def pop(self, *key):
+            found.append(compare(said.file, said, said.file))
+            return super().pop(*key)
+
+    said.said = Said()
+    if order == "remove":
+        said.add("web", Target("new", Address("192.0.2.9", 9)), "{}")
+    found.clear()
+    said.set("web", "a", "ready", None) if order == "set" else said.remove("web", "new")
+    (comparison,) = found
+    assert not comparison.is_with(said.file, said)
