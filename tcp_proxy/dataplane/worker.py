@@ -44,7 +44,7 @@ from tcp_proxy.dataplane.new_limits import NewLimits  # noqa: E402
 from tcp_proxy.dataplane.place_queues import PlaceQueues  # noqa: E402
 from tcp_proxy.dataplane.primary_queue import demoted, dequeue_all, enqueue_all, orphan  # noqa: E402
 from tcp_proxy.dataplane.record import Recorder  # noqa: E402
-from tcp_proxy.dataplane.relay.pool import RelayPool, WorkerThread  # noqa: E402
+from tcp_proxy.dataplane.relay.pool import RelayPool, WorkerThread, threads_with_cpu  # noqa: E402
 from tcp_proxy.dataplane.relay.session_thread import member_of, shut_down  # noqa: E402
 from tcp_proxy.dataplane.server import Server  # noqa: E402
 from tcp_proxy.dataplane.staged import Staged  # noqa: E402
@@ -176,7 +176,7 @@ class Worker:
         records = message.incarnation, self._warn, message.records, None, message.keeps_requests
         self._recorder = recorder = Recorder(self._loop, pipe, *records)
         self._thread = thread = WorkerThread(self._loop, self._row, recorder)
-        hooks: Any = self._handler_failed, lambda: self._server.may_open_pipe
+        hooks: Any = self._handler_failed, lambda: self._server.may_open_pipe, threads_with_cpu(message.workers)
         self._relays = thread.relays = RelayPool(thread, relay_rows, recorder, *hooks)
         self._threads = AllThreads(thread, self._relays)
         self._inquiry = Inquiry(thread, self._relays, lambda: self._recorder, self._channel.send)

@@ -60,7 +60,9 @@ class Records(Recorder):
 class House:
     """One app, any number of targets, each a listening socket of this process."""
 
-    def __init__(self, targets=1, relays=False, timeouts=None, balance="round_robin", retries=3, limits=(), family="tcp"):
+    def __init__(
+        self, targets=1, relays=False, timeouts=None, balance="round_robin", retries=3, limits=(), family="tcp", splicing=1
+    ):
         self.stack = ExitStack()
         self.clock = Clock()
         # Relay threads have clocks of their own, so with them time passes by itself.
@@ -84,7 +86,7 @@ class House:
         self.app = LiveApp(view, 0, rows, rows[1], lambda *what: self.asked.append(what))
         self.relays = None
         if relays:
-            self.relays = RelayPool(self.thread, rows[2:], self.records, self.bug, lambda: True)
+            self.relays = RelayPool(self.thread, rows[2:], self.records, self.bug, lambda: True, splicing)
             self.thread.relays = self.relays
         self.listener = ListenerCounters("127.0.0.1:1", self.listener_slot)
         self.listening = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))

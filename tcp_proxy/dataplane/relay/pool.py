@@ -2,12 +2,14 @@
 decrypted and encrypted there: OpenSSL leaves the interpreter to the other threads meanwhile.
 
 `adopt` hands a session from the worker's loop to a relay thread; which sends it back when it is bulk no more
-(handover.py says how). All that are spliced are in one thread: it moves more at a time, and is woken less often, than two
-that get half of the sessions each (docs/performance.md). Those with TLS, whose work is in this program, are spread over all.
+(handover.py says how). Those that are spliced are in as few threads as have a CPU: two that share one move less at a time,
+and are woken more often, than one that has all (docs/performance.md). Those with TLS, whose work is in this program, are
+spread over all.
 
 Threads `relay-<n>` start with the first adopted session, not before. Each owns a RelayThread: its loop, sessions and pipes.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +24,12 @@ from tcp_proxy.runtime.scheduling import wait_for_turn
 from tcp_proxy.runtime.stream_socket import StreamSocket
 from tcp_proxy.sansio.reasons import Reason, Side
 from tcp_proxy.wire.counters import Row
+
+
+def threads_with_cpu(workers: int, cpus: int = 0) -> int:
+    """How many relay threads of each worker have a CPU that no worker's loop needs; at least one, all the same. `cpus`: 0 for
+    those that this process may use."""
+    return max(1, (cpus or len(os.sched_getaffinity(0))) // workers - 1)
 
 
 class RelayThread(SessionThread):
@@ -53,13 +61,16 @@ class RelayPool:
         recorder: Recorder,
         on_error: Callable[[Callable[..., Any], Exception], Any],
         may_open_pipe: Callable[[], bool],
+        splicing: int = 1,
     ) -> None:
-        """`thread` is the worker's main one; `rows` one for each thread; `on_error` is called in the thread it concerns."""
+        """`thread` is the worker's main one; `rows` one for each thread; `on_error` is called in the thread it concerns;
+        `splicing`: in so many of the threads are those without TLS."""
         self._session_thread = thread
         self._rows = rows
         self.recorder = recorder  # of the threads that are started from now on
         self._on_error = on_error
         self._may_open_pipe = may_open_pipe
+        self._splicing = min(splicing, len(rows))
         self._os_threads: list[threading.Thread] = []
         self.threads: list[RelayThread] = []
 
@@ -74,10 +85,11 @@ class RelayPool:
     def adopt(self, session: Movable) -> bool:
         """Give a session of the worker's main thread to a relay thread; False when it stays."""
         threads = self.threads
-        is_spread = not (is_plain(session.client) and session.upstream is not None and is_plain(session.upstream))
-        if not threads or (is_spread and len(threads) < len(self._rows) and all(len(thread) for thread in threads)):
+        is_spliced = is_plain(session.client) and session.upstream is not None and is_plain(session.upstream)
+        most = self._splicing if is_spliced else len(self._rows)
+        if len(threads) < most and all(len(thread) for thread in threads):
             self._start_thread()
-        return bool(threads) and hand_over(session, min(threads, key=len) if is_spread else threads[0])
+        return bool(threads) and hand_over(session, min(threads[:most], key=len))
 
     def call_in_all(self, call: Callable[[SessionThread], Any]) -> None:
         """Have each relay thread call with itself."""

@@ -4,6 +4,8 @@ import hashlib
 import os
 import threading
 
+import pytest
+
 from tcp_proxy.dataplane.relay import pool
 from tcp_proxy.dataplane.relay.handover import Placement
 from tcp_proxy.dataplane.relay.splice import SplicePump
@@ -199,6 +201,14 @@ def test_all_that_are_spliced_are_in_one_thread():
         assert len(house.relays.threads) == 1
 
 
+@pytest.mark.parametrize(
+    ("cpus", "workers", "threads"),
+    [(1, 1, 1), (2, 1, 1), (3, 1, 2), (8, 1, 7), (2, 2, 1), (8, 8, 1), (8, 3, 1), (8, 2, 3), (2, 4, 1)],
+)
+def test_a_relay_thread_that_splices_has_a_cpu_that_no_loop_needs(cpus, workers, threads):
+    assert pool.threads_with_cpu(workers, cpus) == threads
+
+
 class Veil:
     """All that another object has, but for what is said."""
 
@@ -210,27 +220,39 @@ class Veil:
         return getattr(self.inner, name)
 
 
-class WithTls(Veil):
-    """A session whose client's socket looks like one with TLS; where it arrives it stays."""
+class Staying(Veil):
+    """A session that stays where it arrives."""
 
-    def __init__(self, session):
-        super().__init__(session, client=Veil(session.client, stream="TLS"), home=None)
+    def __init__(self, session, **instead):
+        super().__init__(session, home=None, **instead)
 
     def arrive(self, thread):
         thread.members.add(self)
         self.home = thread
 
 
+def homes(house, sessions):
+    """Of sessions that are handed over one after another."""
+    for session in sessions:
+        assert house.relays.adopt(session)
+        house.until(lambda session=session: session.home is not None)
+    names = [session.home.loop.name for session in sessions]
+    for thread in house.relays.threads:
+        thread.members.clear()
+    return names
+
+
+def test_those_that_are_spliced_are_in_as_many_threads_as_have_a_cpu():
+    with House(relays=True, splicing=2) as house:
+        pairs = [house.pair() for _ in range(3)]
+        assert homes(house, [Staying(session) for *_, session in pairs]) == ["relay-0", "relay-1", "relay-0"]
+
+
 def test_those_with_tls_are_spread_over_all_threads():
     with House(relays=True) as house:
         pairs = [house.pair() for _ in range(3)]
-        sessions = [WithTls(session) for *_, session in pairs]
-        for session in sessions:
-            assert house.relays.adopt(session)
-            house.until(lambda session=session: session.home is not None)
-        assert [session.home.loop.name for session in sessions] == ["relay-0", "relay-1", "relay-0"]
-        for thread in house.relays.threads:
-            thread.members.clear()
+        sessions = [Staying(session, client=Veil(session.client, stream="TLS")) for *_, session in pairs]
+        assert homes(house, sessions) == ["relay-0", "relay-1", "relay-0"]
 
 
 def test_a_turn_that_was_queued_before_the_hand_over_does_nothing_after_it():
