@@ -114,7 +114,7 @@ class Supervisor:
             {item.number: item for item in listening}, access_log, numbers=len(listening), unusable=unusable,
         )  # fmt: skip
         started, began = (taken.started if taken else time.time()), time.time()
-        incarnations = max(int(began), taken.incarnations + 1 if taken else 0)
+        incarnations = max(int(began * 1000), taken.incarnations + 1 if taken else 0)  # a start takes less than a second
         self._worker_updates = WorkerUpdates(context, incarnations)
         self._worker_pool = context.worker_pool = WorkerPool(
             loop, size, prestarted, introduce=self._introduce, received=self._received,

@@ -27,8 +27,8 @@ from tcp_proxy.wire.counters import Row
 
 
 def threads_with_cpu(workers: int, cpus: int = 0) -> int:
-    """How many relay threads of each worker have a CPU that no worker's loop needs; at least one, all the same. `cpus`: 0 for
-    those that this process may use."""
+    """How many relay threads of each worker have a CPU that no worker's loop needs; at least one, all the same. `cpus`: if
+    not said, those that this process may use."""
     return max(1, (cpus or len(os.sched_getaffinity(0))) // workers - 1)
 
 
