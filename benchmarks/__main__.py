@@ -21,6 +21,7 @@ from benchmarks.plot import draw
 from benchmarks.programs import PACKAGES, Failed, Missing, need, stop_what_is_left, use
 from benchmarks.report import markdown, print_about, print_table
 from benchmarks.settings import Settings, parse
+from tcp_proxy import build
 
 OUT = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
 ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -47,7 +48,7 @@ def main() -> int:
 
 
 def measure(settings: Settings) -> int:
-    measures = [found for name, found in MEASURES.items() if not settings.only or name in settings.only]
+    measures = [found.of(build()) for name, found in MEASURES.items() if not settings.only or name in settings.only]
     earlier = saved.load(settings.compare) if settings.compare else None
     results = saved.Results(saved.about(settings))
     print_about(OUT, results)

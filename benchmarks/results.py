@@ -70,6 +70,7 @@ def about(settings: Settings) -> dict[str, object]:
             "python": platform.python_version(),
             **{name: version(name) for name in PACKAGES},
         },
+        "build": tcp_proxy.build(),
         "rounds": settings.rounds,
         "seconds": settings.seconds,
         "settings": shown_settings(),

@@ -2,7 +2,7 @@
 
 import resource
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks import procfs
@@ -21,6 +21,11 @@ class Figure:
     better: Literal["more", "less"]
     bound: float | None = None  # what project / HAProxy is to reach (docs/performance.md)
     limit: float | None = None  # what the project alone is to keep
+    pure: float | None = None  # the bound of the pure build, if it has another one
+
+    def of(self, build: str) -> "Figure":
+        """With the bound of "pure" or "compiled"."""
+        return replace(self, bound=self.pure) if build == "pure" and self.pure is not None else self
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,18 @@ class Measure:
     cost: float = 1.0  # how many times SECONDS one sample takes, for the progress bar
     extra: float = 0.5  # and how many seconds beyond
 
+    def of(self, build: str) -> "Measure":
+        """With the bounds of "pure" or "compiled"."""
+        return replace(self, figures=tuple(figure.of(build) for figure in self.figures))
+
     def estimate(self, seconds: int) -> float:
         return self.cost * seconds + self.extra
 
 
-def cpu_figures(unit: str, bound: float | None = None, time: str = "us") -> tuple[Figure, ...]:
+def cpu_figures(unit: str, bound: float | None = None, time: str = "us", pure: float | None = None) -> tuple[Figure, ...]:
     """CPU time for one unit, of the whole process tree."""
     return (
-        Figure("cpu", f"CPU per {unit}", time, "less", bound),
+        Figure("cpu", f"CPU per {unit}", time, "less", bound, pure=pure),
         Figure("user", f"CPU per {unit}, user", time, "less"),
         Figure("system", f"CPU per {unit}, system", time, "less"),
     )

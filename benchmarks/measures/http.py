@@ -24,7 +24,11 @@ def measure(lab: Lab, contender: Contender, seconds: int, path: str, clients: in
 REQUESTS = Measure(
     name="httpkept",
     title="mode http, requests",
-    figures=(Figure("rate", "rate", "requests/s", "more", 0.5), *cpu_figures("request"), *latency_figures()),
+    figures=(
+        Figure("rate", "rate", "requests/s", "more", 0.95, pure=0.68),
+        *cpu_figures("request", 1.05, pure=1.6),
+        *latency_figures(p99=1.1),
+    ),
     run=measure_requests,
 )
 BODIES = Measure(

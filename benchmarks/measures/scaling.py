@@ -93,7 +93,7 @@ ONE_TO_EIGHT = scaling(
 MANY_STREAMS = replace(  # whose ratios vary most
     ONE_TO_EIGHT,
     figures=(
-        *ONE_TO_EIGHT.figures,
+        *(replace(figure, bound=1.0) if figure.key.startswith("cpu@") else figure for figure in ONE_TO_EIGHT.figures),
         *(
             Figure(f"all@{n}", f"{title}: CPU of client, proxy and server", "ms per GB", "less")
             for n, title in counted(STREAMS, "session").items()

@@ -34,7 +34,7 @@ def first_byte(port: int) -> bytes:
 START = Measure(
     name="start",
     title="start",
-    figures=(Figure("start", "exec to first byte", "s", "less", limit=0.35),),
+    figures=(Figure("start", "exec to first byte", "s", "less", limit=0.15),),
     run=measure,
     contenders=(PROJECT, HAPROXY_ONE, NGINX_ONE),
     cost=0.0,

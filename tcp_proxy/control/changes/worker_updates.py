@@ -43,7 +43,7 @@ from tcp_proxy.wire.views import AppView
 
 class WorkerUpdates:
     def __init__(self, context: Context, started: float) -> None:
-        """`started`: Unix time, or later, which makes the names of workers unique over restarts and take-overs."""
+        """`started`: Unix time in milliseconds, or more: it makes names of workers unique over restarts and take-overs."""
         self._context = context
         self._started = f"{int(started):x}"
         self._introductions = 0
