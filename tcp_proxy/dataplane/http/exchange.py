@@ -196,8 +196,11 @@ class Exchange(Repeatable):
             if self.response is None:
                 if not connection.writer.blocked and self.switched is None:  # by an interim answer: first things first
                     self.hear(upstream, events)
-            elif self.down is not None and not self.down.writer.blocked:
-                self.down.go_on()
+            elif self.down is not None:
+                if self.down.ended:
+                    self.down.was_full = True  # something behind the answer, of which no other event will tell
+                if not self.down.writer.blocked:
+                    self.down.go_on()
 
     def _flush(self, upstream: Upstream) -> bool:
         """Whether the exchange goes on."""
@@ -227,7 +230,10 @@ class Exchange(Repeatable):
     def hear_more(self, _events: int) -> None:
         self.hears_later = False
         upstream = self.upstream
-        if upstream is not None and not self._understand(upstream):
+        if upstream is None:
+            return
+        upstream.reader.was_full = True  # an event may have come meanwhile: nothing was read
+        if not self._understand(upstream):
             self.hear(upstream, 0)
 
     def _understand(self, upstream: Upstream) -> bool:

@@ -125,8 +125,9 @@ class Upstream:
 
 
 class _Resting:
-    """Those at rest to one target. The one that was used last is used first, so that the others can go; but those that came
-    to rest in this very round of the loop come last, for they must be looked at, by a system call."""
+    """Those at rest to one target. The one that was used last is used first, so that the others can go, and because it is
+    the least likely to end just now. But those that came to rest in this very round of the loop must be looked at, by a
+    system call: they come after one that need not be."""
 
     __slots__ = ("_fresh", "_round", "upstreams")
 
@@ -143,11 +144,12 @@ class _Resting:
         self._fresh += 1
         self.upstreams.append(upstream)
 
-    def pop(self, now: int) -> Upstream:
-        """`now`: the loop's round."""
+    def pop(self, loop: Loop) -> Upstream:
         upstreams, fresh = self.upstreams, self._fresh
-        if self._round == now and 0 < fresh < len(upstreams):
-            return upstreams.pop(len(upstreams) - 1 - fresh)
+        if self._round == loop.round and 0 < fresh < len(upstreams):
+            older = len(upstreams) - 1 - fresh
+            if loop.now - upstreams[older].kept_at < RESTED:
+                return upstreams.pop(older)
         self._fresh = max(0, fresh - 1)
         return upstreams.pop()
 
@@ -190,7 +192,7 @@ class Upstreams:
         """One that is idle and in order, to be used now."""
         idle = self._idle.get((target, port if target.servers else 0))
         while idle is not None and idle.upstreams:
-            upstream = idle.pop(self._loop.round)
+            upstream = idle.pop(self._loop)
             is_there = upstream.endpoints is target.endpoints or upstream.endpoints == _endpoints(target, port)
             if is_there and upstream.is_as_wanted and self._is_in_order(upstream):
                 return upstream

@@ -395,3 +395,54 @@ def test_a_connection_that_has_had_trailers_is_not_used_again(trailers, idle):
         server.setblocking(True)
         server.sendall(OK)
         assert house.receive(client, len(OK_PASSED)) == OK_PASSED
+
+
+ANSWER = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: %d\r\n\r\n%b"
+
+
+def test_what_comes_behind_an_early_answer_is_nobody_s():
+    """The rest of the request is awaited; the event that tells of it is the only one."""
+    with HttpHouse() as house:
+        client, session = house.client()
+        server = house.ask(client, POST % 10 + b"hello")
+        house.send(server, ANSWER % (5, b"early"))
+        house.send(server, ANSWER % (5, b"wrong"), turns=3)
+        house.send(client, b"world")
+        assert house.receive(server, 10) == b"helloworld"
+        house.until(lambda: session.exchange is None)
+        house.ask(house.client()[0], GET)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_what_comes_behind_an_answer_that_waits_for_the_client_is_nobody_s(method):
+    with HttpHouse() as house:
+        client, session = house.client()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        session.client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        server = house.ask(client, GET)
+        house.send(server, ANSWER % (5, b"hello"))
+        house.read_head(client)
+        house.receive(client, 5)
+        client.setblocking(True)
+        client.sendall(GET.replace(b"GET", method))
+        house.read_head(server)
+        house.send(server, ANSWER % (51_200, bytes(51_200)), turns=3)
+        assert session.writer.blocked
+        house.send(server, ANSWER % (5, b"wrong"), turns=3)
+        house.read_head(client)
+        assert house.receive(client, 51_200) == bytes(51_200)
+        house.until(lambda: session.exchange is None)
+        house.ask(house.client()[0], GET)
+
+
+def test_what_comes_while_interim_answers_wait_for_their_turn_is_nobody_s():
+    with HttpHouse() as house:
+        client, session = house.client()
+        server = house.ask(client, GET)
+        server.sendall(SHORT_HINT * 3 * INTERIMS + ANSWER % (5, b"hello"))
+        house.turn()
+        assert session.exchange.hears_later
+        server.sendall(ANSWER % (5, b"wrong"))
+        house.until(lambda: session.exchange is None)
+        assert house.receive(client, 3 * INTERIMS * len(PASSED_SHORT)) == PASSED_SHORT * 3 * INTERIMS
+        house.ask(house.client()[0], GET)

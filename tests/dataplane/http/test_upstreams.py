@@ -233,6 +233,23 @@ def test_those_that_came_to_rest_in_this_round_are_used_last(looks):
             rig.pool.close(one)
 
 
+def test_one_of_this_round_is_used_before_one_that_has_rested_for_long(looks):
+    """Either must be looked at, and the older one's server may be about to end it."""
+    with Rig() as rig:
+        early, late = rig.connection()[0], rig.connection()[0]
+        rig.keep(early)
+        rig.turn(RESTED)
+
+        def put_and_take():
+            rig.pool.put(late, 10, 60.0)
+            return [rig.take(), rig.take()]
+
+        assert in_a_batch(rig, put_and_take, lambda: None) == [late, early]
+        assert looks == [late.sock.fileno(), early.sock.fileno()]
+        for one in (early, late):
+            rig.pool.close(one)
+
+
 def test_one_of_this_round_that_goes_is_not_counted_among_those_any_more(looks):
     with Rig() as rig:
         early, late = rig.connection()[0], rig.connection()[0]
