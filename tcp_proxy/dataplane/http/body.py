@@ -87,7 +87,7 @@ class Body:
         self.moved = 0  # bytes read of it, framing included
         self.rest = b""  # read, but not of it, or not judged yet
         self.source_ended = False
-        self.was_full = False  # the last read got all that it could take, so there may have been more
+        self.was_full = False  # there may have been more behind what was read last: it got all that it could take, or an end
         self.code = 0  # errno of the source
         self.most = 0  # bytes that it may be long if it comes in chunks; 0: any number
 
@@ -216,7 +216,8 @@ class Body:
         if not data:
             self._source_over()
             return False
-        self.was_full = len(data) == CHUNK
+        source = self.source
+        self.was_full = len(data) == CHUNK or (type(source) is not SocketType and getattr(source, "has_end", False))
         try:
             out = self.take(data)
         except Refused as refused:
