@@ -218,6 +218,7 @@ class LiveApp:
 
     def leaving(self, share: Share) -> Iterator[None]:
         """The same in slices."""
+        self._later, self._news = "", {}  # nobody comes for one any more
         self.levels.only(None)
         self.pool: tuple[LiveTarget, ...] = ()
         self.edge = self.client_limits = None
@@ -387,7 +388,12 @@ class LiveApp:
             targets = {view.name: LiveTarget(view, self._rows) for view in targets_of(self._later)}
             for name in targets.keys() & self._news.keys():
                 targets[name].change(*self._news[name])
-            self._later, self._news = "", {}
-            self._set_targets(targets, ())
+            told, self._later = self._later, ""
+            try:
+                self._set_targets(targets, ())
+            except MemoryError:  # half of it is done: the next who asks has them made
+                self._later = told
+                raise
+            self._news = {}
         finally:
             memory.release_collection()

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from tcp_proxy.config.model import Timeouts
 from tcp_proxy.dataplane.apps import LiveApp
+from tcp_proxy.sansio.levels import Levels
 from tcp_proxy.sansio.reasons import Reason
+from tcp_proxy.sansio.share import Share
 from tcp_proxy.wire import counters
 from tcp_proxy.wire.counters import PROCESS_SLOTS, TARGET_SLOTS, Counters
 from tcp_proxy.wire.later import text_of
@@ -340,7 +342,7 @@ def test_nobody_asks_for_targets_before_the_first_choice():
     [
         lambda app: app.choose(b"", 0.0, None), lambda app: app.choose_waiting(b"", 0.0), lambda app: app.targets["a"],
         lambda app: app.choose(b"", 0.0, {object()}), lambda app: app.target_at("a", PROCESS_SLOTS),
-        lambda app: app.cut(Reason.TARGET_DOWN), lambda app: app.leave(),
+        lambda app: app.cut(Reason.TARGET_DOWN),
     ],
 )  # fmt: skip
 def test_whoever_asks_for_one_gets_it(ask):
@@ -348,6 +350,34 @@ def test_whoever_asks_for_one_gets_it(ask):
         app = later(rig, {})
         ask(app)
         assert list(app.made_targets) == ["a"]
+
+
+def test_an_app_that_leaves_before_anybody_has_come_has_no_target_in_any_slice():
+    """They are not made to leave: who is on the way to one between two slices would find those whose turn is yet to come,
+    and such without an address."""
+    with Rig(*THREE) as rig:
+        app = later(rig, *THREE)
+        app.change_target("a", "up", HERE)
+        found = [rig.choose(app) for _ in app.leaving(Share(1))]
+        assert [*found, rig.choose(app), *app.made_targets] == [None] * (len(found) + 1)
+        app.change_target("a", "up", HERE)
+        assert rig.choose(app) is None
+
+
+def test_whom_memory_was_too_short_for_they_are_made_for_the_next(monkeypatch):
+    with Rig({}, {}) as rig:
+        app = later(rig, {}, {})
+        app.change_target("a", "down", HERE)
+        with monkeypatch.context() as patch:
+            patch.setattr(Levels, "sort", no_memory)
+            for _ in range(2):
+                with pytest.raises(MemoryError):
+                    rig.choose(app)
+        assert rig.choose(app) == "b"
+
+
+def no_memory(*_):
+    raise MemoryError
 
 
 def test_what_was_said_of_them_meanwhile_counts():
