@@ -1,5 +1,7 @@
 """Where targets are listed, and from where they are connected to: checked, frozen values; as `model`, which imports this."""
 
+from dataclasses import field
+
 from tcp_proxy.sansio.frozen_dataclass import dataclass
 
 
@@ -18,3 +20,4 @@ class Discovery:
 
     source: str  # "srv:NAME", "file:PATH"
     template: str = ""  # what is said of each of them, as an object in JSON
+    first: str = field(default="", repr=False, compare=False)  # the list as it was told to who read this, if it was new

@@ -18,6 +18,7 @@ from typing import Any
 
 from tcp_proxy.config.discovery import FILE, SRV
 from tcp_proxy.config.model import App, Config, Target
+from tcp_proxy.config.target_model import Discovery
 from tcp_proxy.control.changes.reload import Reload
 from tcp_proxy.control.context import Context
 from tcp_proxy.control.discovery.source import SourceState
@@ -44,6 +45,7 @@ class Discovered:
         self._resolver: Resolver | None = None
         self._servers: Any = None  # that it asks
         self._refused: dict[str, tuple[str, Timer]] = {}  # by source: what it said last and could not be applied
+        self._running: dict[str, str | None] = {}  # by source, while something else is being applied: what runs
 
     def __repr__(self) -> str:
         return f"<Discovered by {len(self._states)} sources>"
@@ -54,23 +56,23 @@ class Discovered:
         wanted = _apps_of(config)
         for source in self._states.keys() - wanted.keys():
             del self._states[source]
-            self._context.found.forget(source)
+            self._context.found.texts.pop(source, None)
+            self._running.pop(source, None)
             self._forget_refused(source)
         for source, apps in wanted.items():
-            state = self._states.get(source)
-            if state is None:
-                state = self._states[source] = SourceState(source)
-                self._begin(state)
+            state = self._states.setdefault(source, SourceState(source))
             state.apps = tuple(app.name for app in apps)
+            for discovery in [one for app in apps for one in app.discoveries if one.source == source]:
+                self._begin(state, discovery)
         self._files.watch({name.removeprefix(FILE): apps for name, apps in wanted.items() if name.startswith(FILE)})
         self._ask({name.removeprefix(SRV) for name in wanted if name.startswith(SRV)}, config)
         self._tell_pending()
 
-    def _begin(self, state: SourceState) -> None:
-        """With what it has said to the reload that brings it, if it has."""
-        text = self._context.found.take_first(state.source)
-        if text is not None:
-            state.targets, state.changes, state.is_answered = len(json.loads(text)), 1, True
+    def _begin(self, state: SourceState, discovery: Discovery) -> None:
+        """With what it has said to the reload, if it had said nothing before."""
+        text = self._context.found.take_first(discovery)
+        if text:
+            state.targets, state.changes, state.is_answered, state.error = len(json.loads(text)), 1, True, ""
 
     def stop(self) -> None:
         self._files.stop()
@@ -123,23 +125,25 @@ class Discovered:
 
     def _apply(self, state: SourceState, text: str, *, is_again: bool = False) -> None:
         texts = self._context.found.texts
-        before = texts.get(state.source)
+        self._running.setdefault(state.source, texts.get(state.source))
         texts[state.source] = text
-        done = partial(self._applied, state, self._names(state.source), (before, text), is_again)
+        done = partial(self._applied, state, self._names(state.source), text, is_again)
         self._reload.revise(lambda known: known.replaced(self._context.found.filled, _same), done)
 
-    def _applied(
-        self, state: SourceState, before: set[str], texts: tuple[str | None, str], is_again: bool, error: str
-    ) -> None:  # fmt: skip
-        """`before`: the names as they were; `texts`: all of it, as it was and as it is to be."""
+    def _applied(self, state: SourceState, before: set[str], said: str, is_again: bool, error: str) -> None:
+        """`before`: the names as they were; `said`: all of it, as it is to be."""
         known = self._context.found.texts
+        is_last = known.get(state.source) == said  # else there is a newer answer already
+        if not error and state.source in self._running:
+            self._running[state.source] = said
+        running = self._running.pop(state.source, said) if is_last else said
         if error:
-            if known.get(state.source) == texts[1]:  # else there is a newer answer already
-                if texts[0] is not None:
-                    known[state.source] = texts[0]
+            if is_last:
+                if running is not None:
+                    known[state.source] = running
                 else:
                     del known[state.source]
-                self._refuse(state, texts[1])
+                self._refuse(state, said)
             text = f"cannot be applied: {error}"
             if not is_again or text != state.error:
                 self._failed(state, text)

@@ -1,6 +1,7 @@
 """What the sources of targets (`srv:`, `file:`) have said last, as lists of targets in JSON, and configurations with these.
 
-The main thread writes `texts`, the thread that reads the file `first`; any thread may read, for a reload is made in one.
+The main thread writes `texts`; any thread may read, for a reload is made in one. What a source that is new says to a reload
+goes with the configuration that was read (Discovery.first): of several, also those of plans, only one comes to run.
 
 Always true: a target that was found has its source as `origin`, and never takes the name of one that the file has.
 """
@@ -20,7 +21,6 @@ SHARES = ("weight", "priority")
 class Found:
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}  # by source
-        self.first: dict[str, str] = {}  # of sources that nothing else is known of: what they said to a reload
 
     def __repr__(self) -> str:
         return f"<Found {', '.join(self.texts)}>"
@@ -36,22 +36,17 @@ class Found:
             if any(app.discoveries for app in config.apps):
                 from tcp_proxy.control.discovery.first_answers import first_answers  # noqa: PLC0415  nobody else pays for it
 
-                self.first = first_answers(config, self.texts)
+                config = _with_first(config, first_answers(config, self.texts))
             return self.filled(config)
 
         return asked
 
-    def take_first(self, source: str) -> str | None:
-        """A configuration with this source runs now: what it said to the reload, if it has, is what is known."""
-        text = self.first.pop(source, None)
-        if text is not None:
-            self.texts[source] = text
-        return text
-
-    def forget(self, source: str) -> None:
-        """No app has it any more."""
-        self.texts.pop(source, None)
-        self.first.pop(source, None)
+    def take_first(self, discovery: Discovery) -> str:
+        """It runs: what it said to the reload is what is known, if nothing is; that, or ""."""
+        if not discovery.first or discovery.source in self.texts:
+            return ""
+        self.texts[discovery.source] = discovery.first
+        return discovery.first
 
     def filled(self, config: Config) -> Config:
         """With what is known now in the place of what was known then. Raises ConfigErrors."""
@@ -71,7 +66,7 @@ class Found:
 
     def _of(self, discovery: Discovery, app: App) -> list[Target]:
         source = discovery.source
-        text = self.texts.get(source, self.first.get(source, "[]"))
+        text = self.texts.get(source, discovery.first or "[]")
         if discovery.template:
             more = json.loads(discovery.template)
             text = json.dumps([{**more, **entry} for entry in json.loads(text)])
@@ -79,3 +74,11 @@ class Found:
             text = json.dumps([{key: entry[key] for key in entry if key not in SHARES} for entry in json.loads(text)])
         targets = load_targets(text, app, source)
         return [dataclasses.replace(target, origin=source) for target in targets]
+
+
+def _with_first(config: Config, first: dict[str, str]) -> Config:
+    def told(app: App) -> App:
+        known = tuple(dataclasses.replace(one, first=first.get(one.source, "")) for one in app.discoveries)
+        return dataclasses.replace(app, discoveries=known)
+
+    return dataclasses.replace(config, apps=tuple(told(app) if app.discoveries else app for app in config.apps))

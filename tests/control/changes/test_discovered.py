@@ -142,3 +142,51 @@ def test_a_list_that_could_not_be_applied_is_forgotten_when_it_says_what_runs(ri
     heard('["127.7.7.1:80"]')
     assert not watches._refused
     assert not state.error
+
+
+def test_a_plan_meanwhile_is_not_what_a_reload_was_told(rig, say, monkeypatch):
+    """The list is another one by then: it is what is known, though it is not what runs, and nobody would say it again."""
+    path, states, reload = say("127.7.7.1:80"), rig.supervisor._context.states, rig.supervisor._reload
+    rig.text = text_of(rig, 1, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(states, "is_answered", lambda _hosts: False)
+        rig.api.ask("reload")
+        rig.turn_until(lambda: reload.stage is Stage.RESOLVING)
+        say("127.7.7.2:80")
+        plans = []
+        rig.supervisor.operator.plan(plans.append)
+        rig.turn_until(lambda: plans)
+    reload.look()
+    rig.turn_until(lambda: rig.api.statuses == [200])
+    rig.turn_until(lambda: "127.7.7.2:80" in targets(rig))
+
+
+def test_what_a_source_said_to_a_reload_is_known_though_it_had_failed_before(rig, say):
+    path = say("127.7.7.1:80")
+    path.write_text("[")
+    rig.text = text_of(rig, 1, path)
+    rig.api.ask("reload")
+    context, watches = rig.supervisor._context, rig.supervisor._watches._discovered
+    rig.turn_until(lambda: rig.api.statuses == [200])
+    watches._file_read(str(path), "", "a fault")
+    assert targets(rig).keys() == {"t0", "t1"}
+    say("127.7.7.1:80")
+    rig.text, rig.api.statuses = text_of(rig, 2, path), []
+    rig.api.ask("reload")
+    rig.turn_until(lambda: rig.api.statuses == [200])
+    assert context.found.texts == {f"file:{path}": '["127.7.7.1:80"]'}
+    assert targets(rig) == {"t0": 2, "t1": 2, "127.7.7.1:80": 1}
+    [state] = context.sources.values()
+    assert (state.error, state.targets) == ("", 1)
+
+
+def test_what_never_ran_is_not_what_is_known_when_the_next_cannot_be_applied_either(rig, say, monkeypatch):
+    """Two lists come one soon after the other, and neither is applied; then the first of them comes again."""
+    _, watches, heard = listing(rig, say("127.7.7.1:80"))
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.supervisor._context.counter_rows.slots, "require", NoRoom())
+        heard('["127.7.7.2:80"]')
+        heard('["127.7.7.2:80", "127.7.7.3:80"]')
+        rig.turn_until(lambda: watches._refused)
+    heard('["127.7.7.2:80"]')
+    rig.turn_until(lambda: "127.7.7.2:80" in targets(rig))

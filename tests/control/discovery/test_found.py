@@ -56,11 +56,27 @@ def test_a_reload_asks_who_is_new_and_that_is_known_when_it_runs(tmp_path):
     source = f"file:{path}"
     found, file = Found(), config(source)
     assert targets(found.filling(lambda: file)()) == []
-    assert targets(found.asking(lambda: file)()) == [("a:1", source)]
+    read = found.asking(lambda: file)()
+    assert targets(read) == [("a:1", source)]
+    assert read == found.filled(read)
     assert found.texts == {}
-    assert targets(found.filled(file)) == [("a:1", source)]
-    assert (found.take_first(source), found.take_first(source)) == ('["a:1"]', None)
     path.write_text('["b:1"]')
+    another = found.asking(lambda: file)()
+    assert (targets(found.filled(read)), targets(another)) == ([("a:1", source)], [("b:1", source)])
+    [[known]], [[other]] = ([app.discoveries for app in one.apps] for one in (read, another))
+    assert known == other
+    assert (found.take_first(known), found.take_first(other)) == ('["a:1"]', "")
     assert targets(found.asking(lambda: file)()) == [("a:1", source)]
-    found.forget(source)
+    del found.texts[source]
     assert targets(found.filled(file)) == []
+
+
+def test_what_was_said_to_the_reload_that_runs_stays_until_the_source_says_more(tmp_path):
+    """It had said nothing before; a plan, or another reload, to which it said nothing is not what runs."""
+    path = tmp_path / "list.json"
+    path.write_text('["a:1"]')
+    found, file = Found(), config(f"file:{path}")
+    runs = found.asking(lambda: file)()
+    path.unlink()
+    assert targets(found.asking(lambda: file)()) == []
+    assert targets(found.filled(runs)) == [("a:1", f"file:{path}")]
