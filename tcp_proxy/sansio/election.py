@@ -11,11 +11,12 @@ random numbers are its own. `candidates` is kept up to date by the owner, in the
                        └── elect: from any state
 
 Always true (test_election): every election has an epoch of its own, and each is higher than the one before; between two
-primaries all workers have paused; of the candidates that a round has not tried the first is next, one that has shown up
-since it began too; who is no candidate any more does not win; an answer to a question that is not asked any more changes
-nothing; no wait is below LEAST_WAIT, whatever max_backoff is.
+primaries all workers have paused; of the candidates that a round has not tried the first is next, one that has shown up, or
+has become better, since it began too; who is no candidate any more does not win; an answer to a question that is not asked
+any more changes nothing; no wait is below LEAST_WAIT, whatever max_backoff is.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from tcp_proxy.sansio.frozen_dataclass import dataclass
@@ -148,8 +149,9 @@ class Election:
             return None
         return self._new_round(draw)
 
-    def wake(self) -> Wait | None:
-        """A candidate has become better: do not wait any longer than need be."""
+    def wake(self, better: Iterable[str]) -> Wait | None:
+        """These are asked again: in the round under way, whatever they have answered in it, or after the least wait."""
+        self._tried.difference_update(better)
         if self.phase is not Phase.WAITING:
             return None
         return Wait(self._enter(Phase.WAITING), LEAST_WAIT)

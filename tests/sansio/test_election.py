@@ -139,15 +139,28 @@ def test_one_that_leaves_while_it_is_asked_does_not_win(asked):
     assert (type(step), step.name) == (Connect, "b")
 
 
+def test_one_that_was_asked_and_is_better_now_is_asked_again_in_the_round():
+    election = made("a", "b")
+    step = election.answered(begin(election).step, False, EVEN)
+    assert step.name == "b"
+    assert election.wake(["a"]) is None
+    step = election.answered(step.step, False, EVEN)
+    assert (type(step), step.name) == (Connect, "a")
+    assert election.wake(["a"]) is None  # while it is asked as it was
+    step = election.answered(step.step, False, EVEN)
+    assert (type(step), step.name) == (Connect, "a")
+    assert isinstance(election.answered(step.step, False, EVEN), Wait)
+
+
 def test_without_candidates_it_waits():
     assert isinstance(begin(made()), Wait)
 
 
 def test_news_shorten_a_wait():
     election = made("a")
-    assert election.wake() is None
+    assert election.wake(["a"]) is None
     old = election.answered(begin(election).step, False, EVEN)
-    new = election.wake()
+    new = election.wake(["a"])
     assert new.seconds == LEAST_WAIT
     assert election.waited(old.step, EVEN) is None
     assert isinstance(election.waited(new.step, EVEN), Connect)
@@ -222,9 +235,9 @@ class Anything(RuleBasedStateMachine):
             assert (election.phase, election.candidate, election.epoch) == before
         self.took(answer)
 
-    @rule()
-    def wake(self):
-        self.took(self.election.wake())
+    @rule(better=st.sets(st.sampled_from(["a", "b", "c"])))
+    def wake(self, better):
+        self.took(self.election.wake(better))
 
     @invariant()
     def epochs_rise(self):

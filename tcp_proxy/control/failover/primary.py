@@ -71,7 +71,7 @@ class Failover:
         self._failback_timer: Timer | None = None
         self._old = ""  # the last primary's address
         self._asked_at: Address | None = None  # where the candidate at hand is
-        self._askable: set[object] = set()  # what a round depends on: who is where, and the settings
+        self._askable: dict[str, object] = {}  # the candidates, with what an answer of theirs depends on: where, and how
         self._began = self._changed = context.loop.now
         self._faults: dict[str, str] = {}  # of this round: target -> why not
         self._failback, self._failback_to = Failback(), ""  # the latter: for whose sake this one is
@@ -170,7 +170,8 @@ class Failover:
         election, config = self._election, self.app.config.failover
         election.has_check, election.max_backoff = config.check is not None, config.max_backoff
         election.candidates, before = self._candidates(), self._askable
-        self._askable = {config, *((name, self.app.targets[name].config.address) for name in election.candidates)}
+        self._askable = {name: (self.app.targets[name].config.address, config) for name in election.candidates}
+        better = [name for name, how in self._askable.items() if before.get(name) != how]
         self._failback.note(set(election.candidates), self._loop.now)
         primary = self.app.primary
         if self.is_serving:
@@ -180,11 +181,10 @@ class Failover:
             else:
                 election.candidate = primary.config.name  # it may have another name, and is the same one
                 self._consider_failback()
-        elif election.phase is Phase.WAITING:
-            if self._askable - before and (wait := election.wake()):
-                self._sleep(wait)
         elif election.candidate and not self._is_allowed(self.app.targets.get(election.candidate)):
             self.begin(f"{election.candidate} may not be primary any more")
+        elif better and (wait := election.wake(better)):
+            self._sleep(wait)
         self.open_ports()
 
     def promote(self, target: str) -> str:
@@ -266,7 +266,7 @@ class Failover:
             case Check():
                 check = self.app.config.failover.check
                 assert check is not None
-                self._run(check, action.name, lambda result: self._checked(action, result))
+                self._run(check, action.name, lambda result: self._checked(action, check, result))
             case Trigger():
                 logger.info("app %s: target %s can be primary", self.name, action.name)
                 self._trigger(action, trigger_files(self.name, self.app.config.failover.triggers))
@@ -288,10 +288,10 @@ class Failover:
         self._refresh()
         self._do(self._election.answered(action.step, success, self._draw()))
 
-    def _checked(self, action: Check, result: ScriptResult) -> None:
+    def _checked(self, action: Check, check: str, result: ScriptResult) -> None:
         success = None if result.is_local else result.success
         if not success:
-            self._fault(action.name, f"check {self.app.config.failover.check}: {result.text}")
+            self._fault(action.name, f"check {check}: {result.text}")
         self._refresh()
         self._do(self._election.answered(action.step, success, self._draw()))
 

@@ -77,6 +77,27 @@ def test_a_reload_that_may_help_shortens_a_wait(bench, elected, service, tmp_pat
     app.until(Phase.SERVING)
 
 
+@pytest.mark.parametrize("what", ["another address", "another check"])
+def test_a_reload_that_may_help_counts_in_the_round_under_way(bench, elected, service, tmp_path, what):
+    """Who was asked before is asked again, as things are now: the next round may be a minute away."""
+    good = write_script(tmp_path / "good.sh", "exit 0")
+    held = write_script(tmp_path / "held.sh", f'until [ -e "{tmp_path}/go" ]; do sleep 0.01; done; exit 1')
+    nobody, one, other = service(), service(), service()
+    nobody.close()
+    app = elected(other, held)
+    if what == "another address":  # one has been refused while the other one's check runs
+        app.become(targets=(Target("first", Address(nobody.host, nobody.port)), *app.app.targets))
+        app.failover.begin("there are two")
+    app.until(Phase.CHECKING)
+    if what == "another address":
+        app.become(targets=(Target("first", Address(one.host, one.port)), app.app.targets[1]))
+    app.become(failover=Failover(check=good))
+    app.failover.look()
+    (tmp_path / "go").touch()
+    app.until(Phase.SERVING)
+    assert app.targets.apps["app"].elections.fruitless_rounds == 0
+
+
 def test_a_reload_that_changes_nothing_of_it_shortens_no_wait(bench, elected, service, tmp_path):
     app = elected(service(), write_script(tmp_path / "bad.sh", "exit 1"))
     app.until(Phase.WAITING)
