@@ -92,7 +92,7 @@ class Dial:
         self.last_code = 0
         self.cut = 0  # target.cut when it was chosen
         self.queue: PlaceQueue | None = None  # in which it waits
-        self.given: Callable[[LiveTarget], Any] | None = None  # what is done with a target after that; None: `begin`
+        self.given: Callable[[Any, LiveTarget], Any] = Dial.begin  # what is done with a target after that
         connect = app.timeouts.connect
         self.deadline = loop.now + connect
         self.end = loop.now + 2 * connect
@@ -179,7 +179,7 @@ class Dial:
     def place_given(self, target: LiveTarget) -> None:
         self.queue = None
         self.end = self.loop.now + 2 * self.app.timeouts.connect
-        (self.given or self.begin)(target)
+        self.given(self, target)
 
     def place_denied(self, reason: Reason) -> None:
         self.queue = None

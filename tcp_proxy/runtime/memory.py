@@ -7,6 +7,7 @@ the C library's heap, and stays with the process otherwise.
 The interpreter's search for garbage looks at everything there is, in whatever thread it begins, and all others wait: 0.1 s
 for 20,000 targets, again and again while a configuration of them is read. What a configuration makes has no cycles, so
 nothing is searched while one is read and applied, and what is there then is never looked at again: it goes by its counts.
+What is young is searched before: garbage is mostly young, and would stay for ever.
 """
 
 import gc
@@ -22,6 +23,8 @@ def hold_collection() -> None:
     """From now on garbage is not searched for, until everybody who has called this has called `release_collection`."""
     global _holders
     with _lock:
+        if not _holders and gc.isenabled():
+            gc.collect(1)
         _holders += 1
         gc.disable()
 

@@ -2,6 +2,7 @@
 
 import gc
 import platform
+import weakref
 
 from tcp_proxy.runtime import memory
 
@@ -23,5 +24,26 @@ def test_no_garbage_is_searched_for_while_anybody_says_so(monkeypatch):
         memory.release_collection()
         assert gc.isenabled()
         assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+
+
+class Ring:
+    """Garbage that only a search finds."""
+
+    def __init__(self):
+        self.own = self
+
+
+def test_garbage_that_there_is_by_then_is_not_kept_for_ever(monkeypatch):
+    """What a search leaves out from then on is what came meanwhile: in a worker this happens again and again."""
+    monkeypatch.setattr(memory, "_holders", 0)
+    gc.enable()
+    left = weakref.ref(Ring())
+    memory.hold_collection()
+    memory.release_collection()
+    try:
+        gc.collect()
+        assert left() is None
     finally:
         gc.unfreeze()

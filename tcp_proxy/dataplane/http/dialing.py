@@ -38,7 +38,7 @@ def new_dial(owner: DialingOwner, route_targets: Any) -> Dial:
         dial.app = route_targets
     else:
         dial = Dial(owner.thread.loop, owner, route_targets, owner.key)
-    dial.given = partial(_go_on, owner, dial)
+    dial.given = partial(_go_on, owner)
     return dial
 
 

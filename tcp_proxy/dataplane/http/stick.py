@@ -68,7 +68,7 @@ class StickTargets:
         if target is None:
             dial.start()
         else:
-            (dial.given or dial.begin)(target)
+            dial.given(dial, target)
 
     def _take_dial(self) -> Dial | None:
         dial, self._dial = self._dial, None

@@ -1,5 +1,6 @@
 """How exchanges end where the order of events hurts: by real sockets, turn by turn."""
 
+import gc
 import os
 import socket
 
@@ -9,6 +10,7 @@ from dataplane.tls import TlsPeer, client_context, contexts
 from kit.dialogue import OK, OK_PASSED
 from tcp_proxy.config.model import Http, Limits, Timeouts
 from tcp_proxy.dataplane.delivery import Delivery
+from tcp_proxy.dataplane.dial import Dial
 from tcp_proxy.dataplane.http.closing import Closing
 from tcp_proxy.dataplane.http.exchange import INTERIMS
 from tcp_proxy.dataplane.http.repeats import RENEWED
@@ -446,3 +448,18 @@ def test_what_comes_while_interim_answers_wait_for_their_turn_is_nobody_s():
         house.until(lambda: session.exchange is None)
         assert house.receive(client, 3 * INTERIMS * len(PASSED_SHORT)) == PASSED_SHORT * 3 * INTERIMS
         house.ask(house.client()[0], GET)
+
+
+def test_a_dial_that_is_over_is_freed_without_the_collector():
+    """Else each holds its client's connection until garbage is searched for, and for ever where that is left out of it."""
+    with HttpHouse() as house:
+        client, _ = house.client()
+        gc.disable()
+        before = sum(type(one) is Dial for one in gc.get_objects())
+        try:
+            server = house.ask(client, GET)
+            house.send(server, OK)
+            assert house.receive(client, len(OK_PASSED)) == OK_PASSED
+            assert sum(type(one) is Dial for one in gc.get_objects()) == before
+        finally:
+            gc.enable()
