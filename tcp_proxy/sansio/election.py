@@ -11,9 +11,9 @@ random numbers are its own. `candidates` is kept up to date by the owner, in the
                        └── elect: from any state
 
 Always true (test_election): every election has an epoch of its own, and each is higher than the one before; between two
-primaries all workers have paused; of the candidates that a round has not tried the first is next, one that has shown up, or
-has become better, since it began too; who is no candidate any more does not win; an answer to a question that is not asked
-any more changes nothing; no wait is below LEAST_WAIT, whatever max_backoff is.
+primaries all workers have paused; of the candidates that a round has not tried the first is next, one that has shown up
+since it began too, and none is tried twice in it; who is no candidate any more does not win; an answer to a question that is
+not asked any more changes nothing; no wait is below LEAST_WAIT, whatever max_backoff is.
 """
 
 from collections.abc import Iterable
@@ -98,6 +98,7 @@ class Election:
         self.candidate = ""
         self._step = 0
         self._tried: set[str] = set()  # in this round
+        self._is_woken = False  # some of these are better since
         self._first = ""
         self._wait = FIRST_WAIT
 
@@ -150,8 +151,8 @@ class Election:
         return self._new_round(draw)
 
     def wake(self, better: Iterable[str]) -> Wait | None:
-        """These are asked again: in the round under way, whatever they have answered in it, or after the least wait."""
-        self._tried.difference_update(better)
+        """These are asked again after the least wait: now, or when the round is over in which they were asked before."""
+        self._is_woken = self._is_woken or not self._tried.isdisjoint(better)
         if self.phase is not Phase.WAITING:
             return None
         return Wait(self._enter(Phase.WAITING), LEAST_WAIT)
@@ -175,6 +176,7 @@ class Election:
 
     def _new_round(self, draw: float) -> Action:
         self._tried.clear()
+        self._is_woken = False
         return self._next(draw)
 
     def _next(self, draw: float) -> Action:
@@ -189,6 +191,8 @@ class Election:
     def _wait_for_next_round(self, draw: float) -> Wait:
         """`draw` is from 0 to 1."""
         self.candidate = ""
+        if self._is_woken:
+            return Wait(self._enter(Phase.WAITING), LEAST_WAIT)
         seconds = min(self._wait, self.max_backoff) * (1 + JITTER * (2 * draw - 1))
         self._wait = max(FIRST_WAIT, min(self._wait * 2, self.max_backoff))
         return Wait(self._enter(Phase.WAITING), max(LEAST_WAIT, seconds))

@@ -139,17 +139,20 @@ def test_one_that_leaves_while_it_is_asked_does_not_win(asked):
     assert (type(step), step.name) == (Connect, "b")
 
 
-def test_one_that_was_asked_and_is_better_now_is_asked_again_in_the_round():
+def test_one_that_was_asked_and_is_better_now_is_asked_again_soon():
+    """When the others have been asked: one that comes and goes all the time does not keep them from it."""
     election = made("a", "b")
-    step = election.answered(begin(election).step, False, EVEN)
-    assert step.name == "b"
+    connect = begin(election)
     assert election.wake(["a"]) is None
-    step = election.answered(step.step, False, EVEN)
+    step = election.answered(connect.step, False, EVEN)
+    assert (type(step), step.name) == (Connect, "b")
+    wait = election.answered(step.step, False, EVEN)
+    assert wait.seconds == LEAST_WAIT
+    step = election.waited(wait.step, EVEN)
     assert (type(step), step.name) == (Connect, "a")
-    assert election.wake(["a"]) is None  # while it is asked as it was
+    assert election.wake(["b"]) is None  # which is next in any case
     step = election.answered(step.step, False, EVEN)
-    assert (type(step), step.name) == (Connect, "a")
-    assert isinstance(election.answered(step.step, False, EVEN), Wait)
+    assert election.answered(step.step, False, EVEN).seconds == 1
 
 
 def test_without_candidates_it_waits():
