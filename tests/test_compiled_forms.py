@@ -72,7 +72,7 @@ def keywords_of_c(tree):
 
 def deleted_attributes(tree):
     """Only of a class that lists it in __deletable__."""
-    deletable = {"opposite"}  # of Pump
+    deletable = {"opposite", "owner"}  # of Pump; of PlainWay and Closing
     for node in ast.walk(tree):
         if isinstance(node, ast.Delete):
             for target in node.targets:

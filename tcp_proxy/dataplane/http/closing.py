@@ -41,6 +41,7 @@ class Closing:
     """`broken`: why and by whom an answer broke off; None after a whole one."""
 
     __slots__ = ("_client", "_is_over", "_loop", "_timers", "_writer", "broken", "discards_until", "owner")
+    __deletable__ = ("owner",)
 
     def __init__(self, owner: ClosingOwner, loop: Loop, broken: tuple[Reason, Side] | None = None) -> None:
         self.owner = owner
@@ -102,8 +103,9 @@ class Closing:
             self.owner.finish(Reason.DONE, Side.PROXY, 0, reset=False)
 
     def stop(self) -> None:
-        """The client is released."""
+        """The client is released. No cycle is left for the collector."""
         self._is_over = True
+        del self.owner
 
     def _ask_acknowledged(self, wait: float) -> None:
         if self._is_over or self.broken is None:

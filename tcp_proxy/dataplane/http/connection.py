@@ -151,10 +151,8 @@ class HttpConnection(PlainOwner):
         """A reset is told once, by whatever asks first; nobody may be reading."""
         if events & RDHUP and self.dial is not None:
             self.dial.client_ended()
-        if events & FAILED and self.state is not DONE:
-            code = self.client.getsockopt(SOL_SOCKET, SO_ERROR)
-            if code:
-                self.client_lost(code)
+        if events & FAILED and self.state is not DONE and (code := self.client.getsockopt(SOL_SOCKET, SO_ERROR)):
+            self.client_lost(code)
 
     def _flush(self) -> bool:
         """Whether the client is still there."""
@@ -329,6 +327,7 @@ class HttpConnection(PlainOwner):
         self.exchange = None
         self.state = NEXT[self.state][END]
         self.upstreams.release()
+        del self.plain_way.owner
         upstream, exchange.upstream = exchange.upstream, None
         assert upstream is not None
         open_tunnel(self, exchange, upstream, exchange.cut, first_down)
@@ -443,6 +442,7 @@ class HttpConnection(PlainOwner):
             exchange.release(reset=True)
             requests.ended(exchange, reason)
         self.upstreams.release()
+        del self.plain_way.owner  # no cycle is left for the collector
         self.writer.give_back(self.shared.pipes)
         leave(self.client, reset)
         thread.loop.drop(self.client)

@@ -434,6 +434,7 @@ class Exchange(Repeatable):
         if down is not None:
             self.bytes_down = down.delivered or self.bytes_down
             down.stop()
+        self.up = self.down = None  # no cycle is left for the collector
         if upstream is not None:
             self.upstream = None
             upstream.owner = None

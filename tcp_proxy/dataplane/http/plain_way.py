@@ -30,6 +30,7 @@ class PlainOwner(ExchangeOwner):
 
 class PlainWay:
     __slots__ = ("_answer", "_fields", "_lines", "_request", "_said", "_who", "owner")
+    __deletable__ = ("owner",)  # by its end, also where this is compiled
 
     def __init__(self, owner: PlainOwner) -> None:
         self.owner = owner
@@ -42,7 +43,7 @@ class PlainWay:
         self._lines = b""  # of the target's head, between the first line and the number of the request
 
     def __repr__(self) -> str:
-        return f"<PlainWay of {self.owner!r}>"
+        return f"<PlainWay of {getattr(self, 'owner', None)!r}>"
 
     def begin(self) -> bool:
         """What the client has sent, if that is one plain request. False where there is something to do besides, and nothing

@@ -52,6 +52,7 @@ def departed(connection: HttpConnection, told: MovedSession) -> None:
         app.client_limits.release(connection.number, row)
     session_counters.departed(connection)
     connection.upstreams.release()
+    del connection.plain_way.owner
     connection.state = NEXT[connection.state][END]
     loop.close_after_batch(connection.client)
 

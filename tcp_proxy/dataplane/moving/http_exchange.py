@@ -115,6 +115,7 @@ def hold(connection: Any, foreign: bool, began_here: tuple[str, float, int]) -> 
         if body is not None:
             body.stop()
     exchange.upstream = upstream.owner = None
+    exchange.up = exchange.down = None  # no cycle is left for the collector
     return ExchangeDeparture(connection, exchange, upstream, told)
 
 

@@ -3,6 +3,7 @@
 import gc
 import os
 import socket
+from types import SimpleNamespace
 
 import pytest
 from dataplane.tls import TlsPeer, client_context, contexts
@@ -12,16 +13,19 @@ from tcp_proxy.config.model import Http, Limits, Timeouts
 from tcp_proxy.dataplane.delivery import Delivery
 from tcp_proxy.dataplane.dial import Dial
 from tcp_proxy.dataplane.http.closing import Closing
-from tcp_proxy.dataplane.http.exchange import INTERIMS
+from tcp_proxy.dataplane.http.connection import HttpConnection
+from tcp_proxy.dataplane.http.exchange import INTERIMS, Exchange
 from tcp_proxy.dataplane.http.repeats import RENEWED
 from tcp_proxy.dataplane.relay.session_thread import member_of
 from tcp_proxy.dataplane.target_tls import TargetTls
+from tcp_proxy.sansio.http1.states import DONE
 from tcp_proxy.sansio.reasons import Reason
 from tests.dataplane.house import blackhole, reset
 from tests.dataplane.http.rig import GET, HttpHouse
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 MIB = 1 << 20
+PARTS = (HttpConnection, Exchange, Closing)
 LONG_HEADS = Http(limits=Limits(head=16 * MIB))
 
 
@@ -463,3 +467,50 @@ def test_a_dial_that_is_over_is_freed_without_the_collector():
             assert sum(type(one) is Dial for one in gc.get_objects()) == before
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("how", ["at rest", "waiting", "an upload", "an answer", "refused", "broken off", "a tunnel"])
+def test_a_clients_connection_is_freed_without_the_collector(how):
+    """What the search leaves out (runtime.memory), as of each time when an app had its first client, stays for ever."""
+    with HttpHouse(Http(upgrades=("websocket",))) as house:
+        house.ask(house.client()[0], GET)  # whatever is made once
+        gc.disable()
+        before = sum(type(one) in PARTS for one in gc.get_objects())
+        try:
+            _come_and_go(house, how)
+            house.turn(3)
+            assert sum(type(one) in PARTS for one in gc.get_objects()) == before
+        finally:
+            gc.enable()
+
+
+def _come_and_go(house, how):
+    client, session = house.client()
+    _until_its_end(house, client, how)
+    reset(client)
+    house.until(lambda: session.state is DONE)
+    known = SimpleNamespace(number=session.number, thread=session.thread, state=DONE, kill=lambda *_: None)
+    house.sessions[-1] = known
+
+
+def _until_its_end(house, client, how):
+    if how == "refused":
+        house.send(client, b"GET\r\n\r\n")
+        status(house, client)
+        return
+    if how == "a tunnel":
+        server = house.ask(client, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        house.send(server, b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert status(house, client)[0] == 101
+        server.close()
+        return
+    server = house.ask(client, POST % 100 if how == "an upload" else GET)
+    if how == "at rest":
+        house.send(server, OK)
+        assert house.receive(client, len(OK_PASSED)) == OK_PASSED
+    elif how in ("an answer", "broken off"):
+        house.send(server, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+        assert status(house, client)[0] == 200
+        if how == "broken off":
+            reset(server)
+            house.turn(3)
