@@ -230,6 +230,7 @@ class Worker:
         app = self._apps.get(view.name) or LiveApp(
             dataclasses.replace(view, targets=()), self._index, self._memory.rows, self._row, self._target_failed, now
         )
+        was_made = is_new or bool(app.made_targets)
         if not (is_new and view.later):
             yield from app.configuring(view, now, part, share)
         self._apps[view.name] = app
@@ -239,6 +240,8 @@ class Worker:
         app.sticks = self._table_client.configure(app, view.sticky)
         self._edges.configure(app, view)
         self._queues.configure(app, view)
+        if share.is_used_up(1 if was_made else 1 + len(app.made_targets)):
+            yield
 
     def _stick(self, _message: Stick, descriptors: list[int]) -> None:
         self._table_client.connect(socket.socket(fileno=descriptors[0]))
@@ -335,16 +338,13 @@ class Worker:
             self._server.look_again()
 
     def _close_sessions(self, message: CloseSessions, _descriptors: list[int]) -> None:
-        target = self._target(message)
+        """There may be none: of a change that was broken off, for the program ends, or nobody has come for any."""
+        app = self._apps.get(message.app)
+        target = app.made_targets.get(message.target) if app is not None else None
         if target is not None:
             target.cut_reason = Reason(message.reason)
             target.cut += 1
             self._threads.call(partial(cut_off_by_and_by, frozenset((target,))))
-
-    def _target(self, message: CloseSessions) -> LiveTarget | None:
-        """None: it came with a change of the configuration that was broken off, for the program ends."""
-        app = self._apps.get(message.app)
-        return app.targets.get(message.target) if app is not None else None
 
     def _drain(self, message: Drain, _descriptors: list[int]) -> None:
         self._grace_timer.cancel()

@@ -19,7 +19,8 @@ from tcp_proxy.sansio.share import AT_ONCE
 from tcp_proxy.wire import counters
 from tcp_proxy.wire.channel import Channel
 from tcp_proxy.wire.counters import Counters
-from tcp_proxy.wire.messages import AppPart, Apps, Configure, Configured, Ping, Pong, Ready, Snapshot, Targets
+from tcp_proxy.wire.later import text_of
+from tcp_proxy.wire.messages import AppPart, Apps, CloseSessions, Configure, Configured, Ping, Pong, Ready, Snapshot, Targets
 from tcp_proxy.wire.views import AppView, TargetView
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -33,7 +34,7 @@ ROWS = 1 + counters.ROWS_PER_WORKER
 class Site:
     """A worker, its loop, and the supervisor's end of its channel on a loop of its own."""
 
-    def __init__(self):
+    def __init__(self, apps=()):
         self.loop, self._other = Loop("worker"), Loop("supervisor")
         ours, theirs = socket.socketpair()
         self.heard = []
@@ -41,6 +42,8 @@ class Site:
         self.channel = Channel(self._other, ours, lambda message, _: self.heard.append(message), lambda: None)
         slots = -(-(counters.PROCESS_SLOTS + TARGETS * counters.TARGET_SLOTS + 1000 * counters.APP_SLOTS) // 512) * 512
         self.memory, fd = Counters.create(ROWS, slots)
+        for view in apps:
+            self.channel.send(Apps((view,)))
         bell = os.eventfd(0)
         self.channel.send(Snapshot(0, 1, "i", ROWS, slots, 1, None, "info", 5.0, (), 2), [fd, bell])
         os.close(bell)
@@ -81,15 +84,22 @@ class Site:
         self.memory.close()
 
 
-@pytest.fixture
-def site():
-    made = Site()
+@contextlib.contextmanager
+def introduced(apps=()):
+    """A Site whose worker knows these from its start."""
+    made = Site(apps)
     gc.freeze()
     with contextlib.closing(made):
         yield made
     del made
     gc.unfreeze()
     gc.collect()  # the worker, with the memory that it has mapped
+
+
+@pytest.fixture
+def site():
+    with introduced() as made:
+        yield made
 
 
 def target(number, weight):
@@ -139,6 +149,25 @@ def test_a_thousand_apps(site):
         found.setdefault("they leave", []).append(site.worst_of([configure(3, removed=names)]))
     assert site.heard.count(Configured(3)) == TRIES
     assert not {what: tries for what, tries in found.items() if max(tries) >= MOST}
+
+
+CHANGES = {
+    "one weight each": lambda: [*(Apps((), (AppPart(app(n, [target(20 * n, 2)])),)) for n in range(1000)), configure(1)],
+    "all but targets": lambda: [*(Apps((), (AppPart(app(n, ())),)) for n in range(1000)), configure(1)],
+    "one server down": lambda: [CloseSessions(f"app{n}", f"t{20 * n}", "target_down") for n in range(1000)],
+    "they leave": lambda: [configure(1, removed=tuple(f"app{n}" for n in range(1000)))],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("is_later", [False, True])
+def test_a_thousand_apps_that_nobody_has_come_by(change, is_later):
+    """Their targets are made on the way, or not at all."""
+    apps = thousand(1)
+    if is_later:
+        apps = [dataclasses.replace(view, targets=(), later=text_of(view.targets)) for view in apps]
+    with introduced(apps) as site:
+        assert site.worst_of(CHANGES[change]()) < MOST
 
 
 @pytest.mark.parametrize("balance", ["maglev", "ring_hash"])
