@@ -16,12 +16,17 @@ IGNORED = frozenset({"$schema", "title", "description", "default", "x-wanted", "
 
 
 def is_right(value: Any, schema: Schema) -> bool:
-    return Judge().rule(schema)(value)
+    judge = Judge()
+    try:
+        return judge.rule(schema)(value)
+    finally:
+        judge.forget()
 
 
 class Judge:
     """What is to be looked at is found once for each part of a schema, when the first value is to be judged by it: a
-    thousand apps have the same, and most of the schema is about what they do not have."""
+    thousand apps have the same, and most of the schema is about what they do not have. To be forgotten at the end: rules
+    know their judge, and nothing of what a reload makes may be garbage that only a search finds (runtime.memory)."""
 
     def __init__(self) -> None:
         self._rules: dict[int, Rule] = {}  # by the id of a part
@@ -36,6 +41,9 @@ class Judge:
             rules = [CHECKS.get(keyword, _unknown)(wanted, schema, self) for keyword, wanted in said]
             found = self._rules[id(schema)] = _all_of([rule for rule in rules if rule is not None])
         return found
+
+    def forget(self) -> None:
+        self._rules.clear()
 
 
 Check = Callable[[Any, Schema, Judge], Rule | None]  # None: what it says is looked at elsewhere

@@ -1,5 +1,6 @@
 """What is said to be right at once is right by jsonschema too; and what people write is said to be right at once."""
 
+import gc
 import json
 import math
 import pathlib
@@ -84,7 +85,9 @@ def test_the_examples_are_right_at_once(path):
     lines = Lines(text)
     report = Report("x", lines)
     plain = Folder(report).fold(Scanner(text, lines).document(), SCHEMA)
+    gc.collect()
     assert is_right(plain, SCHEMA)
+    assert not gc.collect(), "it would stay for ever: nothing is searched during a reload"
 
 
 def test_what_is_right_is_loaded_without_jsonschema(tmp_path):

@@ -1,5 +1,6 @@
 """A file that is read again: what stands there as it stood is taken as it was built, and what comes out is the same."""
 
+import gc
 import json
 
 import pytest
@@ -32,6 +33,16 @@ def test_who_is_as_before_is_the_same_object():
     assert after.apps[1] is before.apps[3], "wherever it stands"
     assert after.apps[2].retries == 7
     assert read(last, app(1)).apps[1] is not before.apps[1], "what has left is forgotten"
+
+
+def test_nothing_is_left_that_only_a_search_for_garbage_finds():
+    """None is made while a configuration is read, and what there is then stays (runtime.memory)."""
+    last = LastFile()
+    texts = [json.dumps({"apps": [FEW, app(n, health=[{"interval": 1}], timeouts={"idle": n})]}).encode() for n in (1, 2)]
+    gc.collect()
+    for text in texts:
+        load_text(text, "x", last=last)
+    assert not gc.collect()
 
 
 def test_what_an_app_says_with_the_top_level():
