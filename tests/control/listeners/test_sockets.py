@@ -70,8 +70,9 @@ def waits(monkeypatch):
 
 
 def opened():
-    """But for what another block of ports is locked by."""
-    return sorted(set(os.listdir("/proc/self/fd")) - {str(fd) for fd in lock_descriptors()})
+    """But for what another block of ports is locked by, and what the look itself has open."""
+    listed = sorted(set(os.listdir("/proc/self/fd")) - {str(fd) for fd in lock_descriptors()})
+    return [fd for fd in listed if os.path.lexists(f"/proc/self/fd/{fd}")]
 
 
 # -- what is bound
