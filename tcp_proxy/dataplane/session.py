@@ -429,7 +429,7 @@ class Session(Counted):
                 down.stop()
             bytes_up, bytes_down = up.moved, down.moved
             del up.opposite, down.opposite  # no cycle is left for the collector
-            self.up = self.down = None
+            self.up = self.down = self.placement = None
         if reset:
             for sock in (self.client, upstream):
                 if sock is not None and sock.family != AF_UNIX:

@@ -8,6 +8,7 @@ import pytest
 
 from kit.docstrings import docstring_of
 from tcp_proxy.config.model import Timeouts
+from tcp_proxy.dataplane.relay.handover import Placement
 from tcp_proxy.dataplane.session import STEPS, State
 from tcp_proxy.sansio.reasons import Reason, Side
 from tests.dataplane.house import House, blackhole, reset
@@ -396,12 +397,13 @@ def test_a_finished_session_is_freed_without_the_collector():
         with pytest.raises(TypeError, match="weak reference"):
             weakref.ref(session)  # so look at what only a session holds
         pump = session.up
+        session.placement = Placement(session)  # it was bulk
         gc.disable()
         try:
             client.close()
             server.close()
             house.until(lambda: session.state is State.DONE)
-            assert session.up is None
+            assert session.up is session.placement is None
             assert not hasattr(pump, "opposite")
         finally:
             gc.enable()
