@@ -24,8 +24,8 @@ class Figure:
     pure: float | None = None  # the bound of the pure build, if it has another one
 
     def of(self, build: str) -> "Figure":
-        """With the bound of "pure" or "compiled"."""
-        return replace(self, bound=self.pure) if build == "pure" and self.pure is not None else self
+        """With the bound of that build (tcp_proxy.build)."""
+        return self if build == "compiled" or self.pure is None else replace(self, bound=self.pure)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Measure:
     extra: float = 0.5  # and how many seconds beyond
 
     def of(self, build: str) -> "Measure":
-        """With the bounds of "pure" or "compiled"."""
+        """With the bounds of that build (tcp_proxy.build)."""
         return replace(self, figures=tuple(figure.of(build) for figure in self.figures))
 
     def estimate(self, seconds: int) -> float:

@@ -67,10 +67,18 @@ def test_a_hundred_stopped_readers_do_not_spin(proxy, target):
     while still < 5:
         still = 0 if sum(fill_and_count(server) for server in servers) else still + 1
         pause(0.05)
+    wait_until(lambda: are_looked_at(program, 100), "a look whether the readers are there, once in some seconds")
     with program.syscalls() as during:
         pause(1.0)
     assert during.total < STILL, during.calls
     assert sum(procfs.resident(pid) for pid in program.workers()) - before < 100 * (128 << 10)
+
+
+def are_looked_at(program, sessions):
+    """Whether just now: what is owed by each is asked for at once (dataplane.relay.peer_watch)."""
+    with program.syscalls() as during:
+        pause(0.1)
+    return during.calls.get("getsockopt", 0) >= sessions
 
 
 def fill_and_count(peer):
