@@ -1,10 +1,14 @@
 """Mode http in one thread: an HttpConnection over real sockets, a turnable clock, targets that the test plays itself."""
 
+import os
 import socket
+
+from dataplane.tls import TlsPeer, client_context, contexts
 
 from kit.clogged import drain
 from tcp_proxy.config.model import Http, Timeouts
 from tcp_proxy.dataplane.http.context import HttpContext
+from tcp_proxy.dataplane.target_tls import TargetTls
 from tcp_proxy.runtime.loop import Loop
 from tcp_proxy.runtime.socket_options import FIRST_OPTIONS, set_options
 from tcp_proxy.sansio.reasons import Reason, Side
@@ -60,6 +64,20 @@ class HttpHouse(House):
         server = self.stack.enter_context(self.servers[target].accept()[0])
         self.turn(3)
         return server
+
+    def ask_over_tls(self):
+        """A client and its connection, and the end of its target, which is spoken to over TLS and has read a GET."""
+        target = self.app.targets["t0"]
+        target.tls = TargetTls(client_context(), ((0, "localhost"),))
+        target.change("up", target.endpoints)
+        client, session = self.client()
+        client.sendall(GET)
+        self.turn(3)
+        peer = self.stack.enter_context(TlsPeer(self.accept(), contexts()[0], True))
+        os.set_blocking(peer.fileno(), False)
+        self.until(peer.handshake)
+        self.read_head(peer)
+        return client, session, peer
 
     def send(self, sock, data, flags=0, turns=1):
         """All of it, while the loop turns."""

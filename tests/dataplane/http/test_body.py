@@ -1,17 +1,14 @@
 """One direction of an exchange: every byte of the body and not one behind it, by copying and by splice."""
 
-import os
 import random
 import socket
 from contextlib import ExitStack
 
 import pytest
-from dataplane.tls import TlsPeer, client_context, contexts
 
 from tcp_proxy.dataplane.http.body import SPLICE_FROM, Body
 from tcp_proxy.dataplane.http.socket_writer import SocketWriter
 from tcp_proxy.dataplane.relay.splice import PipePool
-from tcp_proxy.dataplane.target_tls import TargetTls
 from tcp_proxy.runtime.loop import EDGE, READ, WRITE
 from tcp_proxy.sansio.http1.fields import CHUNKED
 from tcp_proxy.sansio.http1.responses import UNTIL_CLOSE
@@ -191,16 +188,7 @@ def test_urgent_data_in_a_spliced_body(direction, where):
 def test_an_end_of_tls_that_was_read_with_the_end_of_an_answer_is_the_connection_s():
     """close_notify without a FIN: no event will tell of it, and no other request is to go there."""
     with HttpHouse(retries=0) as house:
-        target = house.app.targets["t0"]
-        target.tls = TargetTls(client_context(), ((0, "localhost"),))
-        target.change("up", target.endpoints)
-        client, session = house.client()
-        client.sendall(GET)
-        house.turn(3)
-        peer = house.stack.enter_context(TlsPeer(house.accept(), contexts()[0], True))
-        os.set_blocking(peer.fileno(), False)
-        house.until(peer.handshake)
-        house.read_head(peer)
+        client, session, peer = house.ask_over_tls()
         peer.sendall(b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\n\r\nhe")
         house.read_head(client)
         assert house.receive(client, 2) == b"he"

@@ -1,12 +1,10 @@
 """How exchanges end where the order of events hurts: by real sockets, turn by turn."""
 
 import gc
-import os
 import socket
 from types import SimpleNamespace
 
 import pytest
-from dataplane.tls import TlsPeer, client_context, contexts
 
 from kit.dialogue import OK, OK_PASSED
 from tcp_proxy.config.model import Http, Limits, Timeouts
@@ -17,7 +15,6 @@ from tcp_proxy.dataplane.http.connection import HttpConnection
 from tcp_proxy.dataplane.http.exchange import INTERIMS, Exchange
 from tcp_proxy.dataplane.http.repeats import RENEWED
 from tcp_proxy.dataplane.relay.session_thread import member_of
-from tcp_proxy.dataplane.target_tls import TargetTls
 from tcp_proxy.sansio.http1.states import DONE
 from tcp_proxy.sansio.reasons import Reason
 from tests.dataplane.house import blackhole, reset
@@ -139,16 +136,7 @@ def test_a_target_that_resets_each_connection_is_502(fin):
 def test_an_end_of_tls_that_was_read_with_half_a_head_is_heard():
     """close_notify without a FIN: no event will tell of it."""
     with HttpHouse(retries=0) as house:
-        target = house.app.targets["t0"]
-        target.tls = TargetTls(client_context(), ((0, "localhost"),))
-        target.change("up", target.endpoints)
-        client, _ = house.client()
-        client.sendall(GET)
-        house.turn(3)
-        peer = house.stack.enter_context(TlsPeer(house.accept(), contexts()[0], True))
-        os.set_blocking(peer.fileno(), False)
-        house.until(peer.handshake)
-        house.read_head(peer)
+        client, _, peer = house.ask_over_tls()
         peer.sendall(b"HTTP/1.1 200 O")
         peer.say_end()
         peer.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # sends what waits for more
